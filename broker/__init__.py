@@ -1,0 +1,3 @@
+"""Entente: a cross-agency information-sharing broker."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,122 @@
+"""The one catalogue of errors: reason -> canonical gRPC status code name and public text.
+
+Each error is one line that says what is wrong, where, and what to do. Details are built from names that the caller sent
+or may know, never from a payload, a token or a key (design rule 2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+DOMAIN = "entente"
+"""`google.rpc.ErrorInfo.domain` of every error."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    code: str
+    text: str
+
+
+class Reason(Enum):
+    """`google.rpc.ErrorInfo.reason`; the value is the canonical status code's name and the public text."""
+
+    # Identity
+    TOKEN_MISSING = _Entry("UNAUTHENTICATED", "No bearer token; send 'authorization: Bearer <JWT>'.")
+    TOKEN_INVALID = _Entry("UNAUTHENTICATED", "The token was not accepted: {detail}.")
+    TOKEN_EXPIRED = _Entry("UNAUTHENTICATED", "The token has expired; get a new one from your agency's issuer.")
+    TOKEN_NOT_YET_VALID = _Entry("UNAUTHENTICATED", "The token is not valid yet; check the issuer's clock.")
+    TOKEN_BINDING = _Entry("UNAUTHENTICATED", "The token is bound to a certificate that this connection did not present.")
+    CLAIM_NOT_PERMITTED = _Entry("UNAUTHENTICATED", "The token claims {detail}, beyond its agency's registration.")
+    # What the caller may do
+    TOPIC_NOT_FOUND = _Entry("NOT_FOUND", "Topic '{detail}' may not be used by this caller, or it might not exist.")
+    RECORD_TYPE_NOT_FOUND = _Entry("NOT_FOUND", "Record type '{detail}' may not be used here, or it might not exist.")
+    NAME_NOT_FOUND = _Entry("NOT_FOUND", "'{detail}' is nothing that this caller may know, or it might not exist.")
+    SUBSCRIPTION_NOT_FOUND = _Entry("NOT_FOUND", "You have no subscription '{detail}'; create it or open the stream with it.")
+    SUBSCRIPTION_EXISTS = _Entry("ALREADY_EXISTS", "Your subscription '{detail}' exists with another topic or purpose; use another name.")
+    PURPOSE_NOT_PERMITTED = _Entry("PERMISSION_DENIED", "The token does not permit purpose '{detail}'; state one that it does.")
+    PUBLISH_DENIED = _Entry("PERMISSION_DENIED", "The rulebook does not let this caller publish '{detail}' records on this topic.")
+    POLICY_DENIED = _Entry("PERMISSION_DENIED", "The rulebook no longer permits this stream; ask the topic's owner.")
+    # Records
+    RECORD_INVALID = _Entry("INVALID_ARGUMENT", "The record was refused: {detail}.")
+    LABEL_INVALID = _Entry("INVALID_ARGUMENT", "The record's labels were refused: {detail}.")
+    SOURCE_FORGED = _Entry("PERMISSION_DENIED", "The record's source must begin with //{detail}/.")
+    ATTRIBUTE_RESERVED = _Entry("INVALID_ARGUMENT", "Attribute '{detail}' is stamped by the exchange; leave it out.")
+    RECORD_TOO_LARGE = _Entry("INVALID_ARGUMENT", "The record is larger than the limit of {detail} bytes; split it.")
+    RECORD_EXPIRED = _Entry("INVALID_ARGUMENT", "The record's expirytime has passed; publish it with a later one.")
+    ID_REUSED = _Entry("ALREADY_EXISTS", "A different record with this source and id exists; use a new id for a new version.")
+    CONTENT_INVALID = _Entry("INVALID_ARGUMENT", "The record's content was refused: {detail}.")
+    # Requests
+    REQUEST_INVALID = _Entry("INVALID_ARGUMENT", "The request was refused: {detail}.")
+    MESSAGE_TOO_LARGE = _Entry("RESOURCE_EXHAUSTED", "The message is larger than the limit of {detail} bytes; send smaller batches.")
+    LIMIT_EXCEEDED = _Entry("RESOURCE_EXHAUSTED", "Over the limit of {detail}; try again later or use fewer at once.")
+    METHOD_UNKNOWN = _Entry("UNIMPLEMENTED", "No such method; see the API reference.")
+    # Streams and cursors
+    CURSOR_INVALID = _Entry("INVALID_ARGUMENT", "The cursor is not one of yours for this topic; start from earliest, latest or a time.")
+    POSITION_EXPIRED = _Entry("OUT_OF_RANGE", "The position lies before the topic's retention; choose earliest, or latest to skip.")
+    ACK_REFUSED = _Entry("FAILED_PRECONDITION", "The acknowledgement is for a stream that is no longer this subscription's; reopen it.")
+    SUBSCRIPTION_TAKEN_OVER = _Entry("ABORTED", "Another stream opened this subscription; only the newest one is served.")
+    STREAM_PROTOCOL = _Entry("INVALID_ARGUMENT", "The stream's messages are out of order: {detail}.")
+    REFRESH_REFUSED = _Entry("UNAUTHENTICATED", "The refreshed token is for another principal; open a new stream with it.")
+    CONSUMER_TOO_SLOW = _Entry("RESOURCE_EXHAUSTED", "The stream was not read for {detail} seconds; read faster or grant less credit.")
+    DRAINING = _Entry("UNAVAILABLE", "This instance is shutting down; reconnect and resume from the last cursor.")
+    # The exchange's own state
+    POLICY_UNAVAILABLE = _Entry("UNAVAILABLE", "No decision could be had from the policy engine; try again.")
+    STORAGE_UNAVAILABLE = _Entry("UNAVAILABLE", "The record log cannot be reached; try again, acknowledged records are safe.")
+    STORAGE_FULL = _Entry("UNAVAILABLE", "The exchange's storage is full; its operator has been told, try again later.")
+    LEDGER_UNAVAILABLE = _Entry("UNAVAILABLE", "The ledger cannot be written, and nothing goes out unaccounted; try again.")
+    INTERNAL = _Entry("INTERNAL", "The exchange failed; give its operator the reference.")
+
+    @property
+    def code(self) -> str:
+        """The canonical code's name, e.g. NOT_FOUND (google.rpc.Code)."""
+        return self.value.code
+
+    def text(self, detail: str = "") -> str:
+        """The public one-line text."""
+        return self.value.text.format(detail=detail)
+
+
+class EntenteError(Exception):
+    """The one exception that crosses layers; `detail` fills the catalogue's text and must be fit for the caller."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(reason.text(detail))
+        self.reason = reason
+        self.detail = detail
+
+
+class NoDecision(Exception):
+    """The engine gave no well-formed decision: down, slow, undefined, malformed or of another revision.
+
+    Never a verdict: whoever meets it stalls and tries again (design rule 1).
+    """
+
+
+class PositionExpired(Exception):
+    """A read below the log's earliest retained offset; `earliest` is where each partition begins now."""
+
+    def __init__(self, earliest: tuple[int, ...]) -> None:
+        super().__init__("position lies before the topic's retention")
+        self.earliest = earliest
+
+
+class StorageUnavailable(Exception):
+    """A store cannot be reached or written now; nothing that was acknowledged is lost. `full`: no space is left."""
+
+    def __init__(self, message: str, *, full: bool = False) -> None:
+        super().__init__(message)
+        self.full = full
+
+
+class EpochConflict(Exception):
+    """A compare-and-set met another epoch: somebody took the subscription over, or moved it."""
+
+
+class RulebookRefused(Exception):
+    """A rulebook cannot become a revision; `findings` are one line each: place, what is wrong, what to do."""
+
+    def __init__(self, findings: tuple[str, ...]) -> None:
+        super().__init__("; ".join(findings))
+        self.findings = findings

@@ -1,0 +1,1 @@
+"""Values of the domain: immutable, without I/O, imported by every other layer."""

@@ -1,0 +1,91 @@
+"""What a revision's data registers: agencies, topics, record types, agreements and the vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """A token issuer of one agency; exactly one of `jwks_file` (inside the rulebook) and `jwks_url` (https)."""
+
+    issuer: str
+    jwks_file: str | None = None
+    jwks_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Agency:
+    """An organisation on the exchange and the most that its tokens may assert."""
+
+    name: str
+    title: str
+    contact: str
+    issuers: tuple[Issuer, ...]
+    roles: frozenset[str]
+    purposes: frozenset[str]
+    attributes: Mapping[str, str]
+    max_token_lifetime_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A named stream of records; `retention_s` None keeps records for good."""
+
+    name: str
+    description: str
+    steward: str
+    accepts: frozenset[str]
+    partitions: int
+    retention_s: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordType:
+    """A registered CloudEvents `type`: who publishes it and how its fields and attributes are marked."""
+
+    name: str
+    owner: str
+    description: str
+    content_type: str
+    publishers: frozenset[str]
+    fields: Mapping[str, tuple[str, ...]]
+    attributes: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What an owner grants a consumer, as far as the broker itself needs it (the catalog and dry runs)."""
+
+    id: str
+    owner: str
+    consumer: str
+    topics: frozenset[str]
+    purposes: tuple[str, ...]
+    highest: str
+    grants: str
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The words that labels, tokens and markings may use; `classifications` in rising order."""
+
+    classifications: tuple[str, ...]
+    purposes: frozenset[str]
+    regulations: frozenset[str]
+    categories: frozenset[str]
+    roles: frozenset[str]
+    attributes: Mapping[str, str]
+    markings: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """All that one revision registers."""
+
+    agencies: Mapping[str, Agency]
+    topics: Mapping[str, Topic]
+    record_types: Mapping[str, RecordType]
+    agreements: tuple[Agreement, ...]
+    vocabulary: Vocabulary

@@ -1,0 +1,24 @@
+"""Revisions of the rulebook, kept for good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from broker.model.rulebook import Revision
+
+
+class RulebookStore(Protocol):
+    """Content-addressed: what is stored under an id never changes. Methods raise StorageUnavailable."""
+
+    async def put(self, revision: Revision) -> None:
+        """Store it, durable on return; storing it again changes nothing. Raises ValueError if the id is not its hash."""
+
+    async def get(self, revision_id: str) -> Revision | None:
+        """The revision, verified against its id, or None. Raises ValueError if what is stored does not match the id."""
+
+    async def list(self) -> Sequence[str]:
+        """Ids in the order in which they were first stored."""
+
+    async def close(self) -> None:
+        """Release all resources; idempotent."""
