@@ -1,4 +1,4 @@
-module entente.example/deploy/tools
+module entente.example/deploy/tools/opa
 
 go 1.26.0
 

@@ -1,0 +1,47 @@
+"""Fixtures for the services that tests use: each starts the real thing, once, and says what is missing if it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.kafka.node import KafkaNode, KafkaUnavailable
+from tests.services.kafka import running_node
+from tests.services.opa import OpaUnavailable, find_opa
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`host:port` of one Kafka node that the whole session shares; use topic and group names of your own."""
+    yield from (node.bootstrap for node in _node_or_fail(tmp_path_factory.mktemp("kafka-shared")))
+
+
+@pytest.fixture
+def kafka_node(tmp_path: Path) -> Iterator[KafkaNode]:
+    """A Kafka node of the test's own, running: it may be stopped, killed, paused and started again."""
+    yield from _node_or_fail(tmp_path / "kafka")
+
+
+@pytest.fixture(scope="module")
+def module_kafka_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaNode]:
+    """As `kafka_node`, shared by the tests of one module: leave it running."""
+    yield from _node_or_fail(tmp_path_factory.mktemp("kafka-module"))
+
+
+@pytest.fixture(scope="session")
+def opa_binary() -> Path:
+    """The path of the pinned OPA."""
+    try:
+        return find_opa()
+    except OpaUnavailable as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+def _node_or_fail(data_dir: Path) -> Iterator[KafkaNode]:
+    try:
+        with running_node(data_dir) as node:
+            yield node
+    except KafkaUnavailable as error:
+        pytest.fail(str(error), pytrace=False)

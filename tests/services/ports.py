@@ -1,0 +1,29 @@
+"""Loopback ports for services that tests start, stop and start again."""
+
+from __future__ import annotations
+
+import random
+import socket
+
+# Below Linux's and macOS's ephemeral ranges: an outgoing connection can neither take the port while its service
+# is down nor connect to itself.
+_FIRST, _LAST = 20_000, 29_999
+_given_out: set[int] = set()
+
+
+def free_port() -> int:
+    """A TCP port on 127.0.0.1 that nothing listens on, never the same twice in one session."""
+    for port in random.sample(range(_FIRST, _LAST + 1), 500):
+        if port not in _given_out and _is_free(port):
+            _given_out.add(port)
+            return port
+    raise RuntimeError(f"no free port between {_FIRST} and {_LAST} on 127.0.0.1")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
