@@ -1,0 +1,1 @@
+"""The embedded backend: the four storage ports on SQLite files in one data directory."""
