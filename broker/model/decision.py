@@ -82,3 +82,7 @@ class Decision:
     def permitted(self) -> bool:
         """For publish and subscribe: whether the call may go on."""
         return self.effect is Effect.RELEASE
+
+    def holds_at(self, now: datetime) -> bool:
+        """Whether the decision still holds; `valid_until` itself is past (the interval is half open)."""
+        return self.valid_until is None or now < self.valid_until
