@@ -1,0 +1,63 @@
+"""What a backend offers to the contract suites: it opens its adapters, again and again, on one storage."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Protocol, cast
+
+import pytest
+
+from broker.model.registry import Topic
+from broker.ports.ledger import Ledger
+from broker.ports.record_log import RecordLog
+from broker.ports.rulebook_store import RulebookStore
+from broker.ports.subscription_store import SubscriptionStore
+
+BACKENDS = ("sqlite", "kafka")
+
+
+class Backend(Protocol):
+    """One technology on storage of its own, fresh for each test.
+
+    Each `open_*` opens the same storage; a suite closes what it opened before it opens it again.
+    """
+
+    @property
+    def address(self) -> str:
+        """What `connect` in another process needs to reach the same storage."""
+
+    async def open_record_log(self) -> RecordLog:
+        """Open the record log."""
+
+    async def open_ledger(self) -> Ledger:
+        """Open the ledger."""
+
+    async def open_subscription_store(self) -> SubscriptionStore:
+        """Open the subscription store."""
+
+    async def open_rulebook_store(self) -> RulebookStore:
+        """Open the rulebook store."""
+
+    async def expire(self, log: RecordLog, topic: Topic, now_ms: int) -> None:
+        """Enforce the topic's retention as if it were `now_ms`: drop what was recorded before now_ms - retention."""
+
+    async def tamper_with_rulebook(self, revision_id: str, path: str, content: bytes) -> None:
+        """Change one stored file of a revision behind the (closed) store's back, keeping the revision's id."""
+
+    async def stop(self) -> None:
+        """Remove what `start` made."""
+
+
+class BackendModule(Protocol):
+    """`tests/contract/<name>_backend.py`."""
+
+    async def start(self, request: pytest.FixtureRequest) -> Backend:
+        """A backend with fresh, empty storage; may use other fixtures through `request`."""
+
+    async def connect(self, address: str) -> Backend:
+        """The backend that another process started, from its `address`."""
+
+
+def backend_module(name: str) -> BackendModule:
+    """The module of a backend by its name in BACKENDS."""
+    return cast(BackendModule, importlib.import_module(f"tests.contract.{name}_backend"))
