@@ -48,19 +48,15 @@ REMOVE = Treatment(TreatmentKind.REMOVE)
 def strictest(treatments: Iterable[Treatment]) -> Treatment:
     """The treatment that reveals least; none at all counts as REMOVE.
 
-    Two masks that keep characters combine to the fewer characters on each side.
+    All masks combine first, to the fewest characters on each side, so that the order does not matter.
     """
-    result: Treatment | None = None
-    for treatment in treatments:
-        result = treatment if result is None else _stricter(result, treatment)
-    return result or REMOVE
-
-
-def _stricter(left: Treatment, right: Treatment) -> Treatment:
-    if left.strictness == right.strictness == 1:
-        first, last = min(left.keep_first, right.keep_first), min(left.keep_last, right.keep_last)
-        return Treatment(TreatmentKind.MASK, first, last)
-    return left if left.strictness >= right.strictness else right
+    given = list(treatments)
+    masks = [treatment for treatment in given if treatment.kind is TreatmentKind.MASK]
+    if masks:
+        first, last = min(mask.keep_first for mask in masks), min(mask.keep_last for mask in masks)
+        combined = Treatment(TreatmentKind.MASK, first, last)
+        given = [combined, *(treatment for treatment in given if treatment.kind is not TreatmentKind.MASK)]
+    return max(given, key=lambda treatment: treatment.strictness, default=REMOVE)
 
 
 @dataclass(frozen=True, slots=True)

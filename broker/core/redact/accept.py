@@ -23,6 +23,8 @@ from broker.errors import EntenteError, Reason
 MAX_DEPTH: Final = 64
 """Arrays and objects inside each other, the outermost counted; a scalar alone has depth 0."""
 
+_Container = dict[str, object] | list[object]
+
 _TWICE: Final = "an object has two members of one name; names must be unique"
 _INEXACT: Final = "a number would lose precision or its sign; send it as a string"
 _INT_CHARACTERS: Final = 20  # "-9223372036854775808" and "18446744073709551615"
@@ -74,12 +76,12 @@ def _too_deep(max_depth: int) -> str:
 
 def _is_deeper(document: object, max_depth: int) -> bool:
     """Level by level, so that no document can exhaust the stack."""
-    level: list[object] = [document] if isinstance(document, dict | list) else []
+    level: list[_Container] = [document] if isinstance(document, dict | list) else []
     for _ in range(max_depth):
-        inner: list[object] = []
+        inner: list[_Container] = []
         for container in level:
             items = container.values() if isinstance(container, dict) else container
-            inner += [item for item in items if isinstance(item, _CONTAINERS)]
+            inner += [item for item in items if isinstance(item, dict | list)]
         if not inner:
             return False
         level = inner
