@@ -1,0 +1,51 @@
+# METADATA
+# title: Subscribing
+# description: |
+#   Whether a principal may open a stream on a topic for a purpose: an agency that can publish there reads its own
+#   records, any other needs an agreement, be it for notices only, with one that can publish there.
+package entente.subscribing
+
+import data.entente.agreements
+import data.entente.publishing
+import data.entente.purpose
+import data.entente.subjects
+
+# METADATA
+# title: The exchange's answer to a subscribe item's facts
+grant(facts) := {"effect": "withhold", "reasons": refusals} if {
+	refusals := _refusals(facts)
+	count(refusals) > 0
+} else := _permitted("owner", {}) if {
+	facts.agency in _owners(facts.topic)
+} else := _permitted("agreement", agreements.last_end(naming)) if {
+	naming := _naming(facts)
+	count(naming) > 0
+} else := {"effect": "withhold", "reasons": {"no-agreement"}}
+
+_permitted(reason, limits) := object.union(
+	{"effect": "release", "treatments": {}, "obligations": set(), "reasons": {reason}},
+	limits,
+)
+
+_refusals(facts) := {reason |
+	some reason in {"purpose-unregistered", "role-unregistered", "topic-unknown"}
+	_refused(facts, reason)
+}
+
+# `facts` is complete, so that none of these negations meets an undefined reference.
+_refused(facts, "purpose-unregistered") if not purpose.registered(facts.agency, facts.purpose)
+
+_refused(facts, "role-unregistered") if not subjects.roles_registered(facts.agency, facts.roles)
+
+_refused(facts, "topic-unknown") if not publishing.topic_known(facts.topic)
+
+_naming(facts) := [agreement |
+	some owner in _owners(facts.topic)
+	some agreement in agreements.naming(owner, facts.agency, facts.topic, facts.purpose)
+]
+
+# Whose records can be on the topic: its steward, and the publishers of the types that it accepts.
+_owners(topic) := {data.data.topics[topic].steward} | {agency |
+	some type in data.data.topics[topic].accepts
+	some agency in publishing.publishers(type)
+}
