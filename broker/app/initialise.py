@@ -1,0 +1,284 @@
+"""`entente init`: a ready exchange for development and demonstrations, made whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tomli_w
+import yaml
+
+import broker
+from broker.adapters.clock import SystemClock
+from broker.adapters.keyring import USES, new_key_file
+from broker.app.config import split_address
+from broker.app.pki import Credential, make_authority, make_client, make_server
+from broker.app.tokens import IssuerKey, new_issuer_key
+from broker.ports.clock import Clock
+
+DEFAULT_RULEBOOK = Path(broker.__file__).parents[1] / "policy"
+"""The same place in a checkout and in an installed wheel."""
+
+CONFIG_NAME = "entente.toml"
+_AUDIENCE = "entente-development"
+_LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
+_HEADER = b"""# An exchange for development, made by `entente init`.
+# The authority in tls/ and the issuer keys in issuers/ stand in for what agencies bring themselves.
+# Relative paths are relative to this file.
+
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The claims of a sample principal; also the name of its context."""
+
+    context: str
+    agency: str
+    subject: str
+    role: str
+    purpose: str
+    clearance: str
+
+
+SAMPLES = (
+    Sample("highway-patrol", "highway-patrol", "officer-1", "officer", "law-enforcement", "red"),
+    Sample("ems", "ems", "paramedic-1", "paramedic", "emergency-response", "red"),
+    Sample("transport", "transport", "analyst-1", "analyst", "road-safety-statistics", "amber"),
+    Sample("cyber-centre", "cyber-centre", "analyst-1", "analyst", "cyber-defence", "red"),
+    Sample("partner-cert", "partner-cert", "analyst-1", "analyst", "cyber-defence", "green"),
+    Sample("admin-1", "exchange", "admin-1", "exchange-admin", "exchange-administration", "clear"),
+    Sample("admin-2", "exchange", "admin-2", "exchange-admin", "exchange-administration", "clear"),
+)
+
+
+class InitialiseRefused(Exception):
+    """Nothing was made; one line: what is in the way, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What was made: where, its listeners, and the contexts that the command line can use."""
+
+    directory: Path
+    config: Path
+    tls_address: str
+    mtls_address: str
+    backend: str
+    contexts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    host: str
+    port: int
+    backend: Literal["embedded", "kafka"]
+    kafka: str | None
+    now_ms: int
+
+    def address(self, *, offset: int = 0, reachable: bool = False) -> str:
+        """An address to listen on; `reachable`: one to call, also where the listener takes every interface."""
+        host = "127.0.0.1" if reachable and self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
+        return f"[{host}]:{self.port + offset}" if ":" in host else f"{host}:{self.port + offset}"
+
+
+def initialise(
+    directory: Path,
+    listen: str = "127.0.0.1:7443",
+    backend: Literal["embedded", "kafka"] = "embedded",
+    kafka: str | None = None,
+    *,
+    clock: Clock | None = None,
+    rulebook: Path = DEFAULT_RULEBOOK,
+) -> Summary:
+    """Make `directory` an exchange: configuration, TLS, rulebook, issuer keys, secret keys, contexts.
+
+    The mTLS listener takes the port after `listen`'s. It is built in a hidden sibling and renamed into place.
+    Raises InitialiseRefused if the directory is not empty, an argument cannot be used, or writing fails.
+    """
+    plan = _plan(listen, backend, kafka, (clock or SystemClock()).now_ms())
+    target = directory.absolute()
+    if not (rulebook / "manifest.yaml").is_file():
+        raise InitialiseRefused(
+            f"{rulebook}: is no rulebook; install the package again, or use a whole checkout"
+        )
+    try:
+        _refuse_occupied(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _built_beside(target) as building:
+            _build(building, plan, rulebook)
+    except OSError as error:
+        raise InitialiseRefused(
+            f"{target}: cannot be made: {error.strerror}; choose another directory"
+        ) from None
+    contexts = tuple(sample.context for sample in SAMPLES)
+    config = target / CONFIG_NAME
+    return Summary(target, config, plan.address(), plan.address(offset=1), backend, contexts)
+
+
+def _plan(listen: str, backend: Literal["embedded", "kafka"], kafka: str | None, now_ms: int) -> _Plan:
+    try:
+        host, port = split_address(listen)
+    except ValueError as error:
+        raise InitialiseRefused(f"--listen {error}") from None
+    if not 1 <= port <= 65534:
+        raise InitialiseRefused(
+            "--listen needs a port of 1 to 65534; the mTLS listener takes the one after it"
+        )
+    if (backend == "kafka") != (kafka is not None):
+        raise InitialiseRefused("--kafka HOST:PORT belongs to --backend kafka; give both or neither")
+    if kafka is not None:
+        try:
+            split_address(kafka)
+        except ValueError as error:
+            raise InitialiseRefused(f"--kafka {error}") from None
+    return _Plan(host, port, backend, kafka, now_ms)
+
+
+def _refuse_occupied(target: Path) -> None:
+    if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
+        raise InitialiseRefused(
+            f"{target}: exists and is not an empty directory; choose another, or remove it"
+        )
+
+
+@contextlib.contextmanager
+def _built_beside(target: Path) -> Iterator[Path]:
+    """A private directory that takes `target`'s place if the block succeeds, else disappears."""
+    building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".unfinished", dir=target.parent))
+    try:
+        yield building
+        # POSIX rename(2) replaces an empty directory and refuses any other, so nothing is ever overwritten.
+        building.rename(target)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    _sync_directory(target.parent)
+
+
+def _build(root: Path, plan: _Plan, rulebook: Path) -> None:
+    for name in ("data", "issuers", "keys", "tls", "tls/clients"):
+        (root / name).mkdir(mode=0o700)
+    _copy_rulebook(rulebook, root / "rulebook")
+    issuers = _write_issuers(root)
+    _write_tls(root / "tls", plan, sorted(issuers))
+    for use in USES:
+        _write(root / "keys" / f"{use}.keys", new_key_file(plan.now_ms), private=True)
+    _write(root / CONFIG_NAME, _HEADER + tomli_w.dumps(_config(plan)).encode(), private=False)
+    for directory in (root, *(path for path in root.rglob("*") if path.is_dir())):
+        _sync_directory(directory)
+
+
+def _copy_rulebook(source: Path, target: Path) -> None:
+    target.mkdir(mode=0o700)
+    for path in sorted(source.iterdir()):
+        if path.name.startswith((".", "__")) or path.is_symlink():
+            continue
+        if path.is_dir():
+            _copy_rulebook(path, target / path.name)
+        elif path.suffix not in (".py", ".pyc"):
+            _write(target / path.name, path.read_bytes(), private=False)
+
+
+def _write_issuers(root: Path) -> Mapping[str, IssuerKey]:
+    """A key for each agency whose first issuer has a `jwks_file`: private in issuers/, public in the rulebook."""
+    keys: dict[str, IssuerKey] = {}
+    for path in sorted((root / "rulebook" / "data" / "agencies").glob("*/data.yaml")):
+        agency = path.parent.name
+        issuer = yaml.safe_load(path.read_bytes())["issuers"][0]
+        if "jwks_file" not in issuer:
+            continue
+        keys[agency] = new_issuer_key(agency, issuer["issuer"])
+        public = root / "rulebook" / issuer["jwks_file"]
+        public.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(public, keys[agency].jwks_file(), private=False)
+        _write(root / "issuers" / f"{agency}.json", keys[agency].private_file(), private=True)
+    return keys
+
+
+def _write_tls(directory: Path, plan: _Plan, agencies: list[str]) -> None:
+    hosts = [*_LOOPBACK_HOSTS, *_named(plan.host)]
+    authority = make_authority("Development authority", hosts, plan.now_ms)
+    _write_credential(directory / "ca", authority)
+    _write_credential(directory / "server", make_server(authority, hosts, plan.now_ms))
+    for agency in agencies:
+        _write_credential(directory / "clients" / agency, make_client(authority, agency, plan.now_ms))
+
+
+def _named(host: str) -> tuple[str, ...]:
+    """The host to put into the certificate: none for an address that means every interface."""
+    try:
+        return () if ipaddress.ip_address(host).is_unspecified else (host,)
+    except ValueError:
+        return (host,)
+
+
+def _config(plan: _Plan) -> dict[str, object]:
+    backend: dict[str, object] = {"kind": plan.backend, "data_dir": "data"}
+    if plan.kafka is not None:
+        backend["kafka"] = _kafka(plan.kafka)
+    return {
+        "default_context": SAMPLES[0].context,
+        "exchange": {"name": "development", "audience": _AUDIENCE},
+        "listen": {"tls": plan.address(), "mtls": plan.address(offset=1)},
+        "tls": {"certificate": "tls/server.pem", "key": "tls/server.key", "client_ca": "tls/ca.pem"},
+        "backend": backend,
+        "rulebook": {"directory": "rulebook"},
+        "keys": {"directory": "keys"},
+        "development": {"issuer_keys": "issuers"},
+        "contexts": {sample.context: _context(sample, plan) for sample in SAMPLES},
+    }
+
+
+def _kafka(bootstrap: str) -> dict[str, object]:
+    """A single node on this machine is a developer's; any other must be set up securely, or say that it is not."""
+    settings: dict[str, object] = {"bootstrap": [bootstrap]}
+    if split_address(bootstrap)[0] in _LOOPBACK_HOSTS:
+        settings |= {"security_protocol": "PLAINTEXT", "insecure_plaintext": True}
+        settings |= {"replication": 1, "min_insync_replicas": 1, "insecure_replication": True}
+    return settings
+
+
+def _context(sample: Sample, plan: _Plan) -> dict[str, object]:
+    return {
+        "endpoint": plan.address(reachable=True),
+        "ca_file": "tls/ca.pem",
+        "development": {
+            "issuer_key": f"issuers/{sample.agency}.json",
+            "subject": sample.subject,
+            "roles": [sample.role],
+            "purposes": [sample.purpose],
+            "clearance": sample.clearance,
+        },
+    }
+
+
+def _write_credential(stem: Path, credential: Credential) -> None:
+    _write(stem.with_name(f"{stem.name}.pem"), credential.certificate_pem, private=False)
+    _write(stem.with_name(f"{stem.name}.key"), credential.key_pem, private=True)
+
+
+def _write(path: Path, content: bytes, *, private: bool) -> None:
+    """Create and make durable; O_EXCL so that nothing is followed or replaced."""
+    descriptor = os.open(
+        path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600 if private else 0o644
+    )
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
