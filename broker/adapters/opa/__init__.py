@@ -1,0 +1,7 @@
+"""The policy engine on the real OPA server, as a supervised child process of one revision."""
+
+from broker.adapters.opa.child import OpaStartFailed
+from broker.adapters.opa.engine import OpaEngine
+from broker.adapters.opa.settings import OpaSettings
+
+__all__ = ["OpaEngine", "OpaSettings", "OpaStartFailed"]

@@ -1,0 +1,1 @@
+"""The rulebook: reading, checking and registering one revision."""
