@@ -1,0 +1,90 @@
+"""What a caller may know: itself, its topics, their record types, its partners, the vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from broker.core.access import Access
+from broker.errors import EntenteError, Reason
+from broker.model.principal import Principal
+from broker.model.registry import Agency, Agreement, RecordType, Registry, Topic, Vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class VisibleTopic:
+    """A topic and what the caller may do with it; both lists sorted, at least one not empty."""
+
+    topic: Topic
+    publish_types: tuple[str, ...]
+    subscribe_purposes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """The answer to "can I": empty lists unless permitted."""
+
+    permitted: bool
+    agreements: tuple[Agreement, ...] = ()
+    record_types: tuple[str, ...] = ()
+
+
+class Catalog:
+    """Reads of one revision, each limited to what the caller may know. Raises EntenteError POLICY_UNAVAILABLE."""
+
+    def __init__(self, registry: Registry, access: Access) -> None:
+        self._registry = registry
+        self._access = access
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The words of labels and tokens: known to every caller."""
+        return self._registry.vocabulary
+
+    def agreements(self, principal: Principal) -> tuple[Agreement, ...]:
+        """Agreements that name the caller's agency as consumer."""
+        return tuple(a for a in self._registry.agreements if a.consumer == principal.agency)
+
+    async def topics(self, principal: Principal) -> list[VisibleTopic]:
+        """The topics that the caller may publish or subscribe to, by name."""
+        visible = []
+        for name in sorted(self._registry.topics):
+            topic = self._registry.topics[name]
+            types = await self._access.publish_types(principal, topic)
+            purposes = await self._access.subscribe_purposes(principal, name, sorted(principal.purposes))
+            if types or purposes:
+                visible.append(VisibleTopic(topic, tuple(types), tuple(purposes)))
+        return visible
+
+    async def record_types(self, principal: Principal) -> Mapping[str, tuple[RecordType, bool]]:
+        """The types of those topics, by name, and whether the caller may see their field markings."""
+        names = {name for visible in await self.topics(principal) for name in visible.topic.accepts}
+        types = (self._registry.record_types[name] for name in sorted(names))
+        return {t.name: (t, principal.agency == t.owner or principal.agency in t.publishers) for t in types}
+
+    def agencies(self, principal: Principal) -> list[Agency]:
+        """The caller's own agency and those with which it has an agreement, by name."""
+        names = {principal.agency}
+        for agreement in self._registry.agreements:
+            if agreement.consumer == principal.agency:
+                names.add(agreement.owner)
+            if agreement.owner == principal.agency:
+                names.add(agreement.consumer)
+        return [self._registry.agencies[name] for name in sorted(names)]
+
+    async def can_publish(self, principal: Principal, topic: str) -> Permission:
+        """Whether the caller may publish to the topic, and which record types."""
+        found = self._registry.topics.get(topic)
+        types = await self._access.publish_types(principal, found) if found is not None else []
+        return Permission(bool(types), record_types=tuple(types))
+
+    async def can_subscribe(self, principal: Principal, topic: str, purpose: str) -> Permission:
+        """Whether the caller may subscribe to the topic for `purpose`; raises PURPOSE_NOT_PERMITTED."""
+        try:
+            await self._access.require_subscribe(principal, topic, purpose)
+        except EntenteError as error:
+            if error.reason is Reason.TOPIC_NOT_FOUND:
+                return Permission(False)
+            raise
+        named = (a for a in self.agreements(principal) if topic in a.topics and purpose in a.purposes)
+        return Permission(True, agreements=tuple(named))

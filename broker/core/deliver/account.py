@@ -1,0 +1,70 @@
+"""What a batch's ledger entry says: the range considered, each decision with its full input, and what was handed out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from broker.core.decide import Question
+from broker.model.decision import Decision, Treatment
+from broker.model.ledger import JsonValue
+from broker.model.record import Positions, StoredRecord
+
+
+@dataclass(slots=True)
+class Account:
+    """Collects while a batch is prepared; `as_body` never holds a payload."""
+
+    decisions: list[JsonValue] = field(default_factory=list)
+    released: list[JsonValue] = field(default_factory=list)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    _index: dict[bytes, int] = field(default_factory=dict)
+
+    def decision(self, question: Question, decision: Decision) -> int:
+        """The decision's number in this entry."""
+        number = self._index.get(question.key)
+        if number is None:
+            number = self._index[question.key] = len(self.decisions)
+            self.decisions.append({"input": _json(question.item), "output": _output(decision)})
+        return number
+
+    def hand_out(self, stored: StoredRecord, decision_number: int) -> None:
+        """A record or notice that goes out."""
+        self.released.append([stored.partition, stored.offset, decision_number])
+
+    def as_body(self, begin: Positions, end: Positions) -> dict[str, JsonValue]:
+        """The entry's part that is the same for all subscriptions of the group."""
+        ranges: list[JsonValue] = [[partition, low, high] for partition, (low, high) in enumerate(zip(begin, end, strict=True))]
+        counts: dict[str, JsonValue] = dict(self.outcomes)
+        return {"ranges": ranges, "outcomes": counts, "released": self.released, "decisions": self.decisions}
+
+
+def _json(value: object) -> JsonValue:
+    match value:
+        case dict():
+            return {str(name): _json(member) for name, member in value.items()}
+        case list() | tuple():
+            return [_json(member) for member in value]
+        case str() | int() | float() | bool() | None:
+            return value
+    raise TypeError("a decision's input holds only JSON values")
+
+
+def _output(decision: Decision) -> JsonValue:
+    output: dict[str, JsonValue] = {
+        "effect": decision.effect.value,
+        "treatments": {marking: _treatment(treatment) for marking, treatment in sorted(decision.treatments.items())},
+        "obligations": list(decision.obligations),
+        "reasons": list(decision.reasons),
+    }
+    for name, instant in (("not_before", decision.not_before), ("valid_until", decision.valid_until)):
+        if instant is not None:
+            output[name] = instant.isoformat()
+    return output
+
+
+def _treatment(treatment: Treatment) -> JsonValue:
+    body: dict[str, JsonValue] = {"kind": treatment.kind.value}
+    if treatment.keep_first or treatment.keep_last:
+        body |= {"keep_first": treatment.keep_first, "keep_last": treatment.keep_last}
+    return body

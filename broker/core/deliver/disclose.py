@@ -1,0 +1,152 @@
+"""The one function that turns a decision into what a consumer receives of a record.
+
+Encoded once for each distinct treatment: results are cached by place and treatment, so groups that are treated alike share
+the bytes. Pseudonyms differ by receiver and purpose, which are then part of the treatment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from broker.core.deliver.view import LabelSet, RecordView
+from broker.core.deliver.wire import disclosure, notice_delivery, record_delivery, reduced_event
+from broker.core.questions import UNREVIEWED, markings_of
+from broker.core.record.admission import JSON_CONTENT, payload
+from broker.core.record.envelope import text_attribute
+from broker.core.redact.apply import Pseudonymise, redact, redact_members
+from broker.core.redact.fieldmap import FieldMap
+from broker.core.redact.plan import Plan, compile_plan
+from broker.core.redact.pseudonym import pseudonymiser
+from broker.model.decision import KEEP, Decision, Effect, Treatment, TreatmentKind
+from broker.model.principal import SubjectClass
+from broker.model.registry import RecordType, Registry
+from broker.ports.keys import Keys
+from protos.entente.v1 import exchange_pb2
+
+_VISIBLE = ("time", "datacontenttype", "dataschema", "dataclassification")
+"""Attributes that reach every consumer, beside id, source, type and specversion (design, Records)."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Treated:
+    """A decision ready to be applied to records of one label set for one class."""
+
+    key: tuple[object, ...]
+    effect: Effect
+    whole: bool
+    content: Plan | None
+    attributes: Plan | None
+    obligations: tuple[str, ...]
+    pseudonymise: Pseudonymise
+
+
+class Discloser:
+    """Applies decisions to records for one revision."""
+
+    def __init__(self, registry: Registry, keys: Keys, *, limit_bytes: int = 64 << 20) -> None:
+        self._registry = registry
+        self._keys = keys
+        self._field_maps: dict[str, FieldMap] = {}
+        self._attribute_maps: dict[str, FieldMap] = {}
+        self._encoded: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
+        self._bytes = 0
+        self._limit_bytes = limit_bytes
+
+    def treat(self, decision: Decision, label_set: LabelSet, subject: SubjectClass) -> Treated:
+        """Compile the decision for records of this label set."""
+        record_type = label_set.record_type
+        plan = self._content_plan(decision, record_type)
+        attributes = compile_plan(self._attribute_map(record_type), decision.treatments) if record_type.attributes else None
+        whole = subject.agency == label_set.owner and self._keeps_all(decision, record_type)
+        treatments = tuple(sorted((m, t.kind, t.keep_first, t.keep_last) for m, t in decision.treatments.items()))
+        linked = any(t.kind is TreatmentKind.PSEUDONYM for t in decision.treatments.values())
+        receiver = (subject.agency, subject.purpose) if linked or decision.effect is Effect.NOTICE else ()
+        key_id, key = self._keys.current("pseudonym")
+        return Treated(
+            key=(record_type.name, decision.effect, whole, treatments, decision.obligations, receiver, key_id),
+            effect=decision.effect,
+            whole=whole,
+            content=plan,
+            attributes=attributes,
+            obligations=decision.obligations,
+            pseudonymise=pseudonymiser(key, owner=label_set.owner, receiver=subject.agency, purpose=subject.purpose),
+        )
+
+    def encode(self, topic: str, view: RecordView, treated: Treated, subject: SubjectClass) -> bytes:
+        """One entry of Batch.deliveries; raises Unredactable, and then the record is withheld whole."""
+        key = (topic, view.stored.partition, view.stored.offset, hash(view.stored.body), treated.key)
+        cached = self._encoded.get(key)
+        if cached is not None:
+            return cached
+        encoded = self._encode(view, treated, subject)
+        self._encoded[key] = encoded
+        self._bytes += len(encoded)
+        while self._bytes > self._limit_bytes:
+            self._bytes -= len(self._encoded.popitem(last=False)[1])
+        return encoded
+
+    def _encode(self, view: RecordView, treated: Treated, subject: SubjectClass) -> bytes:
+        if treated.effect is Effect.NOTICE:
+            return self._notice(view, treated, subject)
+        if treated.whole:
+            return record_delivery(view.stored.body, _released((), treated.obligations))
+        if treated.content is None:
+            raise Unredactable
+        redacted = redact(payload(view.event), treated.content, treated.pseudonymise)
+        texts, masked = self._attributes(view, treated)
+        event = reduced_event(view.event, _VISIBLE, texts, redacted.data)
+        return record_delivery(event, _released((*redacted.masked, *masked), treated.obligations))
+
+    def _attributes(self, view: RecordView, treated: Treated) -> tuple[dict[str, str], tuple[str, ...]]:
+        if treated.attributes is None:
+            return {}, ()
+        named = view.label_set.record_type.attributes if view.label_set else {}
+        present = {name: text for name in named if (text := text_attribute(view.event, name)) is not None}
+        kept, masked = redact_members(present, treated.attributes, treated.pseudonymise)
+        return {name: str(text) for name, text in kept.items()}, masked
+
+    def _notice(self, view: RecordView, treated: Treated, subject: SubjectClass) -> bytes:
+        owner = self._registry.agencies[view.label_set.owner] if view.label_set else None
+        if owner is None:
+            raise Unredactable
+        notice = exchange_pb2.Notice(
+            id=self._notice_id(view, subject), type=view.event.type, owner=owner.name, contact=owner.contact
+        )
+        return notice_delivery(notice, disclosure(exchange_pb2.EFFECT_NOTICE, (), treated.obligations))
+
+    def _notice_id(self, view: RecordView, subject: SubjectClass) -> str:
+        """Opaque: keyed by receiver, so that two receivers cannot tell whether they were noticed of the same record."""
+        _, key = self._keys.current("pseudonym")
+        place = "\0".join(("notice", subject.agency, view.event.source, view.event.id))
+        return hmac.new(key, place.encode(), hashlib.sha256).hexdigest()[:32]
+
+    def _content_plan(self, decision: Decision, record_type: RecordType) -> Plan | None:
+        """None where the content is all or nothing and the decision does not keep all of it."""
+        if record_type.fields and JSON_CONTENT.fullmatch(record_type.content_type):
+            return compile_plan(self._field_map(record_type), decision.treatments)
+        return compile_plan(FieldMap.compile({}), {UNREVIEWED: KEEP}) if self._keeps_all(decision, record_type) else None
+
+    def _keeps_all(self, decision: Decision, record_type: RecordType) -> bool:
+        return all(_is_kept(decision.treatments.get(marking)) for marking in markings_of(record_type))
+
+    def _field_map(self, record_type: RecordType) -> FieldMap:
+        if record_type.name not in self._field_maps:
+            self._field_maps[record_type.name] = FieldMap.compile(record_type.fields)
+        return self._field_maps[record_type.name]
+
+    def _attribute_map(self, record_type: RecordType) -> FieldMap:
+        if record_type.name not in self._attribute_maps:
+            fields = {f"$.{name}": markings for name, markings in record_type.attributes.items()}
+            self._attribute_maps[record_type.name] = FieldMap.compile(fields)
+        return self._attribute_maps[record_type.name]
+
+
+def _is_kept(treatment: Treatment | None) -> bool:
+    return treatment is not None and treatment.kind is TreatmentKind.KEEP
+
+
+def _released(masked: tuple[str, ...], obligations: tuple[str, ...]) -> bytes:
+    return disclosure(exchange_pb2.EFFECT_RELEASE, set(masked), obligations)

@@ -1,0 +1,122 @@
+"""All groups of an instance: where a session is placed, parked and merged."""
+
+from __future__ import annotations
+
+import asyncio
+
+from broker.core.deliver.disclose import Discloser
+from broker.core.deliver.group import Group
+from broker.core.deliver.prepare import Lens, Preparer
+from broker.core.deliver.session import Session
+from broker.core.deliver.view import RecordViews
+from broker.core.evidence import Evidence
+from broker.errors import EntenteError, Reason
+from broker.model.principal import SubjectClass
+from broker.ports.clock import Clock
+from broker.ports.record_log import RecordLog
+from broker.ports.subscription_store import SubscriptionStore
+
+
+class FanOut:
+    """Groups by topic and class; used from the event loop only."""
+
+    def __init__(
+        self,
+        *,
+        record_log: RecordLog,
+        preparer: Preparer,
+        views: RecordViews,
+        discloser: Discloser,
+        evidence: Evidence,
+        subscriptions: SubscriptionStore,
+        clock: Clock,
+    ) -> None:
+        self.record_log = record_log
+        self.preparer = preparer
+        self.evidence = evidence
+        self.clock = clock
+        self._views = views
+        self._discloser = discloser
+        self._subscriptions = subscriptions
+        self._groups: dict[tuple[str, SubjectClass], list[Group]] = {}
+        self._parked: set[Session] = set()
+
+    def place(self, session: Session) -> None:
+        """Let the session be served from its position: in the group that stands there, or in a new one."""
+        if not session.budget().is_open:
+            self.park(session)
+            return
+        groups = self._groups.setdefault((session.topic, session.subject_class), [])
+        group = next((g for g in groups if g.positions == session.positions), None)
+        if group is None:
+            group = self._start(session, groups)
+        group.members.add(session)
+
+    def park(self, session: Session) -> None:
+        """Set the session aside until it has credit and room."""
+        if not session.is_open:
+            return
+        if session.budget().is_open:
+            self.place(session)
+        else:
+            self._parked.add(session)
+
+    def wake(self, session: Session) -> None:
+        """Credit came, or room in the buffer."""
+        if session in self._parked and session.budget().is_open:
+            self._parked.discard(session)
+            self.place(session)
+
+    def remove(self, session: Session) -> None:
+        """Serve the session no more; it keeps its position."""
+        self._parked.discard(session)
+        for group in list(self._groups.get((session.topic, session.subject_class), ())):
+            group.members.discard(session)
+            if not group.members and group.task is not None:
+                # Out of the index at once: a session placed before the cancellation arrives must not join it.
+                self.forget(group)
+                group.task.cancel()
+
+    def is_served(self, session: Session) -> bool:
+        """Whether the session may still be handed records: open, its token valid, its subscription not taken over."""
+        if not session.is_open:
+            return False
+        key = session.subscription_key
+        if key is not None and self._subscriptions.present_epoch(key) != session.epoch:
+            session.fail(EntenteError(Reason.SUBSCRIPTION_TAKEN_OVER))
+            return False
+        if session.principal.expires_at.timestamp() * 1000 <= self.clock.now_ms():
+            session.fail(EntenteError(Reason.TOKEN_EXPIRED))
+            return False
+        return True
+
+    def merge(self, group: Group) -> None:
+        """If another group of the same class stands at the same position, move this one's members over."""
+        for other in self._groups.get((group.lens.topic, group.lens.subject), ()):
+            if other is not group and other.positions == group.positions:
+                other.members |= group.members
+                group.members = set()
+                return
+
+    def forget(self, group: Group) -> None:
+        """Take the group out of the index; idempotent."""
+        key = (group.lens.topic, group.lens.subject)
+        groups = self._groups.get(key, [])
+        if group in groups:
+            groups.remove(group)
+        if not groups:
+            self._groups.pop(key, None)
+
+    async def close(self) -> None:
+        """Stop all groups and wait until they have stopped."""
+        tasks = [g.task for groups in self._groups.values() for g in groups if g.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self, session: Session, groups: list[Group]) -> Group:
+        lens = Lens(session.topic, session.subject_class, self._views, self._discloser)
+        group = Group(self, lens, session.positions)
+        groups.append(group)
+        group.task = asyncio.get_running_loop().create_task(group.run())
+        return group

@@ -1,0 +1,181 @@
+"""From records read to deliveries: decide each, apply overlays, redact, until the budget is used up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from broker.core.decide import Decider, Question
+from broker.core.deliver.account import Account
+from broker.core.deliver.disclose import Discloser, Treated
+from broker.core.deliver.view import LabelSet, RecordView, RecordViews
+from broker.core.questions import deliver_question
+from broker.core.redact.apply import Unredactable
+from broker.errors import NoDecision
+from broker.model.decision import Decision, Effect
+from broker.model.principal import SubjectClass
+from broker.model.record import Chunk, Positions
+from broker.ports.clock import Clock
+
+
+@dataclass(slots=True)
+class Budget:
+    """What may still go out: records, and bytes, of which the last record may use more than are left."""
+
+    records: int
+    size_bytes: int
+
+    @property
+    def is_open(self) -> bool:
+        """Whether one more record may go out."""
+        return self.records > 0 and self.size_bytes > 0
+
+    def take(self, size_bytes: int) -> None:
+        """Account for one record."""
+        self.records -= 1
+        self.size_bytes -= size_bytes
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What a group is about to release.
+
+    positions: those that follow. stalled: some record had no decision. cut: the budget ended before the records did.
+    """
+
+    positions: Positions
+    deliveries: list[bytes] = field(default_factory=list)
+    size_bytes: int = 0
+    account: Account = field(default_factory=Account)
+    stalled: bool = False
+    cut: bool = False
+
+
+class Lens:
+    """How one class sees one topic: questions and compiled treatments by label set, for one group's life."""
+
+    def __init__(self, topic: str, subject: SubjectClass, views: RecordViews, discloser: Discloser) -> None:
+        self.topic = topic
+        self.subject = subject
+        self.views = views
+        self.discloser = discloser
+        self._questions: dict[LabelSet, Question] = {}
+        self._treated: dict[LabelSet, tuple[Decision, Treated]] = {}
+
+    def question(self, label_set: LabelSet) -> Question:
+        """The question for records of this label set, made once."""
+        question = self._questions.get(label_set)
+        if question is None:
+            if len(self._questions) >= _LENS_LIMIT:
+                self._questions.clear()
+            question = deliver_question(
+                self.subject, self.topic, label_set.record_type, label_set.owner, label_set.labels
+            )
+            self._questions[label_set] = question
+        return question
+
+    def treated(self, label_set: LabelSet, decision: Decision) -> Treated:
+        """The decision compiled, made once for each decision."""
+        known = self._treated.get(label_set)
+        if known is not None and known[0] is decision:
+            return known[1]
+        if len(self._treated) >= _LENS_LIMIT:
+            self._treated.clear()
+        treated = self.discloser.treat(decision, label_set, self.subject)
+        self._treated[label_set] = (decision, treated)
+        return treated
+
+
+_LENS_LIMIT = 10_000
+
+
+class Preparer:
+    """Prepares batches; shared by all groups."""
+
+    def __init__(self, decider: Decider, clock: Clock) -> None:
+        self._decider = decider
+        self._clock = clock
+
+    async def prepare(self, lens: Lens, chunk: Chunk, begin: Positions, budget: Budget, prepared: Prepared) -> None:
+        """Add the chunk's records to `prepared`, in order, as far as decisions and budget go.
+
+        A partition ends at its first record without a decision (rule 1: no decision moves no position); the others go on.
+        """
+        views = [lens.views.view(lens.topic, stored) for stored in chunk.records]
+        decisions = await self._decide(lens, views)
+        now = self._clock.now_ms()
+        positions = list(begin)
+        blocked: set[int] = set()
+        for view, decision in zip(views, decisions, strict=True):
+            partition = view.stored.partition
+            if partition in blocked:
+                continue
+            if decision is None and view.label_set is not None:
+                prepared.stalled = True
+                blocked.add(partition)
+                continue
+            if not self._add(lens, view, decision, now, budget, prepared):
+                prepared.cut = True
+                break
+            positions[partition] = view.stored.offset + 1
+        complete = not blocked and not prepared.cut
+        prepared.positions = chunk.next_positions if complete else tuple(positions)
+
+    async def _decide(self, lens: Lens, views: Sequence[RecordView]) -> list[Decision | None]:
+        wanted = {v.label_set: lens.question(v.label_set) for v in views if v.label_set is not None}
+        try:
+            answers = await self._decider.decide(list(wanted.values()))
+        except NoDecision:
+            answers = [None] * len(wanted)
+        decided = dict(zip(wanted, answers, strict=True))
+        return [decided[v.label_set] if v.label_set is not None else None for v in views]
+
+    def _add(
+        self, lens: Lens, view: RecordView, decision: Decision | None, now_ms: int, budget: Budget, prepared: Prepared
+    ) -> bool:
+        """Release or skip one record; False if it would go out but the budget is used up."""
+        outcome = _overlay(view, decision, now_ms)
+        if outcome is not None or decision is None or view.label_set is None:
+            prepared.account.outcomes[outcome or "unregistered"] += 1
+            return True
+        if not budget.is_open:
+            return False
+        try:
+            treated = lens.treated(view.label_set, decision)
+            delivery = lens.discloser.encode(lens.topic, view, treated, lens.subject)
+        except Unredactable:
+            prepared.account.outcomes["unredactable"] += 1
+            return True
+        self._release(lens, view, decision, delivery, budget, prepared)
+        return True
+
+    def _release(
+        self, lens: Lens, view: RecordView, decision: Decision, delivery: bytes, budget: Budget, prepared: Prepared
+    ) -> None:
+        budget.take(len(delivery))
+        prepared.deliveries.append(delivery)
+        prepared.size_bytes += len(delivery)
+        if view.label_set is not None:
+            number = prepared.account.decision(lens.question(view.label_set), decision)
+            prepared.account.hand_out(view.stored, number)
+        prepared.account.outcomes[decision.effect.value] += 1
+
+
+def _overlay(view: RecordView, decision: Decision | None, now_ms: int) -> str | None:
+    """Why the record is withheld, or None if it is released; what applies after the memo only ever restricts."""
+    if decision is None:
+        return "unregistered"
+    if decision.effect is Effect.WITHHOLD:
+        return "engine_fault" if "engine_fault" in decision.reasons else "withhold"
+    if view.expires_ms is not None and view.expires_ms <= now_ms:
+        return "expired"
+    if decision.not_before is not None and view.stored.recorded_ms < _ms(decision.not_before):
+        return "not_before"
+    if decision.valid_until is not None and _ms(decision.valid_until) <= now_ms:
+        return "lapsed"
+    return None
+
+
+def _ms(instant: datetime) -> int:
+    return int(instant.astimezone(UTC).timestamp() * 1000)

@@ -1,0 +1,150 @@
+"""One open stream: its credit, what waits to be written, and where it stands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+
+from broker.core.cursor import Cursor, CursorBinding, CursorCodec
+from broker.core.deliver.prepare import Budget
+from broker.core.deliver.wire import batch_response
+from broker.errors import EntenteError, Reason
+from broker.model.principal import Principal, SubjectClass
+from broker.model.record import Positions
+from broker.model.subscription import SubscriptionKey
+
+MAX_CREDIT_RECORDS = 1_000_000
+MAX_CREDIT_BYTES = 256 << 20
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """A serialised SubscribeResponse that waits to be written; `records` and `size_bytes` are 0 but for batches."""
+
+    message: bytes
+    size_bytes: int = 0
+
+
+class Session:
+    """State of one stream on one topic; used from the event loop only."""
+
+    def __init__(
+        self,
+        *,
+        principal: Principal,
+        purpose: str,
+        topic: str,
+        binding: CursorBinding,
+        epoch: int,
+        positions: Positions,
+        codec: CursorCodec,
+        buffer_limit_bytes: int,
+    ) -> None:
+        self.principal = principal
+        self.purpose = purpose
+        self.topic = topic
+        self.binding = binding
+        self.epoch = epoch
+        self.positions = positions
+        self.failure: EntenteError | None = None
+        self.credit_closed = False
+        self._codec = codec
+        self._associated_data = binding.associated_data()
+        self._buffer_limit_bytes = buffer_limit_bytes
+        self._credit_records = 0
+        self._credit_bytes = 0
+        self._buffered_bytes = 0
+        self._outbox: deque[Outgoing] = deque()
+        self._wakeup = asyncio.Event()
+
+    @property
+    def subject_class(self) -> SubjectClass:
+        """The class under which this stream is decided."""
+        return self.principal.subject_class(self.purpose)
+
+    @property
+    def subscription_key(self) -> SubscriptionKey | None:
+        """The named subscription, or None."""
+        if not self.binding.subscription:
+            return None
+        return SubscriptionKey(self.binding.agency, self.binding.subject, self.binding.subscription)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything may still be released to it."""
+        return self.failure is None
+
+    @property
+    def is_spent(self) -> bool:
+        """Half-closed, all credit used and all written: the stream has nothing more to do."""
+        return self.credit_closed and not self.budget().is_open and not self._outbox
+
+    def grant(self, records: int, size_bytes: int) -> None:
+        """Add credit; raises EntenteError LIMIT_EXCEEDED beyond the maximum."""
+        self._credit_records += records
+        self._credit_bytes += size_bytes
+        if self._credit_records > MAX_CREDIT_RECORDS or self._credit_bytes > MAX_CREDIT_BYTES:
+            raise EntenteError(Reason.LIMIT_EXCEEDED, "outstanding credit")
+
+    def budget(self) -> Budget:
+        """What may be handed to it now: the lesser of its credit and of the room in its buffer."""
+        if not self.is_open:
+            return Budget(0, 0)
+        room = self._buffer_limit_bytes - self._buffered_bytes
+        return Budget(self._credit_records, min(self._credit_bytes, room))
+
+    def hand_out(self, deliveries: bytes, count: int, positions: Positions) -> None:
+        """Take a batch that the ledger accounts for."""
+        self.positions = positions
+        self._credit_records -= count
+        self._credit_bytes -= len(deliveries)
+        self._buffered_bytes += len(deliveries)
+        self.put(Outgoing(batch_response(deliveries, self.cursor()), len(deliveries)))
+
+    def put(self, outgoing: Outgoing) -> None:
+        """Queue a message behind those that wait."""
+        self._outbox.append(outgoing)
+        self._wakeup.set()
+
+    async def next(self) -> Outgoing | None:
+        """The next message to write; None when the stream is to end (see `failure`).
+
+        A failure comes before what is still queued: after a takeover, expiry or suspension nothing more is written.
+        """
+        while True:
+            if self.failure is not None:
+                return None
+            if self._outbox:
+                return self._outbox.popleft()
+            if self.is_spent:
+                return None
+            self._wakeup.clear()
+            await self._wakeup.wait()
+
+    def written(self, outgoing: Outgoing) -> None:
+        """The transport took the message: its room in the buffer is free again."""
+        self._buffered_bytes -= outgoing.size_bytes
+
+    def cursor(self) -> bytes:
+        """A fresh cursor of where the stream stands."""
+        return self._codec.seal(Cursor(self.positions, self.epoch), self._associated_data)
+
+    def open_cursor(self, sealed: bytes) -> Cursor:
+        """A cursor of this stream; raises CURSOR_INVALID, or ACK_REFUSED for one of another stream or not yet handed out."""
+        cursor = self._codec.open(sealed, self._associated_data, len(self.positions))
+        ahead = any(mine < theirs for mine, theirs in zip(self.positions, cursor.positions, strict=True))
+        if cursor.epoch != self.epoch or ahead:
+            raise EntenteError(Reason.ACK_REFUSED)
+        return cursor
+
+    def fail(self, error: EntenteError) -> None:
+        """End the stream with an error; the first one counts."""
+        if self.failure is None:
+            self.failure = error
+        self._wakeup.set()
+
+    def close_credit(self) -> None:
+        """The client half-closed: no more credit comes."""
+        self.credit_closed = True
+        self._wakeup.set()

@@ -1,0 +1,86 @@
+"""Stored records parsed once for all groups that read them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from broker.core.record.envelope import instant_ms_attribute, read_labels, source_agency, text_attribute
+from broker.model.labels import Labels
+from broker.model.record import StoredRecord
+from broker.model.registry import RecordType, Registry
+from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
+
+_LABELS = ("dataclassification", "dataregulation", "datacategory", "purposes", "releasableto")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelSet:
+    """All that decisions depend on in a record; one object for all records that share it, compared by identity."""
+
+    record_type: RecordType
+    owner: str
+    labels: Labels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RecordView:
+    """One stored record; `label_set` is None when the present revision cannot place it, and then it is withheld."""
+
+    stored: StoredRecord
+    event: CloudEvent
+    label_set: LabelSet | None
+    expires_ms: int | None
+
+
+class RecordViews:
+    """A bounded cache of views by place, and the interned label sets of one revision."""
+
+    def __init__(self, registry: Registry, *, limit_bytes: int = 64 << 20, limit_label_sets: int = 100_000) -> None:
+        self._registry = registry
+        self._views: OrderedDict[tuple[str, int, int], RecordView] = OrderedDict()
+        self._bytes = 0
+        self._limit_bytes = limit_bytes
+        self._label_sets: dict[tuple[str | None, ...], LabelSet | None] = {}
+        self._limit_label_sets = limit_label_sets
+
+    def view(self, topic: str, stored: StoredRecord) -> RecordView:
+        """The record's view, from the cache if another group has read it lately."""
+        key = (topic, stored.partition, stored.offset)
+        cached = self._views.get(key)
+        # The bytes are compared by identity or value: a topic that was made anew has the same places.
+        if cached is not None and cached.stored.body == stored.body:
+            return cached
+        view = self._parse(stored)
+        self._remember(key, view)
+        return view
+
+    def _parse(self, stored: StoredRecord) -> RecordView:
+        event = CloudEvent.FromString(stored.body)
+        return RecordView(stored, event, self._label_set(event), instant_ms_attribute(event, "expirytime"))
+
+    def _label_set(self, event: CloudEvent) -> LabelSet | None:
+        owner = source_agency(event.source)
+        key = (event.type, owner, *(text_attribute(event, name) for name in _LABELS))
+        if key not in self._label_sets:
+            if len(self._label_sets) >= self._limit_label_sets:
+                self._label_sets.clear()
+            self._label_sets[key] = self._intern(event, owner)
+        return self._label_sets[key]
+
+    def _intern(self, event: CloudEvent, owner: str | None) -> LabelSet | None:
+        record_type = self._registry.record_types.get(event.type)
+        if record_type is None or owner is None:
+            return None
+        try:
+            return LabelSet(record_type, owner, read_labels(event))
+        except ValueError:
+            return None
+
+    def _remember(self, key: tuple[str, int, int], view: RecordView) -> None:
+        replaced = self._views.pop(key, None)
+        self._bytes += len(view.stored.body) - (len(replaced.stored.body) if replaced else 0)
+        self._views[key] = view
+        while self._bytes > self._limit_bytes and self._views:
+            _, oldest = self._views.popitem(last=False)
+            self._bytes -= len(oldest.stored.body)

@@ -1,0 +1,69 @@
+"""Protobuf by hand where messages are joined bytes: building repeated fields copies each record (measured 3 µs, joined 0.1).
+
+Field numbers are those of protos/entente/v1/exchange.proto; tests parse what this writes with the generated code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from protos.entente.v1 import exchange_pb2
+from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
+
+_DELIVERY_RECORD = 1
+_DELIVERY_NOTICE = 2
+_DELIVERY_DISCLOSURE = 3
+_BATCH_DELIVERIES = 1
+_BATCH_CURSOR = 2
+_RESPONSE_BATCH = 2
+
+
+def length_delimited(field: int, *parts: bytes) -> bytes:
+    """One field of wire type 2 (Protocol Buffers encoding, LEN) whose content is `parts` joined."""
+    return b"".join((bytes([field << 3 | 2]), _varint(sum(map(len, parts))), *parts))
+
+
+def disclosure(effect: exchange_pb2.Effect.ValueType, masked: Iterable[str], obligations: Iterable[str]) -> bytes:
+    """A delivery's disclosure field, the same bytes for all records that are disclosed alike."""
+    message = exchange_pb2.Disclosure(effect=effect, masked=sorted(masked), obligations=sorted(obligations))
+    return length_delimited(_DELIVERY_DISCLOSURE, message.SerializeToString(deterministic=True))
+
+
+def record_delivery(event: bytes, disclosed: bytes) -> bytes:
+    """One entry of Batch.deliveries with a record."""
+    return length_delimited(_BATCH_DELIVERIES, length_delimited(_DELIVERY_RECORD, event), disclosed)
+
+
+def notice_delivery(notice: exchange_pb2.Notice, disclosed: bytes) -> bytes:
+    """One entry of Batch.deliveries with a notice."""
+    body = length_delimited(_DELIVERY_NOTICE, notice.SerializeToString(deterministic=True))
+    return length_delimited(_BATCH_DELIVERIES, body, disclosed)
+
+
+def batch_response(deliveries: bytes, cursor: bytes) -> bytes:
+    """A serialised SubscribeResponse with a batch; `deliveries` are entries of Batch.deliveries, joined."""
+    return length_delimited(_RESPONSE_BATCH, deliveries, length_delimited(_BATCH_CURSOR, cursor))
+
+
+def reduced_event(original: CloudEvent, attributes: Iterable[str], texts: dict[str, str], data: bytes) -> bytes:
+    """A CloudEvent with the core attributes, the named ones of the original, `texts` besides, and `data`."""
+    event = CloudEvent(id=original.id, source=original.source, spec_version=original.spec_version, type=original.type)
+    for name in attributes:
+        if name in original.attributes:
+            event.attributes[name].CopyFrom(original.attributes[name])
+    for name, text in texts.items():
+        event.attributes[name].ce_string = text
+    if original.WhichOneof("data") == "text_data":
+        event.text_data = data.decode()
+    elif original.WhichOneof("data") == "binary_data":
+        event.binary_data = data
+    return event.SerializeToString(deterministic=True)
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

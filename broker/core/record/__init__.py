@@ -1,0 +1,1 @@
+"""Records on their way in and out: CloudEvents, labels, what the broker stamps."""

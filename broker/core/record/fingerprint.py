@@ -1,0 +1,30 @@
+"""What makes two records the same: identity from source and id, equality from content."""
+
+from __future__ import annotations
+
+import hashlib
+
+from broker.core.record.envelope import STAMPED
+from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
+
+_BYTES = 16
+
+
+def identity(source: str, record_id: str) -> bytes:
+    """16 bytes that name a record: SHA-256 over source, NUL, id (CloudEvents §3.1.1: source + id is unique)."""
+    return hashlib.sha256(f"{source}\0{record_id}".encode()).digest()[:_BYTES]
+
+
+def content_digest(event: CloudEvent) -> bytes:
+    """16 bytes over the event without what the broker stamps."""
+    bare = CloudEvent()
+    bare.CopyFrom(event)
+    for name in STAMPED:
+        bare.attributes.pop(name, None)
+    return hashlib.sha256(bare.SerializeToString(deterministic=True)).digest()[:_BYTES]
+
+
+def fingerprint(body: bytes) -> tuple[bytes, bytes]:
+    """Identity and content digest of a stored record; how a log rebuilds its index of duplicates."""
+    event = CloudEvent.FromString(body)
+    return identity(event.source, event.id), content_digest(event)
