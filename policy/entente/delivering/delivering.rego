@@ -1,8 +1,8 @@
 # METADATA
 # title: Delivering
 # description: |
-#   What becomes of one record for one subject. An owner receives its own whole. Everybody else needs each of: a subject
-#   within its agency's registration, labels within the vocabulary, a clearance that covers the classification,
+#   What becomes of one record for one subject. Its owner receives it whole, for any purpose and in any role that is
+#   registered. Everybody else needs each of: a subject within its agency's registration, labels within the vocabulary, a clearance that covers the classification,
 #   a `releasableto` that permits it, and an agreement with the owner that covers topic, purpose and classification.
 #   The record's `purposes` label has to permit the purpose too, except for a notice, which tells that a record exists
 #   and whom to ask, and nothing else.
@@ -23,15 +23,30 @@ import data.entente.treatments
 
 # METADATA
 # title: The exchange's answer to a deliver item's facts
-grant(facts) := {
+grant(facts) := _owned(facts, _subject_refusals(facts)) if {
+	owns(facts)
+} else := _shared(facts, _refusals(facts))
+
+# METADATA
+# title: Whether the subject's agency owns the record
+default owns(_) := false
+
+owns(facts) if {
+	facts.agency == facts.owner
+	subjects.registered(facts.owner)
+}
+
+# These two are undefined, and so the item is withheld, if the refusals are.
+_owned(facts, refusals) := {
 	"effect": "release",
 	"treatments": treatments.uniform(facts.markings, {"kind": "keep"}),
 	"obligations": set(),
 	"reasons": {"owner"},
 } if {
-	owns(facts)
-} else := {"effect": "withhold", "reasons": refusals} if {
-	refusals := _refusals(facts)
+	count(refusals) == 0
+} else := {"effect": "withhold", "reasons": refusals}
+
+_shared(facts, refusals) := {"effect": "withhold", "reasons": refusals} if {
 	count(refusals) > 0
 } else := _granted("release", facts, ids, treatments.merged(facts.markings, tables)) if {
 	purpose.permitted(facts.purposes, facts.purpose)
@@ -42,15 +57,6 @@ grant(facts) := {
 	ids := _covering(facts, "notice")
 	count(ids) > 0
 } else := {"effect": "withhold", "reasons": {"no-agreement"}}
-
-# METADATA
-# title: Whether the subject's agency owns the record
-default owns(_) := false
-
-owns(facts) if {
-	facts.agency == facts.owner
-	subjects.registered(facts.owner)
-}
 
 _granted(effect, facts, ids, treated) := object.union(
 	{
@@ -69,32 +75,23 @@ _covering(facts, grants) := agreements.covering(
 	facts.topic, facts.purpose, facts.classification,
 )
 
-_refusals(facts) := {reason |
-	some reason in {
-		"clearance-above-registration",
-		"clearance-too-low",
-		"not-releasable",
-		"purpose-unregistered",
-		"role-unregistered",
-		"topic-unknown",
-		"type-unregistered",
-	}
-	_refused(facts, reason)
-} | {sprintf("label-%s", [name]) | some name in labels.problems(facts.labels)}
-
-# `facts` is complete, so that none of these negations meets an undefined reference.
-_refused(facts, "clearance-above-registration") if not subjects.within_ceiling(facts.agency, facts.clearance)
-
-_refused(facts, "clearance-too-low") if not tlp.covers(facts.clearance, facts.classification)
-
-_refused(facts, "not-releasable") if {
-	not releasability.permits(facts.classification, facts.releasableto, facts.agency)
+_refusals(facts) := ({reason | some reason, met in demands; not met} | labels.refusals(facts.labels)) | subject if {
+	demands := _demands(facts)
+	subject := _subject_refusals(facts)
 }
 
-_refused(facts, "purpose-unregistered") if not purpose.registered(facts.agency, facts.purpose)
+_subject_refusals(facts) := {reason | some reason, met in demands; not met} if {
+	demands := {
+		"purpose-unregistered": purpose.registered(facts.agency, facts.purpose),
+		"role-unregistered": subjects.roles_registered(facts.agency, facts.roles),
+	}
+}
 
-_refused(facts, "role-unregistered") if not subjects.roles_registered(facts.agency, facts.roles)
-
-_refused(facts, "topic-unknown") if not publishing.topic_known(facts.topic)
-
-_refused(facts, "type-unregistered") if not publishing.type_registered(facts.type)
+# What sharing demands, besides good labels and an agreement. Each is true or false, whatever the facts.
+_demands(facts) := {
+	"clearance-above-registration": subjects.within_ceiling(facts.agency, facts.clearance),
+	"clearance-too-low": tlp.covers(facts.clearance, facts.classification),
+	"not-releasable": releasability.permits(facts.classification, facts.releasableto, facts.agency),
+	"topic-unknown": publishing.topic_known(facts.topic),
+	"type-unregistered": publishing.type_registered(facts.type),
+}

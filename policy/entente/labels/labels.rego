@@ -13,6 +13,10 @@ problems(labels) := {name |
 	not _good(labels, name)
 }
 
+# METADATA
+# title: Those problems as reasons to refuse
+refusals(labels) := {concat("-", ["label", name]) | some name in problems(labels)}
+
 default _good(_, _) := false
 
 _good(labels, "dataclassification") if lib.ranks[labels.dataclassification] >= 0

@@ -9,9 +9,7 @@ import data.entente.subjects
 
 # METADATA
 # title: The exchange's answer to a publish item's facts
-grant(facts) := {"effect": "release", "treatments": {}, "obligations": set(), "reasons": {"publisher"}} if {
-	count(_refusals(facts)) == 0
-} else := {"effect": "withhold", "reasons": _refusals(facts)}
+grant(facts) := _answer(_refusals(facts))
 
 # METADATA
 # title: Whether a record type is registered
@@ -43,16 +41,19 @@ accepted(topic, type) if lib.holds(data.data.topics[topic].accepts, type)
 
 _registrations(type) := [registration | registration := data.data.record_types[_][type]]
 
-_refusals(facts) := {reason |
-	some reason in {"agency-unregistered", "not-own-record", "type-not-accepted", "not-a-publisher"}
-	_refused(facts, reason)
-} | {sprintf("label-%s", [name]) | some name in labels.problems(facts.labels)}
+_answer(refusals) := {"effect": "withhold", "reasons": refusals} if {
+	count(refusals) > 0
+} else := {"effect": "release", "treatments": {}, "obligations": set(), "reasons": {"publisher"}}
 
-# `facts` is complete, so that none of these negations meets an undefined reference.
-_refused(facts, "agency-unregistered") if not subjects.registered(facts.agency)
+_refusals(facts) := {reason | some reason, met in demands; not met} | labels.refusals(facts.labels) if {
+	demands := _demands(facts)
+}
 
-_refused(facts, "not-own-record") if facts.agency != facts.owner
-
-_refused(facts, "type-not-accepted") if not accepted(facts.topic, facts.type)
-
-_refused(facts, "not-a-publisher") if not facts.agency in publishers(facts.type)
+# Each is true or false, whatever the facts.
+_demands(facts) := {
+	"agency-unregistered": subjects.registered(facts.agency),
+	"not-own-record": facts.agency == facts.owner,
+	"not-a-publisher": lib.holds(publishers(facts.type), facts.agency),
+	"role-unregistered": subjects.roles_registered(facts.agency, facts.roles),
+	"type-not-accepted": accepted(facts.topic, facts.type),
+}

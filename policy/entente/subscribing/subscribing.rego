@@ -12,8 +12,9 @@ import data.entente.subjects
 
 # METADATA
 # title: The exchange's answer to a subscribe item's facts
-grant(facts) := {"effect": "withhold", "reasons": refusals} if {
-	refusals := _refusals(facts)
+grant(facts) := _answer(facts, _refusals(facts))
+
+_answer(facts, refusals) := {"effect": "withhold", "reasons": refusals} if {
 	count(refusals) > 0
 } else := _permitted("owner", {}) if {
 	facts.agency in _owners(facts.topic)
@@ -27,17 +28,14 @@ _permitted(reason, limits) := object.union(
 	limits,
 )
 
-_refusals(facts) := {reason |
-	some reason in {"purpose-unregistered", "role-unregistered", "topic-unknown"}
-	_refused(facts, reason)
+_refusals(facts) := {reason | some reason, met in demands; not met} if demands := _demands(facts)
+
+# Each is true or false, whatever the facts.
+_demands(facts) := {
+	"purpose-unregistered": purpose.registered(facts.agency, facts.purpose),
+	"role-unregistered": subjects.roles_registered(facts.agency, facts.roles),
+	"topic-unknown": publishing.topic_known(facts.topic),
 }
-
-# `facts` is complete, so that none of these negations meets an undefined reference.
-_refused(facts, "purpose-unregistered") if not purpose.registered(facts.agency, facts.purpose)
-
-_refused(facts, "role-unregistered") if not subjects.roles_registered(facts.agency, facts.roles)
-
-_refused(facts, "topic-unknown") if not publishing.topic_known(facts.topic)
 
 _naming(facts) := [agreement |
 	some owner in _owners(facts.topic)

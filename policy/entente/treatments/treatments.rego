@@ -8,8 +8,16 @@ package entente.treatments
 # METADATA
 # title: The strictest of a set of treatments
 # description: |
-#   Two masks that keep characters combine to the fewer characters on each side. An empty set gives `remove`.
-strictest(treatments) := _of_rank(max(_ranks(treatments)), treatments)
+#   All masks combine first, to the fewest characters on each side. An empty set gives `remove`.
+strictest(treatments) := _named(max({_rank(treatment) | some treatment in treatments}), _remove) if {
+	every treatment in treatments {
+		object.get(treatment, "kind", "") != "mask"
+	}
+} else := _named(max({_rank(treatment) | some treatment in (plain | {mask})}), mask) if {
+	masks := {treatment | some treatment in treatments; treatment.kind == "mask"}
+	plain := treatments - masks
+	mask := _fewest(masks)
+}
 
 # METADATA
 # title: The treatment of each marking under several agreements
@@ -44,32 +52,46 @@ tightened(treatments, redactions) := treatments if {
 
 _remove := {"kind": "remove"}
 
-_ranks(treatments) := {rank |
-	some treatment in treatments
-	rank := _rank(treatment)
-}
-
 default _rank(_) := 4
 
 _rank({"kind": "keep"}) := 0
 
 _rank({"kind": "pseudonym"}) := 2
 
-_rank(treatment) := 1 if {
-	_is_mask(treatment)
-	_kept(treatment) > 0
+_rank({"kind": "mask"}) := 3
+
+_rank({"kind": "mask", "keep_first": first, "keep_last": last}) := 1 if first + last > 0
+
+# The treatment of a rank; `mask` is what ranks 1 and 3 stand for.
+default _named(_, _) := {"kind": "remove"}
+
+_named(0, _) := {"kind": "keep"}
+
+_named(1, mask) := mask
+
+_named(2, _) := {"kind": "pseudonym"}
+
+_named(3, _) := {"kind": "mask"}
+
+# One mask for several; one that is not well-formed makes it `remove`.
+default _fewest(_) := {"kind": "remove"}
+
+_fewest(masks) := _mask(first, last) if {
+	every mask in masks {
+		_well_formed(mask)
+	}
+	first := min({object.get(mask, "keep_first", 0) | some mask in masks})
+	last := min({object.get(mask, "keep_last", 0) | some mask in masks})
 }
 
-_rank(treatment) := 3 if {
-	_is_mask(treatment)
-	_kept(treatment) == 0
-}
+_mask(0, 0) := {"kind": "mask"}
 
-_is_mask(treatment) if {
-	treatment.kind == "mask"
-	object.keys(treatment) - {"keep_first", "keep_last", "kind"} == set()
+_mask(first, last) := {"kind": "mask", "keep_first": first, "keep_last": last} if first + last > 0
+
+_well_formed(mask) if {
+	object.keys(mask) - {"keep_first", "keep_last", "kind"} == set()
 	every side in ["keep_first", "keep_last"] {
-		_is_count(object.get(treatment, side, 0))
+		_is_count(object.get(mask, side, 0))
 	}
 }
 
@@ -77,21 +99,4 @@ _is_count(value) if {
 	is_number(value)
 	value >= 0
 	floor(value) == value
-}
-
-_kept(mask) := object.get(mask, "keep_first", 0) + object.get(mask, "keep_last", 0)
-
-default _of_rank(_, _) := {"kind": "remove"}
-
-_of_rank(0, _) := {"kind": "keep"}
-
-_of_rank(1, treatments) := _fewest({treatment | some treatment in treatments; treatment.kind == "mask"})
-
-_of_rank(2, _) := {"kind": "pseudonym"}
-
-_of_rank(3, _) := {"kind": "mask"}
-
-_fewest(masks) := {"kind": "mask", "keep_first": first, "keep_last": last} if {
-	first := min({object.get(mask, "keep_first", 0) | some mask in masks})
-	last := min({object.get(mask, "keep_last", 0) | some mask in masks})
 }
