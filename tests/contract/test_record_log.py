@@ -10,7 +10,7 @@ import pytest
 
 from broker.errors import PositionExpired
 from broker.model.partition import partition_for
-from broker.model.record import Appended, IdReused, StoredRecord
+from broker.model.record import Appended, IdReused, Positions, StoredRecord
 from broker.ports.record_log import RecordLog
 from tests.contract.backend import Backend
 from tests.contract.samples import START_MS, appended, key_for, read_all, record, topic
@@ -206,7 +206,8 @@ class TestRead:
     async def test_next_positions_follow_what_was_returned(self, log: RecordLog) -> None:
         await log.open_topic(topic())
         await log.append(NAME, [record(n) for n in range(40)])
-        at, found = (0, 0, 0), list[StoredRecord]()
+        at: Positions = (0, 0, 0)
+        found: list[StoredRecord] = []
         while len(found) < 40:
             chunk = await log.read(NAME, at, max_records=7, max_bytes=1 << 20, wait_s=10)
             assert 1 <= len(chunk.records) <= 7
@@ -221,7 +222,8 @@ class TestRead:
     async def test_max_bytes_bounds_the_bodies(self, log: RecordLog) -> None:
         await log.open_topic(topic(partitions=2))
         await log.append(NAME, [record(n, body=bytes([n]) * 100) for n in range(20)])
-        at, end, reads = (0, 0), await log.end_positions(NAME), 0
+        at: Positions = (0, 0)
+        end, reads = await log.end_positions(NAME), 0
         while at != end:
             chunk = await log.read(NAME, at, max_records=500, max_bytes=350, wait_s=10)
             assert 1 <= len(chunk.records) <= 3
@@ -240,7 +242,8 @@ class TestRead:
         await log.open_topic(topic(partitions=2))
         await log.append(NAME, [record(n, key=key_for(0, 2), body=b"a" * 25) for n in range(200)])
         await log.append(NAME, [record(0, key=key_for(1, 2), body=b"b" * 60, of="rare")])
-        at, reads = (0, 0), 0
+        at: Positions = (0, 0)
+        reads = 0
         while at[1] == 0:
             chunk = await log.read(NAME, at, max_records=10, max_bytes=100, wait_s=10)
             at, reads = chunk.next_positions, reads + 1
