@@ -23,16 +23,16 @@ help: ## this list
 
 # ---- set-up ----
 
-setup: $(VENV)/.runtime $(BIN)/opa ## what `make demo` needs: .venv/bin/entente and OPA
+setup: $(VENV)/.runtime $(VENV)/bin/opa ## what `make demo` needs: .venv/bin/entente and OPA
 
 setup-check: setup $(VENV)/.dev $(BIN)/buf ## and what `make check` needs
 
 setup-test: setup-check $(BIN)/grpcurl .tools/kafka/.stamp ## and what `make test` needs: Kafka and grpcurl
 
 $(PY):
-	@$(call need,$(PYTHON),install Python 3.11 or newer or name one with `make PYTHON=...`)
+	@$(call need,$(PYTHON),install Python 3.11 or newer or name one with 'make PYTHON=...')
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "$(PYTHON) is older than 3.11: install Python 3.11 or newer or name one with \`make PYTHON=...\`" >&2; exit 1; }
+	  || { echo "$(PYTHON) is older than 3.11: install Python 3.11 or newer or name one with 'make PYTHON=...'" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 	  || { echo "$(PYTHON) has no venv module: install it (on Debian: apt-get install python3-venv)" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
@@ -51,6 +51,10 @@ $(VENV)/.dev: requirements-dev.lock | $(VENV)/.runtime
 $(BIN)/%: deploy/tools/%/go.mod deploy/tools/%/go.sum deploy/tools/build.sh
 	@deploy/tools/build.sh $*
 	@touch -h $@
+
+# the broker looks for OPA beside its Python first
+$(VENV)/bin/opa: $(BIN)/opa | $(PY)
+	@ln -sf ../../$(BIN)/opa $@
 
 .tools/kafka/.stamp: deploy/kafka/pom.xml
 	@$(call need,java,install a Java 17 runtime)
