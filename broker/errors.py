@@ -6,6 +6,7 @@ or may know, never from a payload, a token or a key (design rule 2).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -29,6 +30,7 @@ class Reason(Enum):
     TOKEN_NOT_YET_VALID = _Entry("UNAUTHENTICATED", "The token is not valid yet; check the issuer's clock.")
     TOKEN_BINDING = _Entry("UNAUTHENTICATED", "The token is bound to a certificate that this connection did not present.")
     CLAIM_NOT_PERMITTED = _Entry("UNAUTHENTICATED", "The token claims {detail}, beyond its agency's registration.")
+    ISSUER_UNAVAILABLE = _Entry("UNAVAILABLE", "The keys of the token's issuer cannot be fetched now; try again.")
     # What the caller may do
     TOPIC_NOT_FOUND = _Entry("NOT_FOUND", "Topic '{detail}' may not be used by this caller, or it might not exist.")
     RECORD_TYPE_NOT_FOUND = _Entry("NOT_FOUND", "Record type '{detail}' may not be used here, or it might not exist.")
@@ -79,12 +81,16 @@ class Reason(Enum):
 
 
 class EntenteError(Exception):
-    """The one exception that crosses layers; `detail` fills the catalogue's text and must be fit for the caller."""
+    """The one exception that crosses layers; `detail` fills the catalogue's text and must be fit for the caller.
 
-    def __init__(self, reason: Reason, detail: str = "") -> None:
+    metadata: more for `google.rpc.ErrorInfo.metadata`, such as the vocabulary that an unknown purpose is answered with.
+    """
+
+    def __init__(self, reason: Reason, detail: str = "", metadata: Mapping[str, str] | None = None) -> None:
         super().__init__(reason.text(detail))
         self.reason = reason
         self.detail = detail
+        self.metadata = dict(metadata or {})
 
 
 class NoDecision(Exception):

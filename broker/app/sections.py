@@ -182,11 +182,15 @@ class KeyStore(Section):
 
 
 class JwksFetch(Section):
-    """How keys of issuers with a `jwks_url` are fetched; `stale_s` is how long they outlive an unreachable URL."""
+    """How keys of issuers with a `jwks_url` are fetched; `stale_s` is how long they outlive an unreachable URL.
+
+    `ca_file`: an authority to trust instead of the system's.
+    """
 
     ttl_s: int = Field(default=300, ge=1, le=86_400)
     stale_s: int = Field(default=3_600, ge=0, le=604_800)
     timeout_s: float = Field(default=5.0, gt=0, le=60)
+    ca_file: FilePath | None = None
     insecure_http_loopback: bool = False
 
 
