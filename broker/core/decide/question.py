@@ -1,0 +1,46 @@
+"""Questions: input items in canonical form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One input item, without its id and time.
+
+    key: the canonical JSON of the whole item, so that nothing that a decision may depend on can be forgotten in it.
+    owner: the agency whose records (or calls) the question is about; its module and label sets burden only itself.
+    personal: whether it is about one person (publish, subscribe) instead of a class of subjects (deliver).
+    label_set: what the quota counts: the item's record with its topic; None if the item has no record.
+    """
+
+    key: bytes
+    item: Mapping[str, object]
+    owner: str
+    personal: bool
+    label_set: bytes | None
+
+
+def make_question(item: Mapping[str, object], owner: str) -> Question:
+    """The question for an item without `id` and `time`; its lists must already be in canonical order.
+
+    Callers keep the question and ask it again: making one costs several times as much as looking it up.
+    """
+    record = item.get("record")
+    label_set = None if record is None else _canonical([item.get("topic"), record])
+    return Question(_canonical(item), item, owner, item.get("action") != "deliver", label_set)
+
+
+def canary(time: str | None) -> dict[str, object]:
+    """An item that every rulebook answers: may nobody subscribe to nothing? Tells a broken item from a broken engine."""
+    subject = {"agency": "nobody", "id": "canary", "roles": [], "attributes": {}, "purpose": "none"}
+    item: dict[str, object] = {"id": "canary", "action": "subscribe", "subject": subject, "topic": "canary"}
+    return item if time is None else item | {"time": time}
+
+
+def _canonical(value: object) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
