@@ -26,48 +26,108 @@ class Reason(Enum):
     # Identity
     TOKEN_MISSING = _Entry("UNAUTHENTICATED", "No bearer token; send 'authorization: Bearer <JWT>'.")
     TOKEN_INVALID = _Entry("UNAUTHENTICATED", "The token was not accepted: {detail}.")
-    TOKEN_EXPIRED = _Entry("UNAUTHENTICATED", "The token has expired; get a new one from your agency's issuer.")
+    TOKEN_EXPIRED = _Entry(
+        "UNAUTHENTICATED", "The token has expired; get a new one from your agency's issuer."
+    )
     TOKEN_NOT_YET_VALID = _Entry("UNAUTHENTICATED", "The token is not valid yet; check the issuer's clock.")
-    TOKEN_BINDING = _Entry("UNAUTHENTICATED", "The token is bound to a certificate that this connection did not present.")
-    CLAIM_NOT_PERMITTED = _Entry("UNAUTHENTICATED", "The token claims {detail}, beyond its agency's registration.")
-    ISSUER_UNAVAILABLE = _Entry("UNAVAILABLE", "The keys of the token's issuer cannot be fetched now; try again.")
+    TOKEN_BINDING = _Entry(
+        "UNAUTHENTICATED", "The token is bound to a certificate that this connection did not present."
+    )
+    CLAIM_NOT_PERMITTED = _Entry(
+        "UNAUTHENTICATED", "The token claims {detail}, beyond its agency's registration."
+    )
+    ISSUER_UNAVAILABLE = _Entry(
+        "UNAVAILABLE", "The keys of the token's issuer cannot be fetched now; try again."
+    )
     # What the caller may do
-    TOPIC_NOT_FOUND = _Entry("NOT_FOUND", "Topic '{detail}' may not be used by this caller, or it might not exist.")
-    RECORD_TYPE_NOT_FOUND = _Entry("NOT_FOUND", "Record type '{detail}' may not be used here, or it might not exist.")
-    NAME_NOT_FOUND = _Entry("NOT_FOUND", "'{detail}' is nothing that this caller may know, or it might not exist.")
-    SUBSCRIPTION_NOT_FOUND = _Entry("NOT_FOUND", "You have no subscription '{detail}'; create it or open the stream with it.")
-    SUBSCRIPTION_EXISTS = _Entry("ALREADY_EXISTS", "Your subscription '{detail}' exists with another topic or purpose; use another name.")
-    PURPOSE_NOT_PERMITTED = _Entry("PERMISSION_DENIED", "The token does not permit purpose '{detail}'; state one that it does.")
-    PUBLISH_DENIED = _Entry("PERMISSION_DENIED", "The rulebook does not let this caller publish '{detail}' records on this topic.")
-    POLICY_DENIED = _Entry("PERMISSION_DENIED", "The rulebook no longer permits this stream; ask the topic's owner.")
+    TOPIC_NOT_FOUND = _Entry(
+        "NOT_FOUND", "Topic '{detail}' may not be used by this caller, or it might not exist."
+    )
+    RECORD_TYPE_NOT_FOUND = _Entry(
+        "NOT_FOUND", "Record type '{detail}' may not be used here, or it might not exist."
+    )
+    NAME_NOT_FOUND = _Entry(
+        "NOT_FOUND", "'{detail}' is nothing that this caller may know, or it might not exist."
+    )
+    SUBSCRIPTION_NOT_FOUND = _Entry(
+        "NOT_FOUND", "You have no subscription '{detail}'; create it or open the stream with it."
+    )
+    SUBSCRIPTION_EXISTS = _Entry(
+        "ALREADY_EXISTS",
+        "Your subscription '{detail}' exists with another topic or purpose; use another name.",
+    )
+    PURPOSE_NOT_PERMITTED = _Entry(
+        "PERMISSION_DENIED", "The token does not permit purpose '{detail}'; state one that it does."
+    )
+    PUBLISH_DENIED = _Entry(
+        "PERMISSION_DENIED", "The rulebook does not let this caller publish '{detail}' records on this topic."
+    )
+    POLICY_DENIED = _Entry(
+        "PERMISSION_DENIED", "The rulebook no longer permits this stream; ask the topic's owner."
+    )
     # Records
     RECORD_INVALID = _Entry("INVALID_ARGUMENT", "The record was refused: {detail}.")
     LABEL_INVALID = _Entry("INVALID_ARGUMENT", "The record's labels were refused: {detail}.")
     SOURCE_FORGED = _Entry("PERMISSION_DENIED", "The record's source must begin with //{detail}/.")
-    ATTRIBUTE_RESERVED = _Entry("INVALID_ARGUMENT", "Attribute '{detail}' is stamped by the exchange; leave it out.")
-    RECORD_TOO_LARGE = _Entry("INVALID_ARGUMENT", "The record is larger than the limit of {detail} bytes; split it.")
-    RECORD_EXPIRED = _Entry("INVALID_ARGUMENT", "The record's expirytime has passed; publish it with a later one.")
-    ID_REUSED = _Entry("ALREADY_EXISTS", "A different record with this source and id exists; use a new id for a new version.")
+    ATTRIBUTE_RESERVED = _Entry(
+        "INVALID_ARGUMENT", "Attribute '{detail}' is stamped by the exchange; leave it out."
+    )
+    RECORD_TOO_LARGE = _Entry(
+        "INVALID_ARGUMENT", "The record is larger than the limit of {detail} bytes; split it."
+    )
+    RECORD_EXPIRED = _Entry(
+        "INVALID_ARGUMENT", "The record's expirytime has passed; publish it with a later one."
+    )
+    ID_REUSED = _Entry(
+        "ALREADY_EXISTS", "A different record with this source and id exists; use a new id for a new version."
+    )
     CONTENT_INVALID = _Entry("INVALID_ARGUMENT", "The record's content was refused: {detail}.")
     # Requests
     REQUEST_INVALID = _Entry("INVALID_ARGUMENT", "The request was refused: {detail}.")
-    MESSAGE_TOO_LARGE = _Entry("RESOURCE_EXHAUSTED", "The message is larger than the limit of {detail} bytes; send smaller batches.")
-    LIMIT_EXCEEDED = _Entry("RESOURCE_EXHAUSTED", "Over the limit of {detail}; try again later or use fewer at once.")
+    MESSAGE_TOO_LARGE = _Entry(
+        "RESOURCE_EXHAUSTED", "The message is larger than the limit of {detail} bytes; send smaller batches."
+    )
+    LIMIT_EXCEEDED = _Entry(
+        "RESOURCE_EXHAUSTED", "Over the limit of {detail}; try again later or use fewer at once."
+    )
     METHOD_UNKNOWN = _Entry("UNIMPLEMENTED", "No such method; see the API reference.")
     # Streams and cursors
-    CURSOR_INVALID = _Entry("INVALID_ARGUMENT", "The cursor is not one of yours for this topic; start from earliest, latest or a time.")
-    POSITION_EXPIRED = _Entry("OUT_OF_RANGE", "The position lies before the topic's retention; choose earliest, or latest to skip.")
-    ACK_REFUSED = _Entry("FAILED_PRECONDITION", "The acknowledgement is for a stream that is no longer this subscription's; reopen it.")
-    SUBSCRIPTION_TAKEN_OVER = _Entry("ABORTED", "Another stream opened this subscription; only the newest one is served.")
+    CURSOR_INVALID = _Entry(
+        "INVALID_ARGUMENT",
+        "The cursor is not one of yours for this topic; start from earliest, latest or a time.",
+    )
+    POSITION_EXPIRED = _Entry(
+        "OUT_OF_RANGE", "The position lies before the topic's retention; choose earliest, or latest to skip."
+    )
+    ACK_REFUSED = _Entry(
+        "FAILED_PRECONDITION",
+        "The acknowledgement is for a stream that is no longer this subscription's; reopen it.",
+    )
+    SUBSCRIPTION_TAKEN_OVER = _Entry(
+        "ABORTED", "Another stream opened this subscription; only the newest one is served."
+    )
     STREAM_PROTOCOL = _Entry("INVALID_ARGUMENT", "The stream's messages are out of order: {detail}.")
-    REFRESH_REFUSED = _Entry("UNAUTHENTICATED", "The refreshed token is for another principal; open a new stream with it.")
-    CONSUMER_TOO_SLOW = _Entry("RESOURCE_EXHAUSTED", "The stream was not read for {detail} seconds; read faster or grant less credit.")
-    DRAINING = _Entry("UNAVAILABLE", "This instance is shutting down; reconnect and resume from the last cursor.")
+    REFRESH_REFUSED = _Entry(
+        "UNAUTHENTICATED", "The refreshed token is for another principal; open a new stream with it."
+    )
+    CONSUMER_TOO_SLOW = _Entry(
+        "RESOURCE_EXHAUSTED",
+        "The stream was not read for {detail} seconds; read faster or grant less credit.",
+    )
+    DRAINING = _Entry(
+        "UNAVAILABLE", "This instance is shutting down; reconnect and resume from the last cursor."
+    )
     # The exchange's own state
     POLICY_UNAVAILABLE = _Entry("UNAVAILABLE", "No decision could be had from the policy engine; try again.")
-    STORAGE_UNAVAILABLE = _Entry("UNAVAILABLE", "The record log cannot be reached; try again, acknowledged records are safe.")
-    STORAGE_FULL = _Entry("UNAVAILABLE", "The exchange's storage is full; its operator has been told, try again later.")
-    LEDGER_UNAVAILABLE = _Entry("UNAVAILABLE", "The ledger cannot be written, and nothing goes out unaccounted; try again.")
+    STORAGE_UNAVAILABLE = _Entry(
+        "UNAVAILABLE", "The record log cannot be reached; try again, acknowledged records are safe."
+    )
+    STORAGE_FULL = _Entry(
+        "UNAVAILABLE", "The exchange's storage is full; its operator has been told, try again later."
+    )
+    LEDGER_UNAVAILABLE = _Entry(
+        "UNAVAILABLE", "The ledger cannot be written, and nothing goes out unaccounted; try again."
+    )
     INTERNAL = _Entry("INTERNAL", "The exchange failed; give its operator the reference.")
 
     @property

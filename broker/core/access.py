@@ -25,7 +25,7 @@ class Access:
         does not exist and for one that is not permitted.
         """
         if purpose not in principal.purposes:
-            raise EntenteError(Reason.PURPOSE_NOT_PERMITTED, purpose)
+            raise self._not_permitted(purpose)
         found = self._registry.topics.get(topic)
         # A missing topic is asked about as well, so that its answer takes as long as that of a hidden one.
         permitted = (await self.subscribe_purposes(principal, topic, [purpose])) == [purpose]
@@ -43,7 +43,9 @@ class Access:
                 return found
         raise EntenteError(Reason.TOPIC_NOT_FOUND, topic)
 
-    async def subscribe_purposes(self, principal: Principal, topic: str, purposes: Sequence[str]) -> list[str]:
+    async def subscribe_purposes(
+        self, principal: Principal, topic: str, purposes: Sequence[str]
+    ) -> list[str]:
         """Those of `purposes` for which the principal may subscribe to the topic."""
         questions = [subscribe_question(principal, topic, purpose) for purpose in purposes]
         return [purpose for purpose, yes in zip(purposes, await self._ask(questions), strict=True) if yes]
@@ -54,6 +56,12 @@ class Access:
         labels = probe_labels(self._registry)
         questions = [publish_question(principal, topic.name, record_type, labels) for record_type in types]
         return [t.name for t, yes in zip(types, await self._ask(questions), strict=True) if yes]
+
+    def _not_permitted(self, purpose: str) -> EntenteError:
+        """Echoes the purpose only if it is a word of the vocabulary, which the answer lists."""
+        words = self._registry.vocabulary.purposes
+        known = purpose if purpose in words else "(not in the vocabulary)"
+        return EntenteError(Reason.PURPOSE_NOT_PERMITTED, known, {"vocabulary": ",".join(sorted(words))})
 
     async def _ask(self, questions: Sequence[Question]) -> list[bool]:
         try:

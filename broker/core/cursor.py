@@ -39,7 +39,12 @@ class CursorBinding:
     def associated_data(self) -> bytes:
         """32 bytes; each part is length-prefixed, so that no two bindings share them."""
         digest = hashlib.sha256(b"entente cursor v1")
-        for part in (self.agency.encode(), self.subject.encode(), self.incarnation, self.subscription.encode()):
+        for part in (
+            self.agency.encode(),
+            self.subject.encode(),
+            self.incarnation,
+            self.subscription.encode(),
+        ):
             digest.update(struct.pack(">I", len(part)) + part)
         return digest.digest()
 

@@ -59,7 +59,9 @@ class Publisher:
         self._clock = clock
         self._limits = limits
 
-    async def publish(self, principal: Principal, topic_name: str, events: Sequence[CloudEvent]) -> list[Outcome]:
+    async def publish(
+        self, principal: Principal, topic_name: str, events: Sequence[CloudEvent]
+    ) -> list[Outcome]:
         """One outcome for each event, in order.
 
         Raises EntenteError: TOPIC_NOT_FOUND, POLICY_UNAVAILABLE, STORAGE_UNAVAILABLE, STORAGE_FULL, LEDGER_UNAVAILABLE; the
@@ -133,7 +135,9 @@ class Publisher:
         stored: list[Appended | IdReused],
     ) -> tuple[list[Outcome], list[Appended | None]]:
         incarnation = self._topics[topic.name].incarnation
-        binding = CursorBinding(principal.agency, principal.subject, incarnation, "\0publish").associated_data()
+        binding = CursorBinding(
+            principal.agency, principal.subject, incarnation, "\0publish"
+        ).associated_data()
         results = iter(stored)
         outcomes: list[Outcome] = []
         places: list[Appended | None] = []
@@ -145,7 +149,9 @@ class Publisher:
                 position = self._codec.seal(Cursor((place.partition, place.offset), 0), binding)
                 outcomes.append(Accepted(position, place.duplicate))
             else:
-                outcomes.append(record if isinstance(record, EntenteError) else EntenteError(Reason.ID_REUSED))
+                outcomes.append(
+                    record if isinstance(record, EntenteError) else EntenteError(Reason.ID_REUSED)
+                )
         return outcomes, places
 
     async def _account(

@@ -76,7 +76,9 @@ class Places:
         except StorageUnavailable:
             raise EntenteError(Reason.STORAGE_UNAVAILABLE) from None
 
-    async def within_retention(self, topic: str, positions: Positions, *, earliest_on_expired: bool) -> Positions:
+    async def within_retention(
+        self, topic: str, positions: Positions, *, earliest_on_expired: bool
+    ) -> Positions:
         """The positions, moved up to retention if the client chose so; else raises POSITION_EXPIRED."""
         try:
             earliest = await self._log.start_positions(topic)

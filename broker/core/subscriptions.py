@@ -43,7 +43,9 @@ class SubscriptionDesk:
         self._clock = clock
         self._limit = limit_per_principal
 
-    async def create(self, principal: Principal, name: str, topic: str, purpose: str, start: StartAt) -> Subscription:
+    async def create(
+        self, principal: Principal, name: str, topic: str, purpose: str, start: StartAt
+    ) -> Subscription:
         """The stored subscription; an equal one that exists is returned. Raises as Subscriptions.CreateSubscription."""
         await self._access.require_subscribe(principal, topic, purpose)
         check_name(name)
@@ -81,7 +83,9 @@ class SubscriptionDesk:
         stored = await self.get(principal, name)
         await self._access.require_subscribe(principal, stored.topic, stored.purpose)
         check_same(stored, stored.topic, stored.purpose, self._places.log_topic(stored.topic).incarnation)
-        positions = await self._places.find(stored.topic, start, self._binding(stored.key, stored.incarnation))
+        positions = await self._places.find(
+            stored.topic, start, self._binding(stored.key, stored.incarnation)
+        )
         await self._account(principal, "seek", stored, positions)
         moved = await _stored(self._store.seek(stored.key, positions, self._clock.now_ms()))
         if moved is None:

@@ -34,7 +34,9 @@ class Account:
 
     def as_body(self, begin: Positions, end: Positions) -> dict[str, JsonValue]:
         """The entry's part that is the same for all subscriptions of the group."""
-        ranges: list[JsonValue] = [[partition, low, high] for partition, (low, high) in enumerate(zip(begin, end, strict=True))]
+        ranges: list[JsonValue] = [
+            [partition, low, high] for partition, (low, high) in enumerate(zip(begin, end, strict=True))
+        ]
         counts: dict[str, JsonValue] = dict(self.outcomes)
         return {"ranges": ranges, "outcomes": counts, "released": self.released, "decisions": self.decisions}
 
@@ -53,7 +55,9 @@ def _json(value: object) -> JsonValue:
 def _output(decision: Decision) -> JsonValue:
     output: dict[str, JsonValue] = {
         "effect": decision.effect.value,
-        "treatments": {marking: _treatment(treatment) for marking, treatment in sorted(decision.treatments.items())},
+        "treatments": {
+            marking: _treatment(treatment) for marking, treatment in sorted(decision.treatments.items())
+        },
         "obligations": list(decision.obligations),
         "reasons": list(decision.reasons),
     }

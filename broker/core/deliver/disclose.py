@@ -18,7 +18,7 @@ from broker.core.record.admission import JSON_CONTENT, payload
 from broker.core.record.envelope import text_attribute
 from broker.core.redact.apply import Pseudonymise, redact, redact_members
 from broker.core.redact.fieldmap import FieldMap
-from broker.core.redact.plan import Plan, compile_plan
+from broker.core.redact.plan import Plan, Unredactable, compile_plan
 from broker.core.redact.pseudonym import pseudonymiser
 from broker.model.decision import KEEP, Decision, Effect, Treatment, TreatmentKind
 from broker.model.principal import SubjectClass
@@ -59,20 +59,36 @@ class Discloser:
         """Compile the decision for records of this label set."""
         record_type = label_set.record_type
         plan = self._content_plan(decision, record_type)
-        attributes = compile_plan(self._attribute_map(record_type), decision.treatments) if record_type.attributes else None
+        attributes = (
+            compile_plan(self._attribute_map(record_type), decision.treatments)
+            if record_type.attributes
+            else None
+        )
         whole = subject.agency == label_set.owner and self._keeps_all(decision, record_type)
-        treatments = tuple(sorted((m, t.kind, t.keep_first, t.keep_last) for m, t in decision.treatments.items()))
+        treatments = tuple(
+            sorted((m, t.kind, t.keep_first, t.keep_last) for m, t in decision.treatments.items())
+        )
         linked = any(t.kind is TreatmentKind.PSEUDONYM for t in decision.treatments.values())
         receiver = (subject.agency, subject.purpose) if linked or decision.effect is Effect.NOTICE else ()
         key_id, key = self._keys.current("pseudonym")
         return Treated(
-            key=(record_type.name, decision.effect, whole, treatments, decision.obligations, receiver, key_id),
+            key=(
+                record_type.name,
+                decision.effect,
+                whole,
+                treatments,
+                decision.obligations,
+                receiver,
+                key_id,
+            ),
             effect=decision.effect,
             whole=whole,
             content=plan,
             attributes=attributes,
             obligations=decision.obligations,
-            pseudonymise=pseudonymiser(key, owner=label_set.owner, receiver=subject.agency, purpose=subject.purpose),
+            pseudonymise=pseudonymiser(
+                key, owner=label_set.owner, receiver=subject.agency, purpose=subject.purpose
+            ),
         )
 
     def encode(self, topic: str, view: RecordView, treated: Treated, subject: SubjectClass) -> bytes:
@@ -81,14 +97,15 @@ class Discloser:
         cached = self._encoded.get(key)
         if cached is not None:
             return cached
-        encoded = self._encode(view, treated, subject)
+        encoded = self.encode_once(view, treated, subject)
         self._encoded[key] = encoded
         self._bytes += len(encoded)
         while self._bytes > self._limit_bytes:
             self._bytes -= len(self._encoded.popitem(last=False)[1])
         return encoded
 
-    def _encode(self, view: RecordView, treated: Treated, subject: SubjectClass) -> bytes:
+    def encode_once(self, view: RecordView, treated: Treated, subject: SubjectClass) -> bytes:
+        """As `encode`, past the cache."""
         if treated.effect is Effect.NOTICE:
             return self._notice(view, treated, subject)
         if treated.whole:
@@ -127,7 +144,11 @@ class Discloser:
         """None where the content is all or nothing and the decision does not keep all of it."""
         if record_type.fields and JSON_CONTENT.fullmatch(record_type.content_type):
             return compile_plan(self._field_map(record_type), decision.treatments)
-        return compile_plan(FieldMap.compile({}), {UNREVIEWED: KEEP}) if self._keeps_all(decision, record_type) else None
+        return (
+            compile_plan(FieldMap.compile({}), {UNREVIEWED: KEEP})
+            if self._keeps_all(decision, record_type)
+            else None
+        )
 
     def _keeps_all(self, decision: Decision, record_type: RecordType) -> bool:
         return all(_is_kept(decision.treatments.get(marking)) for marking in markings_of(record_type))

@@ -80,7 +80,9 @@ class Group:
         if not chunk.records:
             self._move(list(self.members), chunk.next_positions)
             return True
-        ready = [member for member in self.members if self._fanout.is_served(member) and member.budget().is_open]
+        ready = [
+            member for member in self.members if self._fanout.is_served(member) and member.budget().is_open
+        ]
         prepared = await self._collect(chunk, begin, _shared_budget(ready))
         if prepared.deliveries:
             await self._release(ready, prepared)

@@ -11,7 +11,7 @@ from broker.core.deliver.account import Account
 from broker.core.deliver.disclose import Discloser, Treated
 from broker.core.deliver.view import LabelSet, RecordView, RecordViews
 from broker.core.questions import deliver_question
-from broker.core.redact.apply import Unredactable
+from broker.core.redact.plan import Unredactable
 from broker.errors import NoDecision
 from broker.model.decision import Decision, Effect
 from broker.model.principal import SubjectClass
@@ -97,7 +97,9 @@ class Preparer:
         self._decider = decider
         self._clock = clock
 
-    async def prepare(self, lens: Lens, chunk: Chunk, begin: Positions, budget: Budget, prepared: Prepared) -> None:
+    async def prepare(
+        self, lens: Lens, chunk: Chunk, begin: Positions, budget: Budget, prepared: Prepared
+    ) -> None:
         """Add the chunk's records to `prepared`, in order, as far as decisions and budget go.
 
         A partition ends at its first record without a decision (rule 1: no decision moves no position); the others go on.
@@ -132,7 +134,13 @@ class Preparer:
         return [decided[v.label_set] if v.label_set is not None else None for v in views]
 
     def _add(
-        self, lens: Lens, view: RecordView, decision: Decision | None, now_ms: int, budget: Budget, prepared: Prepared
+        self,
+        lens: Lens,
+        view: RecordView,
+        decision: Decision | None,
+        now_ms: int,
+        budget: Budget,
+        prepared: Prepared,
     ) -> bool:
         """Release or skip one record; False if it would go out but the budget is used up."""
         outcome = _overlay(view, decision, now_ms)
@@ -151,7 +159,13 @@ class Preparer:
         return True
 
     def _release(
-        self, lens: Lens, view: RecordView, decision: Decision, delivery: bytes, budget: Budget, prepared: Prepared
+        self,
+        lens: Lens,
+        view: RecordView,
+        decision: Decision,
+        delivery: bytes,
+        budget: Budget,
+        prepared: Prepared,
     ) -> None:
         budget.take(len(delivery))
         prepared.deliveries.append(delivery)

@@ -36,7 +36,9 @@ class RecordView:
 class RecordViews:
     """A bounded cache of views by place, and the interned label sets of one revision."""
 
-    def __init__(self, registry: Registry, *, limit_bytes: int = 64 << 20, limit_label_sets: int = 100_000) -> None:
+    def __init__(
+        self, registry: Registry, *, limit_bytes: int = 64 << 20, limit_label_sets: int = 100_000
+    ) -> None:
         self._registry = registry
         self._views: OrderedDict[tuple[str, int, int], RecordView] = OrderedDict()
         self._bytes = 0

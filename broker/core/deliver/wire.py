@@ -23,7 +23,9 @@ def length_delimited(field: int, *parts: bytes) -> bytes:
     return b"".join((bytes([field << 3 | 2]), _varint(sum(map(len, parts))), *parts))
 
 
-def disclosure(effect: exchange_pb2.Effect.ValueType, masked: Iterable[str], obligations: Iterable[str]) -> bytes:
+def disclosure(
+    effect: exchange_pb2.Effect.ValueType, masked: Iterable[str], obligations: Iterable[str]
+) -> bytes:
     """A delivery's disclosure field, the same bytes for all records that are disclosed alike."""
     message = exchange_pb2.Disclosure(effect=effect, masked=sorted(masked), obligations=sorted(obligations))
     return length_delimited(_DELIVERY_DISCLOSURE, message.SerializeToString(deterministic=True))
@@ -45,9 +47,13 @@ def batch_response(deliveries: bytes, cursor: bytes) -> bytes:
     return length_delimited(_RESPONSE_BATCH, deliveries, length_delimited(_BATCH_CURSOR, cursor))
 
 
-def reduced_event(original: CloudEvent, attributes: Iterable[str], texts: dict[str, str], data: bytes) -> bytes:
+def reduced_event(
+    original: CloudEvent, attributes: Iterable[str], texts: dict[str, str], data: bytes
+) -> bytes:
     """A CloudEvent with the core attributes, the named ones of the original, `texts` besides, and `data`."""
-    event = CloudEvent(id=original.id, source=original.source, spec_version=original.spec_version, type=original.type)
+    event = CloudEvent(
+        id=original.id, source=original.source, spec_version=original.spec_version, type=original.type
+    )
     for name in attributes:
         if name in original.attributes:
             event.attributes[name].CopyFrom(original.attributes[name])

@@ -9,7 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from broker.core.record.envelope import STAMPED, instant_ms_attribute, read_labels, source_agency, text_attribute
+from broker.core.record.envelope import (
+    STAMPED,
+    instant_ms_attribute,
+    read_labels,
+    source_agency,
+    text_attribute,
+)
 from broker.core.record.fingerprint import content_digest, identity
 from broker.core.redact.accept import check_document
 from broker.errors import EntenteError, Reason
@@ -46,7 +52,9 @@ class Candidate:
     document: object | None
 
 
-def examine(event: CloudEvent, principal: Principal, topic: Topic, registry: Registry, limits: RecordLimits) -> Candidate:
+def examine(
+    event: CloudEvent, principal: Principal, topic: Topic, registry: Registry, limits: RecordLimits
+) -> Candidate:
     """Check one record as its caller sent it; drops unknown protobuf fields.
 
     Raises EntenteError with the reason of the first fault found; its text never holds content.
@@ -113,7 +121,9 @@ def _check_attributes(event: CloudEvent, limits: RecordLimits) -> None:
         if name in STAMPED:
             raise EntenteError(Reason.ATTRIBUTE_RESERVED, name)
         if value.WhichOneof("attr") is None or value.ByteSize() > limits.attribute_bytes:
-            raise EntenteError(Reason.RECORD_INVALID, f"{name} is empty or over {limits.attribute_bytes} bytes")
+            raise EntenteError(
+                Reason.RECORD_INVALID, f"{name} is empty or over {limits.attribute_bytes} bytes"
+            )
         if name in _ENVELOPE_TEXT and not text_attribute(event, name):
             raise EntenteError(Reason.RECORD_INVALID, f"{name} is empty or not a string")
     _check_instants(event)
@@ -153,13 +163,17 @@ def _check_labels(event: CloudEvent, vocabulary: Vocabulary) -> Labels:
 
 def _within(word: str, words: frozenset[str] | tuple[str, ...], name: str) -> None:
     if word not in words:
-        raise EntenteError(Reason.LABEL_INVALID, f"{name} holds a word outside the vocabulary; see 'catalog vocabulary'")
+        raise EntenteError(
+            Reason.LABEL_INVALID, f"{name} holds a word outside the vocabulary; see 'catalog vocabulary'"
+        )
 
 
 def _check_content(event: CloudEvent, record_type: RecordType, limits: RecordLimits) -> object | None:
     content_type = text_attribute(event, "datacontenttype") or "application/json"
     if content_type.partition(";")[0].strip().lower() != record_type.content_type:
-        raise EntenteError(Reason.CONTENT_INVALID, f"datacontenttype is not the type's {record_type.content_type}")
+        raise EntenteError(
+            Reason.CONTENT_INVALID, f"datacontenttype is not the type's {record_type.content_type}"
+        )
     if not record_type.fields or not JSON_CONTENT.fullmatch(record_type.content_type):
         return None
     return check_document(payload(event), limits.document_depth)

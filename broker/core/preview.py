@@ -1,0 +1,128 @@
+"""Dry runs: what each party of the caller's agreements would receive of a record. Nothing is stored or released."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from broker.core.access import Access
+from broker.core.decide import Decider
+from broker.core.deliver.disclose import Discloser
+from broker.core.deliver.view import RecordViews
+from broker.core.evidence import Evidence, who
+from broker.core.questions import deliver_question
+from broker.core.record.admission import Candidate, RecordLimits, examine, stamp
+from broker.core.redact.fieldmap import FieldMap
+from broker.core.redact.plan import Unredactable
+from broker.core.redact.unreviewed import unreviewed_paths
+from broker.errors import EntenteError, NoDecision, Reason
+from broker.model.decision import Effect
+from broker.model.principal import Principal, SubjectClass
+from broker.model.record import StoredRecord
+from broker.model.registry import Registry, Topic
+from broker.ports.clock import Clock
+from protos.entente.v1 import exchange_pb2
+from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
+
+
+@dataclass(frozen=True, slots=True)
+class PartyOutlook:
+    """What one agency would receive for one purpose; `delivery` only where it is a record."""
+
+    agency: str
+    purpose: str
+    effect: Effect
+    delivery: exchange_pb2.Delivery | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordOutlook:
+    """A record's refusal, or its parties and the paths that no field map names."""
+
+    refusal: EntenteError | None
+    parties: tuple[PartyOutlook, ...] = ()
+    unreviewed_paths: tuple[str, ...] = ()
+
+
+class Previewer:
+    """The preview use case of one revision."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        access: Access,
+        decider: Decider,
+        discloser: Discloser,
+        evidence: Evidence,
+        clock: Clock,
+        limits: RecordLimits,
+    ) -> None:
+        self._registry = registry
+        self._access = access
+        self._decider = decider
+        self._discloser = discloser
+        self._evidence = evidence
+        self._clock = clock
+        self._limits = limits
+
+    async def preview(
+        self, principal: Principal, topic_name: str, events: Sequence[CloudEvent]
+    ) -> list[RecordOutlook]:
+        """One outlook for each event, in order. Raises EntenteError TOPIC_NOT_FOUND, POLICY_UNAVAILABLE."""
+        topic = await self._access.require_publish(principal, topic_name)
+        await self._evidence.write(
+            "preview", {"who": who(principal), "topic": topic_name, "records": len(events)}
+        )
+        return [await self._outlook(event, principal, topic) for event in events]
+
+    async def _outlook(self, event: CloudEvent, principal: Principal, topic: Topic) -> RecordOutlook:
+        try:
+            candidate = examine(event, principal, topic, self._registry, self._limits)
+            if principal.agency not in candidate.record_type.publishers:
+                raise EntenteError(Reason.PUBLISH_DENIED, candidate.record_type.name)
+            record = stamp(candidate, principal, self._clock.now_ms())
+        except EntenteError as refusal:
+            return RecordOutlook(refusal)
+        stored = StoredRecord(0, 0, record.recorded_ms, record.body)
+        parties = [await self._party(topic, stored, subject) for subject in self._parties(principal, topic)]
+        return RecordOutlook(None, tuple(parties), _unreviewed(candidate))
+
+    def _parties(self, principal: Principal, topic: Topic) -> Iterable[SubjectClass]:
+        """A class for each agreement and purpose, with the most that the consumer's registration permits."""
+        seen = set()
+        for agreement in self._registry.agreements:
+            if agreement.owner != principal.agency or topic.name not in agreement.topics:
+                continue
+            agency = self._registry.agencies[agreement.consumer]
+            for purpose in agreement.purposes:
+                attributes = tuple(sorted(agency.attributes.items()))
+                seen.add(SubjectClass(agency.name, tuple(sorted(agency.roles)), attributes, purpose))
+        return sorted(seen, key=lambda subject: (subject.agency, subject.purpose))
+
+    async def _party(self, topic: Topic, stored: StoredRecord, subject: SubjectClass) -> PartyOutlook:
+        # A view of its own: the preview's place is no place in the log, so nothing of it may be cached.
+        view = RecordViews(self._registry).view(topic.name, stored)
+        if view.label_set is None:
+            raise EntenteError(Reason.INTERNAL)
+        labels = view.label_set
+        question = deliver_question(subject, topic.name, labels.record_type, labels.owner, labels.labels)
+        try:
+            decision = await self._decider.ask(question)
+        except NoDecision:
+            raise EntenteError(Reason.POLICY_UNAVAILABLE) from None
+        if decision.effect is not Effect.RELEASE:
+            return PartyOutlook(subject.agency, subject.purpose, decision.effect, None)
+        try:
+            treated = self._discloser.treat(decision, labels, subject)
+            encoded = self._discloser.encode_once(view, treated, subject)
+        except Unredactable:
+            return PartyOutlook(subject.agency, subject.purpose, Effect.WITHHOLD, None)
+        delivery = exchange_pb2.Batch.FromString(encoded).deliveries[0]
+        return PartyOutlook(subject.agency, subject.purpose, Effect.RELEASE, delivery)
+
+
+def _unreviewed(candidate: Candidate) -> tuple[str, ...]:
+    if candidate.document is None:
+        return ()
+    return unreviewed_paths(candidate.document, FieldMap.compile(candidate.record_type.fields))

@@ -1,0 +1,169 @@
+"""The interceptors of every call, in one ordered list: ledger, errors, identity, limits (house style)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from google.protobuf.message import DecodeError
+
+from broker.core.evidence import Evidence, who
+from broker.errors import EntenteError, Reason
+from broker.model.ledger import JsonValue
+from broker.model.principal import Principal
+from broker.ports.identity import Identity
+from broker.rpc.call import Call, Interceptor, Method
+from broker.rpc.quotas import Quotas
+from broker.rpc.status import abort
+
+log = logging.getLogger(__name__)
+
+MAX_PEERS = 10_000
+"""Peers told apart in one minute's count of unauthenticated calls; the rest is counted together."""
+
+
+def chain(interceptors: Sequence[Interceptor], method: Method) -> Method:
+    """The method behind the interceptors, the first outermost."""
+    for interceptor in reversed(interceptors):
+        method = _link(interceptor, method)
+    return method
+
+
+def _link(interceptor: Interceptor, method: Method) -> Method:
+    async def linked(call: Call) -> None:
+        await interceptor(call, method)
+
+    return linked
+
+
+class LedgerInterceptor:
+    """Accounts for refused calls and then answers them; unauthenticated ones are counted per peer and minute (rule 3)."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._unauthenticated: Counter[tuple[str, str]] = Counter()
+
+    async def __call__(self, call: Call, proceed: Method) -> None:
+        """Answers every EntenteError with its status."""
+        try:
+            await proceed(call)
+        except EntenteError as error:
+            await self._account(call, error)
+            await abort(call.context, error, call.reference)
+
+    async def flush(self) -> None:
+        """Write the counts since the last flush; if the ledger cannot take them they are kept."""
+        counted, self._unauthenticated = self._unauthenticated, Counter()
+        for (peer, reason), count in counted.items():
+            try:
+                await self._evidence.write(
+                    "refused_aggregate", {"peer": peer, "reason": reason, "count": count}
+                )
+            except EntenteError:
+                self._unauthenticated[peer, reason] += count
+
+    async def flush_each_minute(self) -> None:
+        """Runs until it is cancelled."""
+        while True:
+            await asyncio.sleep(60)
+            await self.flush()
+
+    async def _account(self, call: Call, error: EntenteError) -> None:
+        if call.principal is None:
+            known = (call.peer, error.reason.name) in self._unauthenticated
+            peer = call.peer if known or len(self._unauthenticated) < MAX_PEERS else "others"
+            self._unauthenticated[peer, error.reason.name] += 1
+            return
+        if call.accounted:
+            return
+        body: dict[str, JsonValue] = {
+            "who": who(call.principal),
+            "method": call.method,
+            "reason": error.reason.name,
+            "reference": call.reference,
+        }
+        try:
+            await self._evidence.write("call_refused", body)
+        except EntenteError:
+            log.error(
+                "a refused call is not in the ledger: reference=%s reason=%s",
+                call.reference,
+                error.reason.name,
+            )
+
+
+async def errors_interceptor(call: Call, proceed: Method) -> None:
+    """Turns what is no EntenteError into one; the log names type and place, never a message, which could hold content."""
+    try:
+        await proceed(call)
+    except EntenteError:
+        raise
+    except DecodeError:
+        raise EntenteError(Reason.REQUEST_INVALID, "it is not the method's protobuf message") from None
+    except Exception as error:  # noqa: BLE001 - the last resort of every call
+        frames = " < ".join(
+            f"{f.name}:{f.lineno}" for f in reversed(traceback.extract_tb(error.__traceback__))
+        )
+        log.error(
+            "call failed: method=%s reference=%s error=%s at %s",
+            call.method,
+            call.reference,
+            type(error).__name__,
+            frames,
+        )
+        raise EntenteError(Reason.INTERNAL) from None
+
+
+class IdentityInterceptor:
+    """From metadata and certificate to a principal."""
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+
+    async def __call__(self, call: Call, proceed: Method) -> None:
+        """Raises the identity part of the catalogue."""
+        call.principal = await self.principal(call, bearer_token(call))
+        await proceed(call)
+
+    async def principal(self, call: Call, token: str) -> Principal:
+        """The principal of a token on this call's connection."""
+        return await self._identity.authenticate(token, client_certificate(call.context.auth_context()))
+
+
+def bearer_token(call: Call) -> str:
+    """The one `authorization: Bearer` value (RFC 6750 §2.1); raises TOKEN_MISSING, also if there are several."""
+    values = [value for key, value in call.context.invocation_metadata() or () if key == "authorization"]
+    if len(values) != 1 or not isinstance(values[0], str):
+        raise EntenteError(Reason.TOKEN_MISSING)
+    scheme, _, token = values[0].partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise EntenteError(Reason.TOKEN_MISSING)
+    return token.strip()
+
+
+def client_certificate(auth_context: Mapping[str, Iterable[bytes]]) -> bytes | None:
+    """The verified client certificate in DER form; None on the listener that asks for none."""
+    pem = next(iter(auth_context.get("x509_pem_cert", ())), None)
+    if pem is None:
+        return None
+    return x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
+
+
+class LimitsInterceptor:
+    """Per-agency limits on calls and streams (rule 8)."""
+
+    def __init__(self, quotas: Quotas, message_bytes: int) -> None:
+        self._quotas = quotas
+        self._message_bytes = message_bytes
+
+    async def __call__(self, call: Call, proceed: Method) -> None:
+        """Raises LIMIT_EXCEEDED or MESSAGE_TOO_LARGE."""
+        if len(call.request) > self._message_bytes:
+            raise EntenteError(Reason.MESSAGE_TOO_LARGE, str(self._message_bytes))
+        self._quotas.take_call(call.caller.agency)
+        await proceed(call)

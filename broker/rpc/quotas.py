@@ -1,0 +1,79 @@
+"""Per-agency limits: a slow or hostile partner costs itself (design rule 8)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from broker.errors import EntenteError, Reason
+from broker.ports.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaLimits:
+    """Rates are per agency and second, with one second's worth of burst."""
+
+    calls_per_s: int = 1_000
+    publish_records_per_s: int = 50_000
+    publish_bytes_per_s: int = 104_857_600
+    streams_per_agency: int = 200
+
+
+class _Bucket:
+    """A token bucket; a request larger than the burst empties it and is let through once it is full."""
+
+    __slots__ = ("_at_s", "_level", "_rate")
+
+    def __init__(self, rate: float, now_s: float) -> None:
+        self._rate = rate
+        self._level = rate
+        self._at_s = now_s
+
+    def take(self, amount: float, now_s: float) -> bool:
+        """Whether the amount may pass now."""
+        self._level = min(self._rate, self._level + (now_s - self._at_s) * self._rate)
+        self._at_s = now_s
+        if self._level < min(amount, self._rate):
+            return False
+        self._level -= amount
+        return True
+
+
+class Quotas:
+    """Counts what each agency uses; agencies come from verified tokens, so their number is bounded."""
+
+    def __init__(self, limits: QuotaLimits, clock: Clock) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._buckets: dict[tuple[str, str], _Bucket] = {}
+        self._streams: Counter[str] = Counter()
+
+    def take_call(self, agency: str) -> None:
+        """One call; raises LIMIT_EXCEEDED."""
+        self._take(agency, "calls a second", 1, self._limits.calls_per_s)
+
+    def take_publish(self, agency: str, records: int, size_bytes: int) -> None:
+        """A batch to publish; raises LIMIT_EXCEEDED."""
+        self._take(agency, "published records a second", records, self._limits.publish_records_per_s)
+        self._take(agency, "published bytes a second", size_bytes, self._limits.publish_bytes_per_s)
+
+    @contextmanager
+    def stream(self, agency: str) -> Iterator[None]:
+        """Holds one of the agency's streams; raises LIMIT_EXCEEDED."""
+        if self._streams[agency] >= self._limits.streams_per_agency:
+            raise EntenteError(
+                Reason.LIMIT_EXCEEDED, f"{self._limits.streams_per_agency} open streams an agency"
+            )
+        self._streams[agency] += 1
+        try:
+            yield
+        finally:
+            self._streams[agency] -= 1
+
+    def _take(self, agency: str, what: str, amount: int, rate: int) -> None:
+        now_s = self._clock.monotonic_s()
+        bucket = self._buckets.setdefault((agency, what), _Bucket(rate, now_s))
+        if not bucket.take(amount, now_s):
+            raise EntenteError(Reason.LIMIT_EXCEEDED, f"{rate} {what}")

@@ -1,0 +1,91 @@
+"""The table of methods: every method of the protos, whether it streams, and what serves it.
+
+The architecture test compares it with the protos' descriptors, so that a method that is not listed here fails the build.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import grpc
+
+from broker.rpc.call import Call, Interceptor, Method
+from broker.rpc.catalog import CatalogServicer
+from broker.rpc.exchange import ExchangeServicer
+from broker.rpc.interceptors import chain
+from broker.rpc.subscribe import SubscribeServicer
+from broker.rpc.subscriptions import SubscriptionsServicer
+
+PACKAGE = "entente.v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method: "Service/Method" and what serves it; every one needs an authenticated caller."""
+
+    name: str
+    method: Method
+    streaming: bool = False
+
+
+def routes(
+    exchange: ExchangeServicer,
+    subscribe: SubscribeServicer,
+    subscriptions: SubscriptionsServicer,
+    catalog: CatalogServicer,
+) -> tuple[Route, ...]:
+    """All methods of package entente.v1."""
+    return (
+        Route("Exchange/Publish", exchange.publish),
+        Route("Exchange/PublishStream", exchange.publish_stream, streaming=True),
+        Route("Exchange/PreviewPublish", exchange.preview_publish),
+        Route("Exchange/Subscribe", subscribe.subscribe, streaming=True),
+        Route("Subscriptions/CreateSubscription", subscriptions.create),
+        Route("Subscriptions/GetSubscription", subscriptions.get),
+        Route("Subscriptions/ListSubscriptions", subscriptions.list),
+        Route("Subscriptions/DeleteSubscription", subscriptions.delete),
+        Route("Subscriptions/SeekSubscription", subscriptions.seek),
+        Route("Catalog/WhoAmI", catalog.who_am_i),
+        Route("Catalog/CanI", catalog.can_i),
+        Route("Catalog/ListTopics", catalog.list_topics),
+        Route("Catalog/ListRecordTypes", catalog.list_record_types),
+        Route("Catalog/ListAgencies", catalog.list_agencies),
+        Route("Catalog/GetVocabulary", catalog.get_vocabulary),
+    )
+
+
+def generic_handlers(
+    table: Sequence[Route], interceptors: Sequence[Interceptor]
+) -> list[grpc.GenericRpcHandler]:
+    """Handlers over bytes: grpcio answers garbage with a bare UNKNOWN, so messages are parsed behind the interceptors."""
+    by_service: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
+    for route in table:
+        service, _, name = route.name.partition("/")
+        method = chain(interceptors, route.method)
+        full = f"{PACKAGE}.{service}/{name}"
+        handler = _streaming(full, method) if route.streaming else _unary(full, method)
+        by_service.setdefault(service, {})[name] = handler
+    return [_generic(service, methods) for service, methods in by_service.items()]
+
+
+def _generic(
+    service: str, methods: Mapping[str, grpc.RpcMethodHandler[bytes, bytes]]
+) -> grpc.GenericRpcHandler:
+    return grpc.method_handlers_generic_handler(f"{PACKAGE}.{service}", methods)
+
+
+def _unary(name: str, method: Method) -> grpc.RpcMethodHandler[bytes, bytes]:
+    async def serve(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        call = Call(name, context, request)
+        await method(call)
+        return call.response
+
+    return grpc.unary_unary_rpc_method_handler(serve)
+
+
+def _streaming(name: str, method: Method) -> grpc.RpcMethodHandler[bytes, bytes]:
+    async def serve(_: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+        await method(Call(name, context))
+
+    return grpc.stream_stream_rpc_method_handler(serve)
