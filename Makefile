@@ -61,7 +61,7 @@ $(VENV)/bin/opa: $(BIN)/opa | $(PY)
 	@$(call need,mvn,install Maven 3.8 or newer)
 	@echo "fetching Kafka" >&2
 	@rm -rf .tools/kafka/libs
-	@mvn -B -q -f deploy/kafka/pom.xml dependency:copy-dependencies -DincludeScope=runtime \
+	@mvn -B -q -Dstyle.color=never -f deploy/kafka/pom.xml dependency:copy-dependencies -DincludeScope=runtime \
 	  -DoutputDirectory="$(CURDIR)/.tools/kafka/libs"
 	@touch $@
 

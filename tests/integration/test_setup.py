@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from tests.services.wheel import build_wheel
 
 ROOT = Path(__file__).resolve().parents[2]
 SHELL_TOOLS = (
@@ -149,25 +149,7 @@ def test_lock_files_carry_hashes_and_no_addresses() -> None:
 
 
 def test_the_wheel_holds_the_rulebook_and_the_stubs(tmp_path: Path) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    for name in ("broker", "connectors", "policy", "protos"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md"):
-        shutil.copy(ROOT / name, source / name)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--no-deps",
-        "--no-build-isolation",
-        "--no-index",
-        "-w",
-        str(tmp_path),
-    ]
-    subprocess.run([*command, str(source)], check=True, capture_output=True, env=os.environ, timeout=110)
-    (wheel,) = tmp_path.glob("entente-*.whl")
+    wheel = build_wheel(tmp_path)
     held = set(zipfile.ZipFile(wheel).namelist())
     rulebook = {path.relative_to(ROOT).as_posix() for path in (ROOT / "policy").rglob("*") if path.is_file()}
     assert {name for name in rulebook if "__pycache__" not in name} <= held

@@ -11,13 +11,14 @@ _FIRST, _LAST = 20_000, 29_999
 _given_out: set[int] = set()
 
 
-def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nothing listens on, never the same twice in one session."""
-    for port in random.sample(range(_FIRST, _LAST + 1), 500):
-        if port not in _given_out and _is_free(port):
-            _given_out.add(port)
-            return port
-    raise RuntimeError(f"no free port between {_FIRST} and {_LAST} on 127.0.0.1")
+def free_port(count: int = 1) -> int:
+    """The first of `count` consecutive TCP ports on 127.0.0.1 that nothing listens on, never the same twice in a session."""
+    for first in random.sample(range(_FIRST, _LAST + 2 - count), 500):
+        ports = range(first, first + count)
+        if _given_out.isdisjoint(ports) and all(map(_is_free, ports)):
+            _given_out.update(ports)
+            return first
+    raise RuntimeError(f"no {count} free ports in a row between {_FIRST} and {_LAST} on 127.0.0.1")
 
 
 def _is_free(port: int) -> bool:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 import shlex
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pytest
 import yaml
 
 from tests.services.opa import PINNED_MINOR
+from tests.services.wheel import packaged_folders
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
@@ -132,15 +131,8 @@ def test_what_is_copied_exists_and_is_sent_to_the_engine(stages: list[list[Instr
 
 
 def test_every_package_of_the_wheel_is_copied(stages: list[list[Instruction]]) -> None:
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    patterns = settings["tool"]["setuptools"]["packages"]["find"]["include"]
-    packages = {
-        folder.name
-        for folder in ROOT.iterdir()
-        if folder.is_dir() and any(fnmatch.fnmatch(folder.name, pattern) for pattern in patterns)
-    }
     copied = {word for copy in _of(stages[1], "COPY") for word in copy.words}
-    assert packages <= copied
+    assert packaged_folders() <= copied
 
 
 def test_programs_are_started_without_a_shell(stages: list[list[Instruction]]) -> None:
