@@ -135,6 +135,7 @@ class Streams:
             positions=positions,
             codec=self._codec,
             buffer_limit_bytes=self._buffer_limit_bytes,
+            buffers=self._fanout.buffers,
         )
         await self._evidence.write("stream_opened", _stream(session))
         self._fanout.park(session)
@@ -170,7 +171,7 @@ class Streams:
 
     async def close(self, session: Session, cause: str) -> None:
         """Serve the session no more and account for its end."""
-        self._fanout.remove(session)
+        self._fanout.end(session)
         await self._evidence.write("stream_closed", _stream(session) | {"cause": cause})
 
     async def _position(

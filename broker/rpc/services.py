@@ -5,7 +5,7 @@ The architecture test compares it with the protos' descriptors, so that a method
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -69,9 +69,7 @@ def generic_handlers(
     return [_generic(service, methods) for service, methods in by_service.items()]
 
 
-def _generic(
-    service: str, methods: Mapping[str, grpc.RpcMethodHandler[bytes, bytes]]
-) -> grpc.GenericRpcHandler:
+def _generic(service: str, methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]]) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(f"{PACKAGE}.{service}", methods)
 
 

@@ -146,8 +146,7 @@ class SubscribeServicer:
                     EntenteError(Reason.CONSUMER_TOO_SLOW, f"{self._times.slow_consumer_s:g}")
                 )
                 return
-            stream.session.written(outgoing)
-            self._fanout.wake(stream.session)
+            self._fanout.written(stream.session, outgoing)
 
     async def _read(self, stream: _Stream) -> None:
         async for message in stream.call.messages():

@@ -34,9 +34,8 @@ class Account:
 
     def as_body(self, begin: Positions, end: Positions) -> dict[str, JsonValue]:
         """The entry's part that is the same for all subscriptions of the group."""
-        ranges: list[JsonValue] = [
-            [partition, low, high] for partition, (low, high) in enumerate(zip(begin, end, strict=True))
-        ]
+        bounds = zip(begin, end, strict=True)
+        ranges: list[JsonValue] = [[partition, low, high] for partition, (low, high) in enumerate(bounds)]
         counts: dict[str, JsonValue] = dict(self.outcomes)
         return {"ranges": ranges, "outcomes": counts, "released": self.released, "decisions": self.decisions}
 

@@ -7,7 +7,7 @@ import asyncio
 from broker.core.deliver.disclose import Discloser
 from broker.core.deliver.group import Group
 from broker.core.deliver.prepare import Lens, Preparer
-from broker.core.deliver.session import Session
+from broker.core.deliver.session import Buffers, Outgoing, Session
 from broker.core.deliver.view import RecordViews
 from broker.core.evidence import Evidence
 from broker.errors import EntenteError, Reason
@@ -30,7 +30,9 @@ class FanOut:
         evidence: Evidence,
         subscriptions: SubscriptionStore,
         clock: Clock,
+        buffer_limit_bytes: int,
     ) -> None:
+        self.buffers = Buffers(buffer_limit_bytes)
         self.record_log = record_log
         self.preparer = preparer
         self.evidence = evidence
@@ -62,10 +64,17 @@ class FanOut:
             self._parked.add(session)
 
     def wake(self, session: Session) -> None:
-        """Credit came, or room in the buffer."""
+        """Credit came, or room in its buffer."""
         if session in self._parked and session.budget().is_open:
             self._parked.discard(session)
             self.place(session)
+
+    def written(self, session: Session, outgoing: Outgoing) -> None:
+        """The transport took a message; if all streams together had no room, others may go on now as well."""
+        was_full = self.buffers.left_bytes <= 0
+        session.written(outgoing)
+        for waiting in list(self._parked) if was_full else [session]:
+            self.wake(waiting)
 
     def remove(self, session: Session) -> None:
         """Serve the session no more; it keeps its position."""
@@ -76,6 +85,11 @@ class FanOut:
                 # Out of the index at once: a session placed before the cancellation arrives must not join it.
                 self.forget(group)
                 group.task.cancel()
+
+    def end(self, session: Session) -> None:
+        """The stream is over: serve it no more and give its room back."""
+        self.remove(session)
+        session.discard()
 
     def is_served(self, session: Session) -> bool:
         """Whether the session may still be handed records: open, its token valid, its subscription not taken over."""

@@ -26,6 +26,19 @@ class Outgoing:
     size_bytes: int = 0
 
 
+@dataclass(slots=True)
+class Buffers:
+    """What all streams of an instance have queued, and the most that they may."""
+
+    limit_bytes: int
+    used_bytes: int = 0
+
+    @property
+    def left_bytes(self) -> int:
+        """Room that is left for all streams together."""
+        return self.limit_bytes - self.used_bytes
+
+
 class Session:
     """State of one stream on one topic; used from the event loop only."""
 
@@ -40,6 +53,7 @@ class Session:
         positions: Positions,
         codec: CursorCodec,
         buffer_limit_bytes: int,
+        buffers: Buffers,
     ) -> None:
         self.principal = principal
         self.purpose = purpose
@@ -54,6 +68,7 @@ class Session:
         self._buffer_limit_bytes = buffer_limit_bytes
         self._credit_records = 0
         self._credit_bytes = 0
+        self._buffers = buffers
         self._buffered_bytes = 0
         self._outbox: deque[Outgoing] = deque()
         self._wakeup = asyncio.Event()
@@ -91,7 +106,7 @@ class Session:
         """What may be handed to it now: the lesser of its credit and of the room in its buffer."""
         if not self.is_open:
             return Budget(0, 0)
-        room = self._buffer_limit_bytes - self._buffered_bytes
+        room = min(self._buffer_limit_bytes - self._buffered_bytes, self._buffers.left_bytes)
         return Budget(self._credit_records, min(self._credit_bytes, room))
 
     def hand_out(self, deliveries: bytes, count: int, positions: Positions) -> None:
@@ -99,7 +114,7 @@ class Session:
         self.positions = positions
         self._credit_records -= count
         self._credit_bytes -= len(deliveries)
-        self._buffered_bytes += len(deliveries)
+        self._buffer(len(deliveries))
         self.put(Outgoing(batch_response(deliveries, self.cursor()), len(deliveries)))
 
     def put(self, outgoing: Outgoing) -> None:
@@ -124,7 +139,16 @@ class Session:
 
     def written(self, outgoing: Outgoing) -> None:
         """The transport took the message: its room in the buffer is free again."""
-        self._buffered_bytes -= outgoing.size_bytes
+        self._buffer(-outgoing.size_bytes)
+
+    def discard(self) -> None:
+        """Drop what is still queued and give its room back; for a stream that has ended."""
+        self._outbox.clear()
+        self._buffer(-self._buffered_bytes)
+
+    def _buffer(self, change_bytes: int) -> None:
+        self._buffered_bytes += change_bytes
+        self._buffers.used_bytes += change_bytes
 
     def cursor(self) -> bytes:
         """A fresh cursor of where the stream stands."""

@@ -1,6 +1,7 @@
 """Reading CloudEvents attributes: strings, instants, the source's agency, labels.
 
-Source: CloudEvents 1.0.2 §3 and its Protobuf format; the extensions dataclassification, expirytime, recordedtime, authcontext.
+Source: CloudEvents 1.0.2 §3 and its Protobuf format; its extensions data classification, expiry time, recorded time
+and auth context.
 """
 
 from __future__ import annotations

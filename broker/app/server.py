@@ -1,0 +1,153 @@
+"""Serves an exchange: two listeners, health, reflection; drains on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health, health_pb2
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+from grpc_reflection.v1alpha import reflection
+
+from broker import __version__
+from broker.adapters.clock import SystemClock
+from broker.adapters.opa.engine import OpaEngine
+from broker.app.config import Config, Limits
+from broker.app.exchange import Exchange, open_topics, wire
+from broker.app.rulebook import find_opa, prepare_rulebook
+from broker.app.stores import open_stores
+from broker.rpc.services import PACKAGE, generic_handlers
+
+# Imported for their descriptors, which reflection serves.
+from protos.entente.v1 import catalog_pb2, exchange_pb2, subscriptions_pb2
+
+_FILES = (exchange_pb2.DESCRIPTOR, subscriptions_pb2.DESCRIPTOR, catalog_pb2.DESCRIPTOR)
+SERVICES = tuple(f"{PACKAGE}.{name}" for file in _FILES for name in file.services_by_name)
+
+STOP_GRACE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Where the exchange listens, and under which revision and engine."""
+
+    tls_address: str
+    mtls_address: str | None
+    revision: str
+    engine: str
+
+
+async def serve(config: Config, *, ready: Callable[[Ready], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain.
+
+    `ready` is called once everything answers. Raises RulebookRefused, StorageUnavailable, KeysRefused, OpaStartFailed,
+    or OSError if an address cannot be used.
+    """
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    try:
+        async with running(config) as report:
+            if ready is not None:
+                ready(report)
+            await stopped.wait()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+@asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Ready]:
+    """An exchange that serves inside the block and is drained at its end."""
+    clock = SystemClock()
+    stores = await open_stores(config.backend, clock)
+    try:
+        opa = find_opa(config.rulebook.opa)
+        rulebook = await prepare_rulebook(config.rulebook, opa, stores.rulebooks)
+        engine = await OpaEngine.start(opa, rulebook.revision)
+        try:
+            topics = await open_topics(stores, rulebook)
+            exchange = wire(config, stores, rulebook, engine, topics, clock)
+            async with _listening(config, exchange) as (tls, mtls):
+                await _account_start(config, exchange)
+                yield Ready(tls, mtls, rulebook.revision.id, engine.version)
+        finally:
+            await engine.close()
+    finally:
+        await stores.close()
+
+
+@asynccontextmanager
+async def _listening(config: Config, exchange: Exchange) -> AsyncIterator[tuple[str, str | None]]:
+    server = grpc.aio.server(options=_options(config.limits))
+    server.add_generic_rpc_handlers(generic_handlers(exchange.table, exchange.interceptors))
+    standing = health.aio.HealthServicer()
+    add_HealthServicer_to_server(standing, server)
+    names = (*SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+    addresses = _bind(server, config)
+    await server.start()
+    for service in ("", *SERVICES):
+        await standing.set(service, health_pb2.HealthCheckResponse.SERVING)
+    flusher = asyncio.ensure_future(exchange.ledger_interceptor.flush_each_minute())
+    try:
+        yield addresses
+    finally:
+        await standing.enter_graceful_shutdown()
+        await exchange.subscribe.drain()
+        await server.stop(STOP_GRACE_S)
+        await exchange.fanout.close()
+        await exchange.subscribe.settle()
+        flusher.cancel()
+        await exchange.ledger_interceptor.flush()
+        await exchange.identity.close()
+
+
+def _bind(server: grpc.aio.Server, config: Config) -> tuple[str, str | None]:
+    """Both listeners; grpcio can only require or ignore client certificates, hence two."""
+    pair = (config.tls.key.read_bytes(), config.tls.certificate.read_bytes())
+    tls = _address(
+        config.listen.tls, server.add_secure_port(config.listen.tls, grpc.ssl_server_credentials([pair]))
+    )
+    if config.listen.mtls is None or config.tls.client_ca is None:
+        return tls, None
+    credentials = grpc.ssl_server_credentials(
+        [pair], root_certificates=config.tls.client_ca.read_bytes(), require_client_auth=True
+    )
+    return tls, _address(config.listen.mtls, server.add_secure_port(config.listen.mtls, credentials))
+
+
+def _address(listen: str, port: int) -> str:
+    return f"{listen.rpartition(':')[0]}:{port}"
+
+
+def _options(limits: Limits) -> list[tuple[str, int]]:
+    return [
+        # Twice the limit reaches the catalogue's own answer; beyond it the transport refuses by itself.
+        ("grpc.max_receive_message_length", 2 * limits.message_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_metadata_size", 32 << 10),
+        ("grpc.max_concurrent_streams", 1_000),
+        # Two instances must not share an address by accident.
+        ("grpc.so_reuseport", 0),
+        # Clients may ping each 10 s, with or without an open call.
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
+
+
+async def _account_start(config: Config, exchange: Exchange) -> None:
+    await exchange.evidence.write(
+        "configuration",
+        {
+            "version": __version__,
+            "exchange": config.exchange.name,
+            "backend": config.backend.kind,
+            "limits": config.limits.model_dump(mode="json"),
+        },
+    )
