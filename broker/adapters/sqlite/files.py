@@ -95,7 +95,7 @@ def _set_up(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
     connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
     connection.execute(f"PRAGMA cache_size = -{_WRITE_CACHE_KIB}")
     connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA secure_delete = FAST").fetchall()
+    connection.execute("PRAGMA secure_delete = ON").fetchall()  # what expired does not linger in free pages
     _ensure_schema(connection, path, schema)
 
 
