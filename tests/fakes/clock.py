@@ -1,22 +1,24 @@
-"""A clock that a test turns."""
+"""A clock that stands still until the test turns it."""
 
 from __future__ import annotations
 
 
 class TurnedClock:
-    """Stands still until it is turned."""
+    """Wall time and monotonic time, advanced together."""
 
-    def __init__(self, now_ms: int = 1_767_225_600_000) -> None:
-        self._now_ms = now_ms
-        self._monotonic_s = 1000.0
+    def __init__(self, now_ms: int = 1_800_000_000_000) -> None:
+        self.wall_ms = now_ms
+        self.steady_s = 1_000.0
 
     def now_ms(self) -> int:
-        return self._now_ms
+        """Milliseconds since the epoch."""
+        return self.wall_ms
 
     def monotonic_s(self) -> float:
-        return self._monotonic_s
+        """Seconds."""
+        return self.steady_s
 
-    def turn(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         """Let time pass."""
-        self._now_ms += round(seconds * 1000)
-        self._monotonic_s += seconds
+        self.wall_ms += round(seconds * 1000)
+        self.steady_s += seconds
