@@ -330,6 +330,12 @@ def _stop(pid_path: Path, timeout_s: float = 30.0) -> int:
 
 def _is_this_node(pid: int) -> bool:
     """Whether the process still is a Kafka node: after a reboot its number may belong to another program."""
+    if Path("/proc/self/cmdline").exists():
+        try:
+            # empty for a process that has ended and was not waited for
+            return b"kafka.Kafka" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            return False
     done = subprocess.run(
         ["ps", "-o", "stat=,args=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
