@@ -1,0 +1,62 @@
+"""Unary calls: the bearer token, a deadline, and repetition of what the exchange could not do just now."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from connectors.errors import EntenteClientError, from_rpc
+from connectors.retry import Retry
+from connectors.tokens import TokenSource
+
+Metadata = tuple[tuple[str, str], ...]
+_Request = TypeVar("_Request", bound=Message)
+_Response = TypeVar("_Response", bound=Message)
+
+
+class Caller:
+    """Makes calls to one endpoint with one token source.
+
+    Every method of the API may be repeated: publishing again is acknowledged again, and the rest set a state.
+    """
+
+    def __init__(self, endpoint: str, tokens: TokenSource, *, timeout_s: float, retry: Retry) -> None:
+        self.endpoint = endpoint
+        self.tokens = tokens
+        self.retry = retry
+        self._timeout_s = timeout_s
+
+    async def metadata(self) -> Metadata:
+        """The call's metadata. Raises EntenteClientError if there is no token."""
+        return (("authorization", f"Bearer {await self.tokens.current()}"),)
+
+    async def unary(
+        self, method: grpc.aio.UnaryUnaryMultiCallable[_Request, _Response], request: _Request
+    ) -> _Response:
+        """Call, and again after a pause while the exchange is unavailable. Raises EntenteClientError."""
+        for pause_s in self.retry.pauses_s():
+            try:
+                return await self._once(method, request)
+            except EntenteClientError as error:
+                if not self.may_repeat(error):
+                    raise
+            await asyncio.sleep(pause_s)
+        return await self._once(method, request)
+
+    def may_repeat(self, error: EntenteClientError) -> bool:
+        """Whether to try again; an expired token is discarded where another one can be had."""
+        if error.reason == "TOKEN_EXPIRED" and self.tokens.renewable:
+            self.tokens.discard()
+            return True
+        return error.retryable
+
+    async def _once(
+        self, method: grpc.aio.UnaryUnaryMultiCallable[_Request, _Response], request: _Request
+    ) -> _Response:
+        try:
+            return await method(request, metadata=await self.metadata(), timeout=self._timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error, self.endpoint) from None

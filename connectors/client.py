@@ -1,0 +1,189 @@
+"""The Python client of the exchange, for asyncio.
+
+    async with Client("exchange.example:7443", token_file=Path("token"), ca_file=Path("ca.pem")) as exchange:
+        await exchange.publish("crash-reports", [new_record(type=..., source=..., data=..., labels=...)])
+        async with exchange.subscribe("crash-reports", "emergency-response", subscription="intake") as stream:
+            async for delivery in stream:
+                ...
+                await stream.ack(delivery)
+
+Every method raises EntenteClientError, with the catalogue's reason and the reference that an administrator can look up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self, Unpack
+
+from connectors.calls import Caller
+from connectors.channel import ClientCertificate, open_channel
+from connectors.cloudevents import to_timestamp
+from connectors.delivery import StreamChoices, StreamOptions
+from connectors.publishing import PublishOutcome, PublishPipe, cut, outcomes
+from connectors.retry import Retry
+from connectors.stream import RecordStream
+from connectors.tokens import TokenProvider, TokenSource
+from protos.entente.v1 import catalog_pb2, exchange_pb2, subscriptions_pb2
+from protos.entente.v1.catalog_pb2_grpc import CatalogStub
+from protos.entente.v1.exchange_pb2_grpc import ExchangeStub
+from protos.entente.v1.subscriptions_pb2_grpc import SubscriptionsStub
+from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
+
+SeekTo = Literal["earliest", "latest"] | datetime
+
+
+class Client:
+    """One connection to an exchange, as one principal; open it with `async with`."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        token: str | None = None,
+        token_file: Path | None = None,
+        token_provider: TokenProvider | None = None,
+        ca_file: Path | None = None,
+        client_certificate: ClientCertificate | None = None,
+        insecure_plaintext: bool = False,
+        timeout_s: float = 30.0,
+        retry: Retry | None = None,
+    ) -> None:
+        """Prepare; nothing is connected yet.
+
+        endpoint: "host:port". Exactly one of token, token_file (read again before its token ends) and token_provider
+        (called again then; may be a coroutine function). ca_file: the exchange's CA, PEM. client_certificate: PEM
+        files of chain and key, for the mTLS listener. timeout_s: deadline of each unary call. retry: how unary calls
+        and publishing are repeated while the exchange is unavailable. Raises ValueError, and OSError for files.
+        """
+        tokens = TokenSource(token=token, token_file=token_file, token_provider=token_provider)
+        self._caller = Caller(endpoint, tokens, timeout_s=timeout_s, retry=retry or Retry())
+        self._tls = (ca_file, client_certificate, insecure_plaintext)
+
+    async def __aenter__(self) -> Self:
+        ca_file, certificate, plaintext = self._tls
+        self._channel = open_channel(
+            self._caller.endpoint,
+            ca_file=ca_file,
+            client_certificate=certificate,
+            insecure_plaintext=plaintext,
+        )
+        self._exchange = ExchangeStub(self._channel)
+        self._catalog = CatalogStub(self._channel)
+        self._subscriptions = SubscriptionsStub(self._channel)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._channel.close()
+
+    # -- records --------------------------------------------------------------------------------------------------
+
+    async def publish(self, topic: str, records: Sequence[CloudEvent]) -> list[PublishOutcome]:
+        """Publish in calls of a fitting size; one outcome a record, in order.
+
+        A call that the exchange could not serve is repeated: a record that it had stored is then acknowledged as a
+        duplicate. If this raises, calling it again with the same records (same ids) is safe.
+        """
+        published: list[PublishOutcome] = []
+        for batch in cut(records):
+            request = exchange_pb2.PublishRequest(topic=topic, records=batch)
+            response = await self._caller.unary(self._exchange.Publish, request)
+            published += outcomes(batch, response.results)
+        return published
+
+    def publish_stream(
+        self, topic: str, batches: Iterable[Sequence[CloudEvent]]
+    ) -> AsyncIterator[list[PublishOutcome]]:
+        """Publish batches (see `connectors.publishing.cut`) on one stream, a few under way at once.
+
+        Yields each batch's outcomes in order. Repeats like `publish`; for bulk, since it reads ahead of the answers.
+        """
+        return PublishPipe(self._exchange, self._caller, topic).run(batches)
+
+    async def preview(self, topic: str, records: Sequence[CloudEvent]) -> list[exchange_pb2.RecordPreview]:
+        """What each party of the caller's agreements would receive of up to 100 records; nothing is stored."""
+        request = exchange_pb2.PreviewPublishRequest(topic=topic, records=records)
+        response = await self._caller.unary(self._exchange.PreviewPublish, request)
+        return list(response.previews)
+
+    def subscribe(self, topic: str, purpose: str, **choices: Unpack[StreamChoices]) -> RecordStream:
+        """The records of a topic for one purpose, to be used with `async with`; choices as of StreamOptions."""
+        return RecordStream(self._exchange, self._caller, StreamOptions(topic, purpose, **choices))
+
+    # -- subscriptions --------------------------------------------------------------------------------------------
+
+    async def create_subscription(
+        self, name: str, topic: str, purpose: str, start: SeekTo = "earliest"
+    ) -> subscriptions_pb2.Subscription:
+        """Create a subscription without opening a stream; an equal one is returned as it is."""
+        request = subscriptions_pb2.CreateSubscriptionRequest(name=name, topic=topic, purpose=purpose)
+        getattr(request, "from").CopyFrom(_target(start))
+        return (await self._caller.unary(self._subscriptions.CreateSubscription, request)).subscription
+
+    async def get_subscription(self, name: str) -> subscriptions_pb2.Subscription:
+        """One subscription of the caller."""
+        request = subscriptions_pb2.GetSubscriptionRequest(name=name)
+        return (await self._caller.unary(self._subscriptions.GetSubscription, request)).subscription
+
+    async def list_subscriptions(self) -> list[subscriptions_pb2.Subscription]:
+        """The caller's subscriptions, by name."""
+        request = subscriptions_pb2.ListSubscriptionsRequest()
+        response = await self._caller.unary(self._subscriptions.ListSubscriptions, request)
+        return list(response.subscriptions)
+
+    async def seek_subscription(self, name: str, to: SeekTo) -> subscriptions_pb2.Subscription:
+        """Move a subscription; an open stream on it ends."""
+        request = subscriptions_pb2.SeekSubscriptionRequest(name=name, to=_target(to))
+        return (await self._caller.unary(self._subscriptions.SeekSubscription, request)).subscription
+
+    async def delete_subscription(self, name: str) -> None:
+        """Delete a subscription and its position."""
+        request = subscriptions_pb2.DeleteSubscriptionRequest(name=name)
+        await self._caller.unary(self._subscriptions.DeleteSubscription, request)
+
+    # -- catalog --------------------------------------------------------------------------------------------------
+
+    async def who_am_i(self) -> catalog_pb2.WhoAmIResponse:
+        """The caller as the exchange accepted it."""
+        return await self._caller.unary(self._catalog.WhoAmI, catalog_pb2.WhoAmIRequest())
+
+    async def can_i(
+        self, action: Literal["publish", "subscribe"], topic: str, purpose: str = ""
+    ) -> catalog_pb2.CanIResponse:
+        """Whether the caller may; `purpose` is needed for subscribing."""
+        wanted = catalog_pb2.ACTION_PUBLISH if action == "publish" else catalog_pb2.ACTION_SUBSCRIBE
+        request = catalog_pb2.CanIRequest(action=wanted, topic=topic, purpose=purpose)
+        return await self._caller.unary(self._catalog.CanI, request)
+
+    async def topics(self) -> list[catalog_pb2.Topic]:
+        """Topics that the caller may use, by name."""
+        response = await self._caller.unary(self._catalog.ListTopics, catalog_pb2.ListTopicsRequest())
+        return list(response.topics)
+
+    async def record_types(self) -> list[catalog_pb2.RecordType]:
+        """Record types of those topics, by name."""
+        request = catalog_pb2.ListRecordTypesRequest()
+        return list((await self._caller.unary(self._catalog.ListRecordTypes, request)).record_types)
+
+    async def agencies(self) -> list[catalog_pb2.Agency]:
+        """The caller's agency and those with which it has an agreement, by name."""
+        response = await self._caller.unary(self._catalog.ListAgencies, catalog_pb2.ListAgenciesRequest())
+        return list(response.agencies)
+
+    async def vocabulary(self) -> catalog_pb2.GetVocabularyResponse:
+        """The words that labels and tokens may use."""
+        return await self._caller.unary(self._catalog.GetVocabulary, catalog_pb2.GetVocabularyRequest())
+
+
+def _target(to: SeekTo) -> subscriptions_pb2.SeekTarget:
+    if isinstance(to, datetime):
+        return subscriptions_pb2.SeekTarget(time=to_timestamp(to))
+    return (
+        subscriptions_pb2.SeekTarget(earliest=True)
+        if to == "earliest"
+        else subscriptions_pb2.SeekTarget(latest=True)
+    )

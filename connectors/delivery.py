@@ -1,0 +1,105 @@
+"""What a stream is opened with and what it hands out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, TypedDict
+
+from connectors.cloudevents import to_timestamp
+from connectors.retry import RECONNECT, Retry
+from protos.entente.v1 import exchange_pb2 as pb
+from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
+
+Start = Literal["earliest", "latest"] | datetime | bytes
+"""Where a stream begins: a position, the first record stored at or after a time, or a cursor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One record or notice; exactly one of the two is set.
+
+    cursor: where to resume so that nothing is lost. The last delivery of a batch carries the batch's cursor, the
+    earlier ones the cursor from before the batch: resuming from one of those repeats part of the batch.
+    size_bytes: what it cost of the byte credit. session: the connection that brought it, counted from 1.
+    """
+
+    record: CloudEvent | None
+    notice: pb.Notice | None
+    disclosure: pb.Disclosure
+    cursor: bytes
+    size_bytes: int
+    session: int
+
+
+class StreamChoices(TypedDict, total=False):
+    """The optional part of StreamOptions, as keyword arguments."""
+
+    subscription: str | None
+    start: Start
+    on_expired: Literal["fail", "earliest"]
+    max_in_flight: int
+    max_in_flight_bytes: int
+    limit: int | None
+    idle_timeout_s: float | None
+    reconnect: Retry
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """What to open and how much to take.
+
+    subscription: the name of a durable one, or None. max_in_flight, max_in_flight_bytes: records and bytes that may be
+    on their way or buffered here. limit: ends after so many deliveries and never grants credit for more.
+    idle_timeout_s: ends when the open stream has brought nothing for so long.
+    """
+
+    topic: str
+    purpose: str
+    subscription: str | None = None
+    start: Start = "earliest"
+    on_expired: Literal["fail", "earliest"] = "fail"
+    max_in_flight: int = 1_000
+    max_in_flight_bytes: int = 8 * 1024 * 1024
+    limit: int | None = None
+    idle_timeout_s: float | None = None
+    reconnect: Retry = field(default=RECONNECT)
+
+
+def open_message(options: StreamOptions, cursor: bytes, credit: pb.Credit) -> pb.Open:
+    """The first message of a session. `cursor`, where not empty, is where an unnamed stream goes on."""
+    opening = pb.Open(
+        topic=options.topic, purpose=options.purpose, subscription=options.subscription or "", credit=credit
+    )
+    if options.on_expired == "earliest":
+        opening.on_expired = pb.ON_EXPIRED_EARLIEST
+    start: Start = cursor if cursor and not options.subscription else options.start
+    if isinstance(start, bytes):
+        opening.cursor = start
+    elif isinstance(start, datetime):
+        opening.time.CopyFrom(to_timestamp(start))
+    else:
+        earliest = start == "earliest"
+        opening.position = pb.START_POSITION_EARLIEST if earliest else pb.START_POSITION_LATEST
+    return opening
+
+
+def deliveries(batch: pb.Batch, before: bytes, session: int) -> list[Delivery]:
+    """A batch's deliveries, each with the cursor that is safe to resume from after it; `before`: the one before it."""
+    last = len(batch.deliveries) - 1
+    return [
+        Delivery(
+            record=item.record if item.WhichOneof("content") == "record" else None,
+            notice=item.notice if item.WhichOneof("content") == "notice" else None,
+            disclosure=item.disclosure,
+            cursor=batch.cursor if index == last else before,
+            size_bytes=_encoded_bytes(item.ByteSize()),
+            session=session,
+        )
+        for index, item in enumerate(batch.deliveries)
+    ]
+
+
+def _encoded_bytes(size_bytes: int) -> int:
+    """The size of an entry of Batch.deliveries as the exchange counts it: with its tag and its length (a varint)."""
+    return 1 + max(1, (size_bytes.bit_length() + 6) // 7) + size_bytes

@@ -1,0 +1,147 @@
+"""Publishing: batches within the exchange's limits, and a pipelined stream that survives reconnects."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+
+from connectors.calls import Caller
+from connectors.errors import TRANSPORT, EntenteClientError, from_rpc
+from protos.entente.v1 import exchange_pb2 as pb
+from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
+
+if TYPE_CHECKING:
+    # Only the stub file knows this name.
+    from protos.entente.v1.exchange_pb2_grpc import ExchangeAsyncStub
+
+BATCH_RECORDS = 500
+BATCH_BYTES = 2 * 1024 * 1024
+"""Below the exchange's default limits: 1,000 records a call and 4 MiB a message."""
+
+_UNANSWERED_BATCHES = 4
+
+_Call = grpc.aio.StreamStreamCall[pb.PublishStreamRequest, pb.PublishStreamResponse]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishOutcome:
+    """What became of one record, in the order of publication.
+
+    position: opaque bytes if the record is durable, else None. duplicate: an equal record was there before.
+    reason, message: the catalogue's reason and its text if the record was refused, else None.
+    """
+
+    source: str
+    id: str
+    position: bytes | None = None
+    duplicate: bool = False
+    reason: str | None = None
+    message: str | None = None
+
+
+def cut(
+    records: Iterable[CloudEvent], *, max_records: int = BATCH_RECORDS, max_bytes: int = BATCH_BYTES
+) -> Iterator[list[CloudEvent]]:
+    """Batches in order of at most `max_records`, and of at most `max_bytes` unless one record alone is larger."""
+    batch: list[CloudEvent] = []
+    size_bytes = 0
+    for record in records:
+        record_bytes = record.ByteSize()
+        if batch and (len(batch) == max_records or size_bytes + record_bytes > max_bytes):
+            yield batch
+            batch, size_bytes = [], 0
+        batch.append(record)
+        size_bytes += record_bytes
+    if batch:
+        yield batch
+
+
+def outcomes(batch: Sequence[CloudEvent], results: Sequence[pb.PublishResult]) -> list[PublishOutcome]:
+    """Pair records with their results. Raises EntenteClientError (TRANSPORT) if the counts differ."""
+    if len(batch) != len(results):
+        message = f"{len(results)} results for {len(batch)} records"
+        raise EntenteClientError(TRANSPORT, message, code="INTERNAL")
+    return [_outcome(record, result) for record, result in zip(batch, results, strict=True)]
+
+
+def _outcome(record: CloudEvent, result: pb.PublishResult) -> PublishOutcome:
+    if result.WhichOneof("outcome") == "accepted":
+        accepted = result.accepted
+        return PublishOutcome(record.source, record.id, accepted.position, accepted.duplicate)
+    # An empty result counts as refused: only a position makes a record durable.
+    refused = result.refused
+    return PublishOutcome(
+        record.source, record.id, reason=refused.reason or "INTERNAL", message=refused.message or "no result"
+    )
+
+
+class PublishPipe:
+    """PublishStream with a few batches under way; what was not answered is sent again after a reconnect."""
+
+    def __init__(self, stub: ExchangeAsyncStub, caller: Caller, topic: str) -> None:
+        self._stub = stub
+        self._caller = caller
+        self._topic = topic
+        self._unanswered: deque[Sequence[CloudEvent]] = deque()
+        self._call: _Call | None = None
+        self._written = 0  # of the unanswered batches, on the present call
+
+    async def run(self, batches: Iterable[Sequence[CloudEvent]]) -> AsyncIterator[list[PublishOutcome]]:
+        """Outcomes batch by batch, in order. Raises EntenteClientError; what was yielded before is durable."""
+        try:
+            for batch in batches:
+                self._unanswered.append(batch)
+                await self._write_all()
+                if len(self._unanswered) >= _UNANSWERED_BATCHES:
+                    yield await self._answer()
+            while self._unanswered:
+                yield await self._answer()
+                await self._write_all()
+        finally:
+            if self._call is not None:
+                self._call.cancel()
+
+    async def _answer(self) -> list[PublishOutcome]:
+        """The outcomes of the oldest batch, over as many connections as it takes."""
+        for pause_s in self._caller.retry.pauses_s():
+            try:
+                return await self._answer_once()
+            except EntenteClientError as error:
+                if not self._caller.may_repeat(error):
+                    raise
+            await asyncio.sleep(pause_s)
+        return await self._answer_once()
+
+    async def _answer_once(self) -> list[PublishOutcome]:
+        if self._call is None:
+            # Only the oldest batch before the first answer: a write that meets the end of its stream makes grpc.aio
+            # report an internal error in place of the reason for the end.
+            self._call, self._written = self._stub.PublishStream(metadata=await self._caller.metadata()), 0
+            await self._write(self._call, self._unanswered[0])
+        try:
+            response = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            self._call = None
+            raise from_rpc(error, self._caller.endpoint) from None
+        if not isinstance(response, pb.PublishStreamResponse):
+            self._call = None
+            raise EntenteClientError(TRANSPORT, "the exchange ended the stream early", code="UNAVAILABLE")
+        self._written -= 1
+        return outcomes(self._unanswered.popleft(), response.results)
+
+    async def _write_all(self) -> None:
+        """Write what waits, if there is a call that has answered before."""
+        while self._call is not None and self._written < len(self._unanswered):
+            await self._write(self._call, self._unanswered[self._written])
+
+    async def _write(self, call: _Call, batch: Sequence[CloudEvent]) -> None:
+        self._written += 1
+        # A broken call is not reported here: the next read tells why.
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await call.write(pb.PublishStreamRequest(topic=self._topic, records=batch))
