@@ -192,6 +192,8 @@ def test_what_is_removed_below_a_mask_goes_first() -> None:
     plan = plan_of({"$.a": ["masked"], "$.a.s": ["secret"]})
     assert redacted({"a": {"s": 1, "x": 2}}, plan) == {"a": FILLER}
     assert redacted({"a": {"s": 1}}, plan) == redacted({"a": {}}, plan) == redacted({}, plan)
+    assert redacted([], plan_of({"$": ["masked"], "$[*]": ["secret"]})) == {}
+    assert redacted({}, plan_of({"$": ["masked"], "$[*]": ["secret"]})) == {}
 
 
 @pytest.mark.parametrize(

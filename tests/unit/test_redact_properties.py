@@ -24,7 +24,7 @@ from broker.core.redact.pseudonym import pseudonymiser
 from broker.core.redact.unreviewed import unreviewed_paths
 from broker.model.decision import KEEP, REMOVE, Treatment, TreatmentKind, strictest
 
-PLENTY = settings(max_examples=120, deadline=None)
+PLENTY = settings(max_examples=100, deadline=None)
 HERE = pseudonymiser(b"k" * 32, owner="owner", receiver="receiver", purpose="purpose")
 EACH = Wildcard.ELEMENTS
 PSEUDONYM = Treatment(TreatmentKind.PSEUDONYM)
@@ -37,19 +37,19 @@ shapes = st.recursive(
     max_leaves=14,
 )
 objects = st.dictionaries(names, shapes, max_size=4)
-field_maps = st.dictionaries(
-    st.lists(names | st.just(EACH), max_size=4).map(format_path),
-    st.lists(markings, min_size=1, max_size=2, unique=True),
-    max_size=6,
-)
+some_markings = st.lists(markings, min_size=1, max_size=2, unique=True)
 masks = st.builds(Treatment, st.just(TreatmentKind.MASK), st.integers(0, 5), st.integers(0, 5))
 repeatable = st.sampled_from([KEEP, KEEP, REMOVE, Treatment(TreatmentKind.MASK)]) | masks
 any_treatment = repeatable | st.just(PSEUDONYM)
 
 
-def decided(treatment: st.SearchStrategy[Treatment]) -> st.SearchStrategy[dict[str, Treatment]]:
+Fields = dict[str, list[str]]
+Treatments = dict[str, Treatment]
+
+
+def decided(treatment: st.SearchStrategy[Treatment]) -> st.SearchStrategy[Treatments]:
     """A decision's treatments, not all markings of which need be mentioned."""
-    return st.dictionaries(markings | st.just(UNREVIEWED), treatment, max_size=4)
+    return st.fixed_dictionaries({}, optional=dict.fromkeys(["m1", "m2", "m3", UNREVIEWED], treatment))
 
 
 def filled(shape: object, count: Iterator[int]) -> Any:
@@ -92,7 +92,7 @@ def leaves(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[Leaf]:
         yield Leaf(place, value)
 
 
-def markings_of(leaf: Leaf, fields: dict[str, list[str]]) -> set[str]:
+def markings_of(leaf: Leaf, fields: Fields) -> set[str]:
     named: set[str] = set()
     for text, given_markings in fields.items():
         path = parse_path(text)
@@ -101,15 +101,35 @@ def markings_of(leaf: Leaf, fields: dict[str, list[str]]) -> set[str]:
     return named or {UNREVIEWED}
 
 
-def treatment_of(leaf: Leaf, fields: dict[str, list[str]], treatments: dict[str, Treatment]) -> Treatment:
+def treatment_of(leaf: Leaf, fields: Fields, treatments: Treatments) -> Treatment:
     found = markings_of(leaf, fields)
     if found == {UNREVIEWED} and treatments.get(UNREVIEWED) != KEEP:
         return REMOVE
     return strictest(treatments.get(marking, REMOVE) for marking in found)
 
 
-def run(document: object, fields: dict[str, list[str]], treatments: dict[str, Treatment]) -> Redacted:
+@st.composite
+def cases(draw: st.DrawFn, of: st.SearchStrategy[Any] = shapes) -> tuple[Any, Fields]:
+    """A document, and a field map most of whose paths lead to places of it."""
+    document = fill(draw(of))
+    known = sorted(format_path(path) for path in places_shown(document))
+    anywhere = st.lists(names | st.just(EACH), max_size=4).map(format_path)
+    paths = st.sampled_from(known) | st.sampled_from(known) | anywhere
+    return document, draw(st.dictionaries(paths, some_markings, max_size=8))
+
+
+def run(document: object, fields: Fields, treatments: Treatments) -> Redacted:
     return redact(orjson.dumps(document), compile_plan(FieldMap.compile(fields), treatments), HERE)
+
+
+def replaced(document: Any, place: tuple[str | int, ...], value: object) -> Any:
+    """A copy with another value at the place."""
+    changed = copy.deepcopy(document)
+    inner = changed
+    for step in place[:-1]:
+        inner = inner[step]
+    inner[place[-1]] = value
+    return changed
 
 
 def without(document: Any, place: tuple[str | int, ...]) -> Any:
@@ -123,11 +143,9 @@ def without(document: Any, place: tuple[str | int, ...]) -> Any:
 
 
 @PLENTY
-@given(shapes, field_maps, decided(any_treatment))
-def test_only_what_is_kept_comes_through(
-    shape: object, fields: dict[str, list[str]], treatments: dict[str, Treatment]
-) -> None:
-    document = fill(shape)
+@given(cases(), decided(any_treatment))
+def test_only_what_is_kept_comes_through(case: tuple[Any, Fields], treatments: Treatments) -> None:
+    document, fields = case
     output = run(document, fields, treatments).data
     orjson.loads(output)
     for leaf in leaves(document):
@@ -143,20 +161,18 @@ def test_only_what_is_kept_comes_through(
 
 
 @PLENTY
-@given(shapes, field_maps, decided(repeatable))
-def test_redaction_is_idempotent(
-    shape: object, fields: dict[str, list[str]], treatments: dict[str, Treatment]
-) -> None:
-    once = run(fill(shape), fields, treatments).data
+@given(cases(), decided(repeatable))
+def test_redaction_is_idempotent(case: tuple[Any, Fields], treatments: Treatments) -> None:
+    document, fields = case
+    once = run(document, fields, treatments).data
     assert run(orjson.loads(once), fields, treatments).data == once
 
 
 @PLENTY
-@given(shapes, field_maps, st.sampled_from(["", " ", "\n\t"]))
-def test_keeping_everything_returns_the_stored_bytes(
-    shape: object, fields: dict[str, list[str]], space: str
-) -> None:
-    stored = orjson.dumps(fill(shape), option=orjson.OPT_INDENT_2) + space.encode()
+@given(cases(), st.sampled_from(["", " ", "\n\t"]))
+def test_keeping_everything_returns_the_stored_bytes(case: tuple[Any, Fields], space: str) -> None:
+    document, fields = case
+    stored = orjson.dumps(document, option=orjson.OPT_INDENT_2) + space.encode()
     keep_all = dict.fromkeys(["m1", "m2", "m3", UNREVIEWED], KEEP)
     result = redact(stored, compile_plan(FieldMap.compile(fields), keep_all), HERE)
     assert result == Redacted(stored)
@@ -164,11 +180,11 @@ def test_keeping_everything_returns_the_stored_bytes(
 
 
 @PLENTY
-@given(shapes, field_maps, decided(any_treatment), st.data())
+@given(cases(), decided(any_treatment), st.data())
 def test_what_is_removed_might_as_well_never_have_been_there(
-    shape: object, fields: dict[str, list[str]], treatments: dict[str, Treatment], data: st.DataObject
+    case: tuple[Any, Fields], treatments: Treatments, data: st.DataObject
 ) -> None:
-    document = fill(shape)
+    document, fields = case
     removed = [
         leaf for leaf in leaves(document) if leaf.place and treatment_of(leaf, fields, treatments) == REMOVE
     ]
@@ -180,16 +196,31 @@ def test_what_is_removed_might_as_well_never_have_been_there(
 
 
 @PLENTY
-@given(objects, field_maps, decided(any_treatment), shapes, st.data())
+@given(cases(objects), decided(any_treatment), st.data())
+def test_what_is_masked_whole_might_as_well_be_anything(
+    case: tuple[Any, Fields], treatments: Treatments, data: st.DataObject
+) -> None:
+    document, fields = case
+    found = [leaf for leaf in leaves(document) if leaf.place and not isinstance(leaf.value, dict | list)]
+    assume(found)
+    leaf = data.draw(st.sampled_from(found))
+    fields.setdefault(format_path(leaf.path), []).append("m1")
+    treatments["m1"] = Treatment(TreatmentKind.MASK)
+    other = data.draw(st.sampled_from([None, True, -1.5, "", "other", "y" * 50]))
+    changed = replaced(document, leaf.place, other)
+    assert run(changed, fields, treatments).data == run(document, fields, treatments).data
+
+
+@PLENTY
+@given(cases(objects), decided(any_treatment), shapes, st.data())
 def test_an_unnamed_field_changes_nothing(
-    shape: object,
-    fields: dict[str, list[str]],
-    treatments: dict[str, Treatment],
+    case: tuple[Any, Fields],
+    treatments: Treatments,
     new: object,
     data: st.DataObject,
 ) -> None:
     treatments.pop(UNREVIEWED, None)
-    document = fill(shape)
+    document, fields = case
     extended = copy.deepcopy(document)
     places = [leaf.place[:end] for leaf in leaves(document) for end in range(len(leaf.place) + 1)]
     place = data.draw(st.sampled_from(places))
@@ -205,14 +236,13 @@ def test_an_unnamed_field_changes_nothing(
 
 
 @PLENTY
-@given(shapes, field_maps, decided(any_treatment), decided(any_treatment))
+@given(cases(), decided(any_treatment), decided(any_treatment))
 def test_stricter_treatments_never_reveal_more(
-    shape: object,
-    fields: dict[str, list[str]],
-    treatments: dict[str, Treatment],
-    further: dict[str, Treatment],
+    case: tuple[Any, Fields],
+    treatments: Treatments,
+    further: Treatments,
 ) -> None:
-    document = fill(shape)
+    document, fields = case
     stricter = {
         marking: strictest([treatment, further.get(marking, KEEP)])
         for marking, treatment in treatments.items()
@@ -231,17 +261,19 @@ def places_shown(document: object) -> set[Path]:
 
 
 @PLENTY
-@given(shapes, field_maps)
-def test_the_count_and_the_owners_report_agree(shape: object, fields: dict[str, list[str]]) -> None:
-    document = fill(shape)
+@given(cases())
+def test_the_count_and_the_owners_report_agree(case: tuple[Any, Fields]) -> None:
+    document, fields = case
     fieldmap = FieldMap.compile(fields)
     reported = unreviewed_paths(document, fieldmap)
     result = run(document, fields, dict.fromkeys(["m1", "m2", "m3"], KEEP))
     assert (result.unreviewed_removed > 0) == bool(reported)
-    for leaf in leaves(document):
-        unnamed = markings_of(leaf, fields) == {UNREVIEWED}
-        covered = any(leaf.path[: len(parse_path(path))] == parse_path(path) for path in reported)
-        assert unnamed == covered
+    unnamed = {leaf.path for leaf in leaves(document) if markings_of(leaf, fields) == {UNREVIEWED}}
+    paths = {parse_path(text) for text in reported}
+    for leaf_path in unnamed:
+        assert any(leaf_path[: len(path)] == path for path in paths)
+    for path in paths:
+        assert any(leaf_path[: len(path)] == path for leaf_path in unnamed)
 
 
 @PLENTY

@@ -96,6 +96,8 @@ def _walk(step: Walk, value: object, run: _Run) -> object:
     elif isinstance(value, list) and step.elements is not None:
         results = [_apply(step.elements, item, run) for item in value]
         left = [result for result in results if result is not _GONE]
+    elif isinstance(value, dict | list) and not value:
+        left = value
     else:
         return _apply(step.default, value, run)
     if left or not step.removes:
