@@ -1,0 +1,1 @@
+"""The stores on Apache Kafka, with kafka-python: record log, ledger, subscriptions, rulebooks."""

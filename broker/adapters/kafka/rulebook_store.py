@@ -1,0 +1,139 @@
+"""Rulebook revisions on Kafka: compacted topic `<prefix>.rulebooks`, one partition.
+
+A revision is one JSON document {path: base64}, cut into chunks with keys `<id>/<number>`; after them, under the key
+`<id>`, a manifest with the number of chunks. A revision without its manifest or a chunk is not there. The id is the hash
+of the files, so what is read is verified against it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Sequence
+
+import orjson
+from kafka.admin import OffsetSpec
+
+from broker.adapters.kafka.admin import KEEP_FOR_GOOD, ClusterAdmin
+from broker.adapters.kafka.connection import KafkaConnection
+from broker.adapters.kafka.outbox import Message, Outbox
+from broker.adapters.kafka.span import Entry, read_span
+from broker.errors import StorageUnavailable
+from broker.model.rulebook import Revision, revision_id
+
+CHUNK_BYTES = 512 * 1024
+_PUT_TIMEOUT_S = 30.0
+
+
+class KafkaRulebookStore:
+    """Implements the RulebookStore port; keeps offsets in memory, and contents in Kafka."""
+
+    def __init__(self, connection: KafkaConnection) -> None:
+        self._connection = connection
+        self._topic = connection.topic("rulebooks")
+        self._admin = ClusterAdmin(connection)
+        self._outbox = Outbox(connection)
+        self._reading = asyncio.Lock()
+        self._read_to = 0
+        self._chunks: dict[str, dict[int, int]] = {}
+        self._revisions: dict[str, int] = {}
+
+    @classmethod
+    async def open(cls, connection: KafkaConnection) -> KafkaRulebookStore:
+        """Create the topic if it is absent and learn what it holds; raises StorageUnavailable."""
+        store = cls(connection)
+        try:
+            settings = {"cleanup.policy": "compact", "retention.ms": KEEP_FOR_GOOD}
+            await store._admin.ensure_topic(store._topic, 1, settings)
+            await store._outbox.start()
+            await store._refresh()
+        except BaseException:
+            await store.close()
+            raise
+        return store
+
+    async def put(self, revision: Revision) -> None:
+        """See RulebookStore."""
+        if revision_id(revision.files) != revision.id:
+            raise ValueError(f"'{revision.id}' is not the hash of the revision's files")
+        await self._refresh()
+        if self._is_complete(revision.id):
+            return
+        sent = [self._outbox.enqueue(self._topic, 0, [message]) for message in encode_revision(revision)]
+        await asyncio.wait(sent, timeout=_PUT_TIMEOUT_S)
+        if not all(one.done() and one.exception() is None for one in sent):
+            raise StorageUnavailable("Kafka did not confirm the rulebook; store it again")
+        await self._refresh()
+
+    async def get(self, revision_id: str) -> Revision | None:
+        """See RulebookStore."""
+        await self._refresh()
+        if not self._is_complete(revision_id):
+            return None
+        offsets = self._chunks[revision_id]
+        found: dict[int, bytes] = {}
+        async for entry in read_span(
+            self._connection, self._topic, min(offsets.values()), max(offsets.values()) + 1
+        ):
+            name, _, number = entry.key.decode().partition("/")
+            if name == revision_id and number and entry.value is not None:
+                found[int(number)] = entry.value
+        return _decode(revision_id, b"".join(found[number] for number in sorted(found)))
+
+    async def list(self) -> Sequence[str]:
+        """See RulebookStore."""
+        await self._refresh()
+        return [name for name in self._revisions if self._is_complete(name)]
+
+    async def close(self) -> None:
+        """See RulebookStore. Ends all threads."""
+        await self._outbox.close()
+        await self._admin.close()
+
+    async def _refresh(self) -> None:
+        """Learn what was written since the last look, by this instance or others."""
+        async with self._reading:
+            (end,) = await self._admin.offsets(self._topic, 1, OffsetSpec.LATEST)
+            async for entry in read_span(self._connection, self._topic, self._read_to, end):
+                self._learn(entry)
+                self._read_to = entry.offset + 1
+
+    def _learn(self, entry: Entry) -> None:
+        name, _, number = entry.key.decode().partition("/")
+        if entry.value is None:
+            return
+        if number:
+            self._chunks.setdefault(name, {})[int(number)] = entry.offset
+        else:
+            self._revisions.setdefault(name, int(orjson.loads(entry.value)["chunks"]))
+
+    def _is_complete(self, name: str) -> bool:
+        return name in self._revisions and self._chunks.get(name, {}).keys() >= set(
+            range(self._revisions[name])
+        )
+
+
+def encode_revision(revision: Revision) -> Sequence[Message]:
+    """The records that hold a revision: its chunks, then its manifest."""
+    content = {
+        "files": {path: base64.b64encode(data).decode() for path, data in revision.files.items()},
+        "time_dependent": revision.time_dependent,
+    }
+    document = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    pieces = [document[at : at + CHUNK_BYTES] for at in range(0, len(document), CHUNK_BYTES)]
+    chunks = [Message(f"{revision.id}/{n}".encode(), piece, None) for n, piece in enumerate(pieces)]
+    return [*chunks, Message(revision.id.encode(), orjson.dumps({"chunks": len(pieces)}), None)]
+
+
+def _decode(name: str, document: bytes) -> Revision:
+    mismatch = f"what is stored does not match the revision '{name}'; restore it from its source"
+    try:
+        content = orjson.loads(document)
+        files = {path: base64.b64decode(data, validate=True) for path, data in content["files"].items()}
+        found = Revision(name, files, bool(content["time_dependent"]))
+    except (orjson.JSONDecodeError, binascii.Error, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(mismatch) from error
+    if revision_id(files) != name:
+        raise ValueError(mismatch)
+    return found

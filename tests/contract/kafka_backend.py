@@ -1,0 +1,99 @@
+"""The contract suites on the session's Kafka node, each test under a topic prefix of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+
+import pytest
+from kafka import TopicPartition
+from kafka.admin import OffsetSpec
+
+from broker.adapters.kafka.admin import ClusterAdmin
+from broker.adapters.kafka.connection import KafkaConnection
+from broker.adapters.kafka.ledger import KafkaLedger
+from broker.adapters.kafka.record_log import KafkaRecordLog
+from broker.adapters.kafka.rulebook_store import KafkaRulebookStore, encode_revision
+from broker.adapters.kafka.subscription_store import KafkaSubscriptionStore
+from broker.model.registry import Topic
+from broker.model.rulebook import Revision
+from broker.ports.record_log import RecordLog
+
+
+def fingerprint(body: bytes) -> tuple[bytes, bytes]:
+    """Identity and digest as tests/contract/samples.py gives them to records whose body is their name."""
+    digest = hashlib.sha256(body).digest()[:16]
+    return digest, digest
+
+
+class KafkaBackend:
+    """Topics with one prefix on one cluster."""
+
+    def __init__(self, bootstrap: str, prefix: str) -> None:
+        self.connection = KafkaConnection(bootstrap=(bootstrap,), prefix=prefix, replication=1)
+
+    @property
+    def address(self) -> str:
+        return f"{self.connection.bootstrap[0]} {self.connection.prefix}"
+
+    async def open_record_log(self) -> KafkaRecordLog:
+        return await KafkaRecordLog.open(self.connection, fingerprint=fingerprint)
+
+    async def open_ledger(self) -> KafkaLedger:
+        return await KafkaLedger.open(self.connection)
+
+    async def open_subscription_store(self) -> KafkaSubscriptionStore:
+        return await KafkaSubscriptionStore.open(self.connection)
+
+    async def open_rulebook_store(self) -> KafkaRulebookStore:
+        return await KafkaRulebookStore.open(self.connection)
+
+    async def expire(self, log: RecordLog, topic: Topic, now_ms: int) -> None:
+        """Delete what Kafka's own retention would delete once its segments were closed."""
+        if topic.retention_s is None:
+            return
+        admin = ClusterAdmin(self.connection)
+        name = self.connection.topic("records", topic.name)
+        kept = await admin.offsets(name, topic.partitions, now_ms - topic.retention_s * 1000)
+        ends = await admin.offsets(name, topic.partitions, OffsetSpec.LATEST)
+        until = {
+            TopicPartition(name, number): end if offset < 0 else offset
+            for number, (offset, end) in enumerate(zip(kept, ends, strict=True))
+        }
+        await admin.call(lambda client: client.delete_records(until))
+        await admin.close()
+
+    async def tamper_with_rulebook(self, revision_id: str, path: str, content: bytes) -> None:
+        store = await self.open_rulebook_store()
+        kept = await store.get(revision_id)
+        assert kept is not None
+        await store.close()
+        forged = Revision(kept.id, {**kept.files, path: content}, kept.time_dependent)
+        producer = self.connection.producer()
+        for message in encode_revision(forged):
+            producer.send(self.connection.topic("rulebooks"), key=message.key, value=message.value).get(10)
+        producer.close()
+
+    async def stop(self) -> None:
+        """Remove the topics of this prefix."""
+        admin = ClusterAdmin(self.connection)
+        names = [
+            name
+            for name in await admin.call(lambda client: client.list_topics())
+            if name.startswith(f"{self.connection.prefix}.")
+        ]
+        if names:
+            await admin.call(lambda client: client.delete_topics(names))
+        await admin.close()
+
+
+async def start(request: pytest.FixtureRequest) -> KafkaBackend:
+    """A backend under a new prefix."""
+    bootstrap: str = request.getfixturevalue("kafka_bootstrap")
+    return KafkaBackend(bootstrap, f"t{uuid.uuid4().hex[:12]}")
+
+
+async def connect(address: str) -> KafkaBackend:
+    """The backend that another process uses."""
+    bootstrap, prefix = address.split(" ")
+    return KafkaBackend(bootstrap, prefix)
