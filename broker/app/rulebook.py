@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from broker.adapters.opa.check import check_rulebook
+from broker.adapters.opa.check import OpaCompiler
 from broker.app.config import Rulebook
+from broker.core.rulebook.check import check_rulebook
 from broker.core.rulebook.load import read_rulebook
 from broker.core.rulebook.registry import parse_registry
 from broker.errors import RulebookRefused
@@ -37,10 +39,10 @@ def find_opa(configured: Path | None) -> Path:
 
 async def prepare_rulebook(settings: Rulebook, opa: Path, store: RulebookStore) -> PreparedRulebook:
     """Read and check the rulebook, and keep it for later replay. Raises RulebookRefused with every finding."""
-    revision = read_rulebook(settings.directory)
-    findings = await check_rulebook(opa, revision)
+    revision = await asyncio.to_thread(read_rulebook, settings.directory)
+    findings = await check_rulebook(OpaCompiler(opa), revision)
     if findings:
-        raise RulebookRefused(tuple(findings))
+        raise RulebookRefused(findings)
     registry = parse_registry(revision)
     await store.put(revision)
     return PreparedRulebook(revision, registry)

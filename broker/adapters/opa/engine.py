@@ -12,7 +12,7 @@ import orjson
 
 from broker.adapters.opa.answers import AnswerReader, compile_schema, revision_in
 from broker.adapters.opa.bundle import rulebook_bundle
-from broker.adapters.opa.child import Endpoint, OpaChild
+from broker.adapters.opa.child import Endpoint, OpaChild, OpaStartFailed
 from broker.adapters.opa.client import AnswerTooLarge, SocketOpaClient
 from broker.adapters.opa.settings import OpaSettings
 from broker.errors import NoDecision
@@ -121,17 +121,18 @@ class OpaEngine:
         return SocketOpaClient(endpoint, self._settings.deadline_s, self._settings.answer_limit_bytes)
 
     async def _is_right(self, endpoint: Endpoint) -> bool:
-        """Whether a fresh run answers, and for this revision; asked before it is given any question."""
+        """Whether a fresh run answers; asked before it is given any question.
+
+        Raises OpaStartFailed if it answers for anything else than this revision.
+        """
         async with self._new_client(endpoint) as client:
             try:
                 document = await client.ask([])
             except _UNANSWERED:
                 return False
-        if (
-            not isinstance(document, dict)
-            or revision_in(document) != self._revision
-            or document.get("result") != []
-        ):
-            return False
+        if not isinstance(document, dict) or revision_in(document) != self._revision:
+            raise OpaStartFailed("OPA serves another revision than it was started with")
+        if document.get("result") != []:
+            raise OpaStartFailed("data.entente.decision.decisions does not answer no items with no results")
         self._version = f"opa {document['provenance'].get('version', '')}".strip()
         return True

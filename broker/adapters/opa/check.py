@@ -1,0 +1,147 @@
+"""The rulebook compiler port on the `opa` program."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from broker.adapters.opa.answers import compile_schema
+from broker.adapters.opa.builtins import PERMITTED
+from broker.adapters.opa.bundle import RULEBOOK_ROOTS, rulebook_files
+from broker.errors import RulebookRefused
+from broker.model.rulebook import Revision
+
+VERSION_MINOR = "1.22"
+"""The minor version of OPA that this broker is tested with; decisions are replayed by the version that made them."""
+
+_CAPABILITIES = "capabilities.json"
+_TIMEOUT_S = 120
+_REMEDY_OPA = "run `make setup`, or install the pinned version"
+
+
+class OpaCompiler:
+    """Runs `opa check` and `opa parse`, in a clean environment and on copies in a directory of mode 0700."""
+
+    def __init__(self, opa: Path) -> None:
+        self._opa = opa.absolute()
+
+    def compile(self, revision: Revision) -> Sequence[str]:
+        """See the port: OPA's version, the permitted built-ins, the schemas, and `opa check --strict`."""
+        findings = self._version_findings() or _capability_findings(revision)
+        for name in ("input", "decision"):
+            try:
+                compile_schema(revision, name)
+            except RulebookRefused as refused:
+                findings += refused.findings
+        return findings or self._check_findings(revision)
+
+    def parse(self, path: str, source: bytes) -> Mapping[str, object]:
+        """See the port."""
+        with tempfile.TemporaryDirectory(prefix="entente-opa-") as directory:
+            (Path(directory) / "module.rego").write_bytes(source)
+            done = self._run(
+                directory, "parse", "--format", "json", "--json-include", "locations,-comments", "module.rego"
+            )
+        if done.returncode != 0:
+            raise ValueError(f"{path} is not valid Rego")
+        tree = orjson.loads(done.stdout)
+        if not isinstance(tree, dict):
+            raise ValueError(f"{path} holds no module")
+        return tree
+
+    def _check_findings(self, revision: Revision) -> list[str]:
+        with tempfile.TemporaryDirectory(prefix="entente-opa-") as directory:
+            try:
+                _write(Path(directory), revision)
+            except RulebookRefused as refused:
+                return list(refused.findings)
+            done = self._run(
+                directory,
+                *("check", "--strict", "--bundle", "--format", "json", "--max-errors", "100"),
+                *("--schema", "schemas", "--capabilities", _CAPABILITIES, "bundle"),
+            )
+        if done.returncode == 0:
+            return []
+        return _lines(done.stdout or done.stderr)
+
+    def _version_findings(self) -> list[str]:
+        try:
+            done = self._run("/", "version")
+        except OSError as error:
+            return [f"{self._opa}: cannot be started ({error.strerror}); {_REMEDY_OPA}"]
+        found = re.search(rb"^Version: (\d+\.\d+)\.", done.stdout, re.MULTILINE)
+        if found is None or found.group(1).decode() != VERSION_MINOR:
+            return [f"{self._opa}: is not OPA {VERSION_MINOR}; {_REMEDY_OPA}"]
+        return []
+
+    def _run(self, directory: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        command = [str(self._opa), *arguments]
+        return subprocess.run(
+            command,
+            cwd=directory,
+            env={},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+
+
+def _capability_findings(revision: Revision) -> list[str]:
+    """A revision may permit itself less than PERMITTED, never more."""
+    try:
+        capabilities = orjson.loads(revision.files[_CAPABILITIES])
+        names = [builtin["name"] for builtin in capabilities["builtins"]]
+        network = capabilities["allow_net"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return [
+            f"{_CAPABILITIES}: is not what OPA reads; write it as `opa capabilities` does, with allow_net"
+        ]
+    findings = [
+        f"{_CAPABILITIES}: built-in '{name}' is not permitted here; leave it out"
+        for name in names
+        if name not in PERMITTED
+    ]
+    if network != []:
+        findings.append(
+            f"{_CAPABILITIES}: allow_net must be an empty list; a decision depends on its input only"
+        )
+    return findings
+
+
+def _write(directory: Path, revision: Revision) -> None:
+    """Lay out what OPA will load, as a bundle, with the revision's schemas and capabilities beside it."""
+    files = {f"bundle/{path}": content for path, content in rulebook_files(revision).items()}
+    files["bundle/.manifest"] = orjson.dumps(
+        {"revision": revision.id, "roots": RULEBOOK_ROOTS, "rego_version": 1}
+    )
+    for path, content in revision.files.items():
+        if path == _CAPABILITIES or path.startswith("schemas/"):
+            files[path] = content
+    for path, content in files.items():
+        target = directory / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
+
+def _lines(output: bytes) -> list[str]:
+    """OPA's errors, one line each, with the path inside the rulebook."""
+    try:
+        errors: list[dict[str, Any]] = orjson.loads(output)["errors"]
+        return [_line(error) for error in errors] or ["opa check failed without a reason; run it by hand"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        text = " ".join(output.decode(errors="replace").split()) or "no output"
+        return [f"opa check: {text[:500]}; correct the rulebook"]
+
+
+def _line(error: Mapping[str, Any]) -> str:
+    location = error.get("location") or {}
+    place = str(location.get("file", "rulebook")).removeprefix("bundle/")
+    message = " ".join(str(error.get("message", "")).split())
+    return f"{place}:{location.get('row', 1)}: {message[:500]}; correct the module"

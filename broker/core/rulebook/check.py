@@ -1,0 +1,42 @@
+"""Whether a rulebook may become a revision: all that is checked, in one place."""
+
+from __future__ import annotations
+
+import asyncio
+
+from broker.core.rulebook.ownership import check_ownership
+from broker.core.rulebook.registry import parse_registry
+from broker.errors import RulebookRefused
+from broker.model.registry import Registry
+from broker.model.rulebook import Revision
+from broker.ports.rulebook_compiler import RulebookCompiler
+
+
+async def check_rulebook(compiler: RulebookCompiler, revision: Revision) -> tuple[str, ...]:
+    """Every reason why this revision may not be used, one line each; none is good.
+
+    1. Its data registers what it uses. 2. The engine compiles it, with the permitted built-ins only. 3. Each module
+    keeps to what its agency owns, and none refers to the time unless the manifest says so. 4. The keys that agencies
+    name are there.
+    """
+    return await asyncio.to_thread(_findings, compiler, revision)
+
+
+def _findings(compiler: RulebookCompiler, revision: Revision) -> tuple[str, ...]:
+    try:
+        registry = parse_registry(revision)
+    except RulebookRefused as refused:
+        return refused.findings
+    owned = check_ownership(
+        revision.files, compiler.parse, agencies=registry.agencies, time_dependent=revision.time_dependent
+    )
+    return (*compiler.compile(revision), *map(str, owned), *_missing_keys(revision, registry))
+
+
+def _missing_keys(revision: Revision, registry: Registry) -> list[str]:
+    return [
+        f"data/agencies/{agency.name}/data.yaml: issuers: {issuer.jwks_file} is missing; put the issuer's keys there"
+        for agency in registry.agencies.values()
+        for issuer in agency.issuers
+        if issuer.jwks_file is not None and issuer.jwks_file not in revision.files
+    ]
