@@ -60,9 +60,10 @@ $(VENV)/bin/opa: $(BIN)/opa | $(PY)
 	@$(call need,java,install a Java 17 runtime)
 	@$(call need,mvn,install Maven 3.8 or newer)
 	@echo "fetching Kafka" >&2
-	@rm -rf .tools/kafka/libs
+	@rm -rf .tools/kafka/libs.new
 	@mvn -B -q -Dstyle.color=never -f deploy/kafka/pom.xml dependency:copy-dependencies -DincludeScope=runtime \
-	  -DoutputDirectory="$(CURDIR)/.tools/kafka/libs"
+	  -DoutputDirectory="$(CURDIR)/.tools/kafka/libs.new"
+	@rm -rf .tools/kafka/libs && mv .tools/kafka/libs.new .tools/kafka/libs
 	@touch $@
 
 # ---- running it ----
