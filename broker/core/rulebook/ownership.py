@@ -1,0 +1,241 @@
+"""Who owns what inside a rulebook's Rego modules.
+
+Judged by the package that a module declares and the data paths that it refers to, as OPA's own parser sees them, because
+file names prove nothing: a file under `agencies/ems/` may declare `package entente.decision`. An agency's module may
+refer to its `input`, to `data.agencies.<itself>` and to the public library, and to nothing else, since the agreements of
+others are secret. What cannot be told from the text, such as `data[x]`, is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+Node = Mapping[str, object]
+"""A JSON object of `opa parse --format json --json-include locations,-comments`."""
+
+ParseModule = Callable[[str, bytes], Node]
+"""(path, source) -> the module's syntax tree, with locations. Raises ValueError if it is not valid Rego."""
+
+LIBRARY = ("entente", "lib")
+"""The data path of what every agency's module may use."""
+
+ANSWERS = frozenset({"deny", "redact", "oblige"})
+"""The sets that an agency's module may define for the exchange to ask."""
+
+_TIME = "time"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Why a module is refused; `line` counts from 1, `reason` is one line."""
+
+    path: str
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {self.reason}"
+
+
+def check_ownership(
+    files: Mapping[str, bytes], parse: ParseModule, *, agencies: Collection[str], time_dependent: bool
+) -> list[Finding]:
+    """Findings for every `.rego` file of a rulebook (path inside it -> content), by path and line; none is good.
+
+    agencies: the names that are registered. time_dependent: as the manifest declares it.
+    """
+    findings: list[Finding] = []
+    for path in sorted(name for name in files if name.endswith(".rego")):
+        try:
+            module = parse(path, files[path])
+        except ValueError:
+            findings.append(Finding(path, 1, "is not valid Rego; run `opa check` on it"))
+            continue
+        found = [*_package_faults(path, module, agencies), *_agency_faults(module)]
+        if not time_dependent:
+            found += _time_faults(module)
+        findings += [Finding(path, line, reason) for line, reason in sorted(set(found))]
+    return findings
+
+
+_Fault = tuple[int, str]
+
+
+def _package_faults(path: str, module: Node, agencies: Collection[str]) -> Iterator[_Fault]:
+    """The folder and the package have to name the same owner, or the folder would hide whose rules these are."""
+    package = package_path(module)
+    folders = PurePosixPath(path).parts[:-1]
+    line = _line(_node(module.get("package")), 1)
+    if package[:1] == ("entente",) and len(package) > 1:
+        if folders[:1] != ("entente",):
+            yield line, f"declares package {_dotted(package)}, which belongs under entente/; move it"
+    elif package[:1] == ("agencies",) and len(package) > 1:
+        if folders[:2] != package[:2]:
+            yield (
+                line,
+                f"declares package {_dotted(package)}, which belongs under agencies/{package[1]}/; move it",
+            )
+        if package[1] not in agencies:
+            yield (
+                line,
+                f"declares the module of '{package[1]}', which is no registered agency; register it first",
+            )
+    else:
+        yield (
+            line,
+            f"declares package {_dotted(package)}; only entente.<name> and agencies.<agency> may be declared",
+        )
+
+
+def package_path(module: Node) -> tuple[str, ...]:
+    """The package's data path without `data`, e.g. ("agencies", "ems")."""
+    terms = _nodes(_node(module.get("package")).get("path"))
+    return tuple(str(term.get("value")) for term in terms[1:])
+
+
+def _agency_faults(module: Node) -> Iterator[_Fault]:
+    """What a module in an agency's folder or package does that it may not; nothing for the exchange's own."""
+    package = package_path(module)
+    if package[:1] != ("agencies",) or len(package) < 2:
+        return
+    owned = package[:2]
+    for imported in _nodes(module.get("imports")):
+        yield from _import_faults(imported, owned)
+    for rule in _nodes(module.get("rules")):
+        for line, node in _walk(_without_annotations(rule), _line(rule, 1)):
+            yield from _reference_faults(line, node, owned)
+        if package == owned:
+            yield from _answer_faults(rule)
+
+
+def _import_faults(imported: Node, owned: tuple[str, ...]) -> Iterator[_Fault]:
+    path = _node(imported.get("path"))
+    terms = _nodes(path.get("value"))
+    line = _line(imported, 1)
+    if _head(terms) == "data":
+        yield from _data_faults(line, terms, owned)
+    elif _head(terms) not in {"input", "rego", "future"}:
+        yield line, "imports something that is neither its input nor the public library; remove the import"
+
+
+def _reference_faults(line: int, node: Node, owned: tuple[str, ...]) -> Iterator[_Fault]:
+    """Faults of one node of the tree; `_walk` visits a reference before its parts."""
+    if "with" in node:
+        for replaced in _nodes(node.get("with")):
+            yield from _with_faults(line, replaced)
+    terms = _nodes(node.get("value")) if node.get("type") == "ref" else ()
+    if _head(terms) == "data":
+        yield from _data_faults(line, terms, owned)
+    elif _head(terms) == "rego":
+        yield line, "refers to rego.*, which tells about other modules; remove it"
+    elif node.get("type") == "var" and node.get("value") == "data":
+        yield (
+            line,
+            "uses `data` as a whole or as a name; refer to data.agencies of itself or to the library by path",
+        )
+
+
+def _with_faults(line: int, replaced: Node) -> Iterator[_Fault]:
+    if _head(_nodes(_node(replaced.get("target")).get("value"))) != "input":
+        yield line, "replaces something else than its input by `with`; remove it"
+
+
+def _data_faults(line: int, terms: Sequence[Node], owned: tuple[str, ...]) -> Iterator[_Fault]:
+    for permitted in (owned, LIBRARY):
+        if _static(terms[1 : len(permitted) + 1]) == permitted:
+            return
+    named = ".".join(["data", *(_shown(term) for term in terms[1:3])])
+    yield (
+        line,
+        (
+            f"refers to {named}; an agency's module may refer only to input, {_dotted(('data', *owned))} "
+            f"and data.{_dotted(LIBRARY)}"
+        ),
+    )
+
+
+def _answer_faults(rule: Node) -> Iterator[_Fault]:
+    """The exchange asks for sets: rules that add to one never conflict, and cannot be undefined."""
+    head = _node(rule.get("head"))
+    terms = _nodes(head.get("ref"))
+    name = _head(terms)
+    if name not in ANSWERS:
+        return
+    adds_to_set = len(terms) == 1 and "key" in head and "value" not in head and "args" not in head
+    if not adds_to_set or rule.get("default"):
+        yield _line(rule, 1), f"defines `{name}` otherwise than by `{name} contains ...`; write it so"
+
+
+def _time_faults(module: Node) -> Iterator[_Fault]:
+    """Any mention of the item's `time`; a key that is computed escapes, but then the item holds no time to find.
+
+    Test packages do not decide anything and may mention it.
+    """
+    if package_path(module)[-1:] and package_path(module)[-1].endswith("_test"):
+        return
+    for source in (*_nodes(module.get("imports")), *_nodes(module.get("rules"))):
+        for line, node in _walk(_without_annotations(source), _line(source, 1)):
+            if node.get("type") == "string" and node.get("value") == _TIME:
+                yield (
+                    line,
+                    "refers to the time, but manifest.yaml says `time_dependent: false`; change one of them",
+                )
+
+
+def _walk(value: object, line: int) -> Iterator[tuple[int, Node]]:
+    """Every object of the tree with its line; of a reference to data the head is not visited again."""
+    if isinstance(value, Mapping):
+        line = _line(value, line)
+        yield line, value
+        skip_head = value.get("type") == "ref" and _head(_nodes(value.get("value"))) == "data"
+        for key, child in value.items():
+            if key == "value" and skip_head:
+                yield from _walk(_nodes(child)[1:], line)
+            elif key != "location":
+                yield from _walk(child, line)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for child in value:
+            yield from _walk(child, line)
+
+
+def _without_annotations(rule: Node) -> Node:
+    """Annotations are for people and the type checker; their paths are not evaluated."""
+    return {key: value for key, value in rule.items() if key != "annotations"}
+
+
+def _head(terms: Sequence[Node]) -> str | None:
+    if not terms or terms[0].get("type") != "var":
+        return None
+    return str(terms[0].get("value"))
+
+
+def _static(terms: Sequence[Node]) -> tuple[str, ...] | None:
+    """The path that the terms spell, or None if one of them is computed."""
+    if any(term.get("type") != "string" for term in terms):
+        return None
+    return tuple(str(term.get("value")) for term in terms)
+
+
+def _shown(term: Node) -> str:
+    return str(term.get("value")) if term.get("type") == "string" else "<computed>"
+
+
+def _dotted(path: Sequence[str]) -> str:
+    return ".".join(path)
+
+
+def _line(node: Node, otherwise: int) -> int:
+    row = _node(node.get("location")).get("row")
+    return row if isinstance(row, int) else otherwise
+
+
+def _node(value: object) -> Node:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _nodes(value: object) -> Sequence[Node]:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return ()
+    return [item if isinstance(item, Mapping) else {"value": item} for item in value]
