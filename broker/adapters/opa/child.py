@@ -188,21 +188,36 @@ class OpaChild:
             raise
         return process
 
+    def kill(self) -> None:
+        """End this run of OPA, which answers nothing any more; the supervisor starts another."""
+        running = self._running
+        if running is not None:
+            with contextlib.suppress(ProcessLookupError):
+                running.process.kill()
+
     async def _supervise(self) -> None:
+        delay_s = self._settings.restart_first_s
+        loop = asyncio.get_running_loop()
         while (running := self._running) is not None:
+            began_s = loop.time()
             returncode = await running.process.wait()
             _LOG.error("the policy engine ended with %s; it is started again", returncode)
             self._running = None
             await running.stop()
-            self._running = await self._relaunch()
+            # One that ends soon after each start would otherwise be started without a pause.
+            lasted = loop.time() - began_s > self._settings.restart_most_s
+            delay_s = self._settings.restart_first_s if lasted else self._longer(delay_s)
+            self._running = await self._relaunch(delay_s)
             self.restarts += 1
 
-    async def _relaunch(self) -> OpaProcess:
-        delay_s = self._settings.restart_first_s
+    async def _relaunch(self, delay_s: float) -> OpaProcess:
         while True:
             await asyncio.sleep(delay_s)
             try:
                 return await self._launch()
-            except (OpaStartFailed, OSError) as error:
-                delay_s = min(2 * delay_s, self._settings.restart_most_s)
+            except Exception as error:  # noqa: BLE001 -- whatever it is, without another try the engine stays down
+                delay_s = self._longer(delay_s)
                 _LOG.error("the policy engine does not start, next try in %s s: %s", delay_s, error)
+
+    def _longer(self, delay_s: float) -> float:
+        return min(2 * delay_s, self._settings.restart_most_s)

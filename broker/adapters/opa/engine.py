@@ -34,6 +34,7 @@ class OpaEngine:
         self._child = OpaChild(opa, rulebook_bundle(revision), settings, self._is_right)
         self._client: SocketOpaClient | None = None
         self._version = "opa"
+        self._silent_since_s: float | None = None
 
     @classmethod
     async def start(cls, opa: Path, revision: Revision, settings: OpaSettings | None = None) -> OpaEngine:
@@ -98,13 +99,25 @@ class OpaEngine:
         client = await self._client_for(endpoint)
         try:
             async with asyncio.timeout(self._settings.deadline_s):
-                return await client.ask(items)
+                document = await client.ask(items)
         except TimeoutError:
+            self._note_silence()
             raise NoDecision(
                 f"the policy engine gave no answer within {self._settings.deadline_s} s"
             ) from None
         except _UNANSWERED as error:
             raise NoDecision(f"the policy engine gave no answer: {type(error).__name__}") from None
+        self._silent_since_s = None
+        return document
+
+    def _note_silence(self) -> None:
+        """A deadline passed. One slow module does that too, but then others, and the decider's canary, are answered."""
+        now_s = asyncio.get_running_loop().time()
+        if self._silent_since_s is None:
+            self._silent_since_s = now_s
+        elif now_s - self._silent_since_s > self._settings.stuck_after_s:
+            self._silent_since_s = None
+            self._child.kill()
 
     async def _client_for(self, endpoint: Endpoint) -> SocketOpaClient:
         """The client of this run of OPA; the one of an earlier run is closed."""
