@@ -10,6 +10,7 @@ from broker.core.access import Access
 from broker.core.cursor import CursorBinding, CursorCodec
 from broker.core.deliver.fanout import FanOut
 from broker.core.deliver.session import Session
+from broker.core.deliver.standing import Standing
 from broker.core.evidence import Evidence, who
 from broker.errors import EntenteError, EpochConflict, Reason, StorageUnavailable
 from broker.model.ledger import JsonValue
@@ -132,7 +133,7 @@ class Streams:
             topic=request.topic,
             binding=binding,
             epoch=epoch,
-            positions=positions,
+            standing=Standing(positions),
             codec=self._codec,
             buffer_limit_bytes=self._buffer_limit_bytes,
             buffers=self._fanout.buffers,
@@ -228,5 +229,5 @@ def _stream(session: Session) -> dict[str, JsonValue]:
         "purpose": session.purpose,
         "subscription": session.binding.subscription,
         "epoch": session.epoch,
-        "positions": list(session.positions),
+        "positions": list(session.standing.cursor),
     }

@@ -49,7 +49,7 @@ class FanOut:
             self.park(session)
             return
         groups = self._groups.setdefault((session.topic, session.subject_class), [])
-        group = next((g for g in groups if g.positions == session.positions), None)
+        group = next((g for g in groups if g.standing == session.standing), None)
         if group is None:
             group = self._start(session, groups)
         group.members.add(session)
@@ -107,7 +107,7 @@ class FanOut:
     def merge(self, group: Group) -> None:
         """If another group of the same class stands at the same position, move this one's members over."""
         for other in self._groups.get((group.lens.topic, group.lens.subject), ()):
-            if other is not group and other.positions == group.positions:
+            if other is not group and other.standing == group.standing:
                 other.members |= group.members
                 group.members = set()
                 return
@@ -130,7 +130,7 @@ class FanOut:
 
     def _start(self, session: Session, groups: list[Group]) -> Group:
         lens = Lens(session.topic, session.subject_class, self._views, self._discloser)
-        group = Group(self, lens, session.positions)
+        group = Group(self, lens, session.standing)
         groups.append(group)
         group.task = asyncio.get_running_loop().create_task(group.run())
         return group

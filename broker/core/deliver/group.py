@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from broker.core.deliver.prepare import Budget, Lens, Prepared
+from broker.core.deliver.standing import Standing
 from broker.core.evidence import list_of
 from broker.errors import EntenteError, PositionExpired, Reason, StorageUnavailable
 from broker.model.ledger import JsonValue
@@ -29,14 +33,17 @@ BACKOFF_S = (0.05, 2.0)
 class Group:
     """Moves its members together; a member without credit when something is to be released leaves it and is parked."""
 
-    def __init__(self, fanout: FanOut, lens: Lens, positions: Positions) -> None:
+    def __init__(self, fanout: FanOut, lens: Lens, standing: Standing) -> None:
         self.lens = lens
-        self.positions = positions
+        self.standing = standing
         self.members: set[Session] = set()
+        self.task: asyncio.Task[None] | None = None
         self._fanout = fanout
         self._backoff_s = BACKOFF_S[0]
-        self._unaccounted = positions
-        self.task: asyncio.Task[None] | None = None
+        self._retry_at_s = 0.0
+        # What was considered and not yet accounted, as nothing of it was released.
+        self._accounted = standing.cursor
+        self._withheld: Counter[str] = Counter()
 
     async def run(self) -> None:
         """Until no member is left."""
@@ -53,58 +60,72 @@ class Group:
     async def _guarded_step(self) -> None:
         """A store that cannot answer stalls the group; a fault of ours ends its streams, and nothing is skipped."""
         try:
-            progressed = await self._step()
+            await self._step()
         except PositionExpired:
             self._fail(EntenteError(Reason.POSITION_EXPIRED))
-            return
         except (StorageUnavailable, EntenteError) as error:
             log.warning("delivery stalls: topic=%s reason=%s", self.lens.topic, error)
-            progressed = False
-        except Exception:
-            log.exception("delivery failed: topic=%s", self.lens.topic)
+            self._back_off()
+            await asyncio.sleep(self._backoff_s)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not skip a record
+            log.error("delivery failed: topic=%s error=%s", self.lens.topic, type(error).__name__)
             self._fail(EntenteError(Reason.INTERNAL))
-            return
-        await self._pace(progressed)
 
-    async def _pace(self, progressed: bool) -> None:
-        if progressed:
-            self._backoff_s = BACKOFF_S[0]
-            return
-        await asyncio.sleep(self._backoff_s)
-        self._backoff_s = min(self._backoff_s * 2, BACKOFF_S[1])
+    async def _step(self) -> None:
+        """Read, prepare, account, hand out: first what lags, then what is new."""
+        begin = self.standing
+        if begin.lags and self._now_s() >= self._retry_at_s:
+            await self._serve(begin, self._catch_up)
+        begin = self.standing
+        chunk = await self._read(begin.next, self._wait_s())
+        if chunk.records:
+            await self._serve(begin, partial(self._collect, chunk))
+        else:
+            self._move(begin.moved(chunk.next_positions))
 
-    async def _step(self) -> bool:
-        """Read, prepare, account, hand out; False if a record without a decision stopped all progress."""
-        begin = self.positions
-        chunk = await self._read(begin, WAIT_S)
-        if not chunk.records:
-            self._move(list(self.members), chunk.next_positions)
-            return True
-        ready = [
-            member for member in self.members if self._fanout.is_served(member) and member.budget().is_open
-        ]
-        prepared = await self._collect(chunk, begin, _shared_budget(ready))
+    async def _serve(self, begin: Standing, prepare: Callable[[Budget, Prepared], Awaitable[None]]) -> None:
+        ready = [m for m in self.members if self._fanout.is_served(m) and m.budget().is_open]
+        prepared = Prepared(begin)
+        await prepare(_shared_budget(ready), prepared)
         if prepared.deliveries:
             await self._release(ready, prepared)
         else:
-            self._advance(prepared.positions)
+            self._withheld += prepared.account.outcomes
+            self._move(prepared.standing)
             if prepared.cut and not ready:
-                self._park(list(self.members))
-        return prepared.positions != begin or not prepared.stalled
+                self._park()
+        if not prepared.stalled:
+            self._backoff_s = BACKOFF_S[0]
+        elif prepared.standing == begin:
+            self._back_off()
+            if not begin.lags:
+                await asyncio.sleep(self._backoff_s)
+        else:
+            self._retry_at_s = self._now_s() + self._backoff_s
 
-    async def _collect(self, chunk: Chunk, begin: Positions, budget: Budget) -> Prepared:
+    async def _catch_up(self, budget: Budget, prepared: Prepared) -> None:
+        """One chunk for each owner that lags; those that still have no decision keep their place."""
+        for lag in prepared.standing.lags:
+            positions = list(prepared.standing.next)
+            positions[lag.partition] = lag.offset
+            chunk = await self._read(tuple(positions), 0)
+            await self._fanout.preparer.catch_up(self.lens, chunk, lag, budget, prepared)
+            if prepared.cut:
+                return
+
+    async def _collect(self, chunk: Chunk, budget: Budget, prepared: Prepared) -> None:
         """Batches are cut by released bytes and time only, so that what is withheld does not show (rule 6)."""
-        prepared = Prepared(begin)
-        deadline = self._fanout.clock.monotonic_s() + LINGER_S
+        deadline_s = self._now_s() + LINGER_S
         while True:
-            await self._fanout.preparer.prepare(self.lens, chunk, prepared.positions, budget, prepared)
-            full = prepared.cut or prepared.stalled or prepared.size_bytes >= BATCH_BYTES
-            if full or self._fanout.clock.monotonic_s() >= deadline:
-                return prepared
-            chunk = await self._read(prepared.positions, 0)
+            await self._fanout.preparer.prepare(self.lens, chunk, budget, prepared)
+            if prepared.cut or prepared.stalled or prepared.size_bytes >= BATCH_BYTES:
+                return
+            if self._now_s() >= deadline_s:
+                return
+            chunk = await self._read(prepared.standing.next, 0)
             if not chunk.records:
-                prepared.positions = chunk.next_positions
-                return prepared
+                prepared.standing = prepared.standing.moved(chunk.next_positions)
+                return
 
     async def _read(self, positions: Positions, wait_s: float) -> Chunk:
         return await self._fanout.record_log.read(
@@ -113,13 +134,12 @@ class Group:
 
     async def _release(self, ready: list[Session], prepared: Prepared) -> None:
         """Evidence first: no byte leaves before the entry that names its receivers is durable (rule 3)."""
-        begin = self.positions
         await self._account(ready, prepared)
         deliveries = b"".join(prepared.deliveries)
-        self.positions = self._unaccounted = prepared.positions
+        begin, self.standing = self.standing, prepared.standing
         for member in ready:
             if self._fanout.is_served(member):
-                member.hand_out(deliveries, len(prepared.deliveries), prepared.positions)
+                member.hand_out(deliveries, len(prepared.deliveries), prepared.standing)
         self._leave_behind([m for m in self.members if m not in ready], begin)
         self._fanout.merge(self)
 
@@ -131,36 +151,49 @@ class Group:
             "purpose": self.lens.subject.purpose,
         }
         receivers = list_of([_receiver(member) for member in ready])
-        body = prepared.account.as_body(self._unaccounted, prepared.positions)
+        prepared.account.outcomes.update(self._withheld)
+        body = prepared.account.as_body(self._accounted, prepared.standing.cursor)
         await self._fanout.evidence.write(
             "delivery", {"topic": self.lens.topic, "class": subject, "receivers": receivers, **body}
         )
+        self._withheld.clear()
+        self._accounted = prepared.standing.cursor
 
-    def _leave_behind(self, members: list[Session], begin: Positions) -> None:
+    def _leave_behind(self, members: list[Session], begin: Standing) -> None:
         """Those that joined while the batch was prepared, or have no credit, stay where they were."""
         for member in members:
             self.members.discard(member)
-            member.positions = begin
+            member.standing = begin
             self._fanout.place(member)
 
-    def _park(self, members: list[Session]) -> None:
-        for member in members:
-            self.members.discard(member)
+    def _park(self) -> None:
+        parked, self.members = self.members, set()
+        for member in parked:
             self._fanout.park(member)
 
-    def _advance(self, positions: Positions) -> None:
-        self._move(list(self.members), positions)
-
-    def _move(self, members: list[Session], positions: Positions) -> None:
-        self.positions = positions
-        for member in members:
-            member.positions = positions
+    def _move(self, standing: Standing) -> None:
+        """All members, since nothing was released, those that joined meanwhile included."""
+        self.standing = standing
+        for member in self.members:
+            member.standing = standing
         self._fanout.merge(self)
 
     def _fail(self, error: EntenteError) -> None:
         for member in self.members:
             member.fail(error)
         self.members = set()
+
+    def _back_off(self) -> None:
+        self._backoff_s = min(self._backoff_s * 2, BACKOFF_S[1])
+        self._retry_at_s = self._now_s() + self._backoff_s
+
+    def _wait_s(self) -> float:
+        if not self.standing.lags:
+            return WAIT_S
+        return min(WAIT_S, max(0.0, self._retry_at_s - self._now_s()))
+
+    def _now_s(self) -> float:
+        return self._fanout.clock.monotonic_s()
 
 
 def _shared_budget(ready: list[Session]) -> Budget:

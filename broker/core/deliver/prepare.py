@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import Enum
 
 from broker.core.decide import Decider, Question
 from broker.core.deliver.account import Account
 from broker.core.deliver.disclose import Discloser, Treated
+from broker.core.deliver.standing import Lag, Progress, Standing
 from broker.core.deliver.view import LabelSet, RecordView, RecordViews
 from broker.core.questions import deliver_question
 from broker.core.redact.plan import Unredactable
 from broker.errors import NoDecision
 from broker.model.decision import Decision, Effect
 from broker.model.principal import SubjectClass
-from broker.model.record import Chunk, Positions
+from broker.model.record import Chunk
 from broker.ports.clock import Clock
 
 
@@ -41,10 +43,10 @@ class Budget:
 class Prepared:
     """What a group is about to release.
 
-    positions: those that follow. stalled: some record had no decision. cut: the budget ended before the records did.
+    standing: where it stands afterwards. stalled: some record had no decision. cut: the budget ended before the records did.
     """
 
-    positions: Positions
+    standing: Standing
     deliveries: list[bytes] = field(default_factory=list)
     size_bytes: int = 0
     account: Account = field(default_factory=Account)
@@ -90,6 +92,12 @@ class Lens:
 _LENS_LIMIT = 10_000
 
 
+class _Wait(Enum):
+    BEHIND = "behind"
+    UNDECIDED = "undecided"
+    BLOCKED = "blocked"
+
+
 class Preparer:
     """Prepares batches; shared by all groups."""
 
@@ -97,32 +105,65 @@ class Preparer:
         self._decider = decider
         self._clock = clock
 
-    async def prepare(
-        self, lens: Lens, chunk: Chunk, begin: Positions, budget: Budget, prepared: Prepared
-    ) -> None:
-        """Add the chunk's records to `prepared`, in order, as far as decisions and budget go.
-
-        A partition ends at its first record without a decision (rule 1: no decision moves no position); the others go on.
-        """
-        views = [lens.views.view(lens.topic, stored) for stored in chunk.records]
-        decisions = await self._decide(lens, views)
-        now = self._clock.now_ms()
-        positions = list(begin)
+    async def prepare(self, lens: Lens, chunk: Chunk, budget: Budget, prepared: Prepared) -> None:
+        """Add the chunk's records, which begin at `prepared.standing.next`, as far as decisions and budget go."""
+        progress = Progress(prepared.standing)
         blocked: set[int] = set()
-        for view, decision in zip(views, decisions, strict=True):
-            partition = view.stored.partition
+        now_ms = self._clock.now_ms()
+        for view, decision in await self._decided(lens, chunk):
+            partition, offset = view.stored.partition, view.stored.offset
             if partition in blocked:
                 continue
-            if decision is None and view.label_set is not None:
-                prepared.stalled = True
-                blocked.add(partition)
-                continue
-            if not self._add(lens, view, decision, now, budget, prepared):
+            if view.label_set is not None and (
+                waits := self._waits(view, view.label_set.owner, decision, progress)
+            ):
+                prepared.stalled = prepared.stalled or waits is not _Wait.BEHIND
+                if waits is _Wait.BLOCKED:
+                    blocked.add(partition)
+                    continue
+            elif not self._add(lens, view, decision, now_ms, budget, prepared):
                 prepared.cut = True
                 break
-            positions[partition] = view.stored.offset + 1
-        complete = not blocked and not prepared.cut
-        prepared.positions = chunk.next_positions if complete else tuple(positions)
+            progress.next[partition] = offset + 1
+        if not blocked and not prepared.cut:
+            progress.next = list(chunk.next_positions)
+        prepared.standing = progress.standing()
+
+    async def catch_up(self, lens: Lens, chunk: Chunk, lag: Lag, budget: Budget, prepared: Prepared) -> None:
+        """Add the lagging owner's records among the chunk's, which begin at the lag's offset in its partition."""
+        progress = Progress(prepared.standing)
+        end = progress.next[lag.partition]
+        reached = chunk.next_positions[lag.partition]
+        now_ms = self._clock.now_ms()
+        mine = [
+            stored for stored in chunk.records if stored.partition == lag.partition and stored.offset < end
+        ]
+        for view, decision in await self._decided(lens, Chunk(tuple(mine), chunk.next_positions)):
+            if view.label_set is None or view.label_set.owner != lag.owner:
+                continue
+            if decision is None:
+                prepared.stalled, reached = True, view.stored.offset
+                break
+            if not self._add(lens, view, decision, now_ms, budget, prepared):
+                prepared.cut, reached = True, view.stored.offset
+                break
+        progress.caught_up_to(lag, reached)
+        prepared.standing = progress.standing()
+
+    def _waits(
+        self, view: RecordView, owner: str, decision: Decision | None, progress: Progress
+    ) -> _Wait | None:
+        """Whether the record waits: behind its lagging owner, as the first without a decision, or blocking its partition."""
+        partition = view.stored.partition
+        if progress.is_lagging(partition, owner):
+            return _Wait.BEHIND
+        if decision is not None:
+            return None
+        return _Wait.UNDECIDED if progress.lag(partition, owner, view.stored.offset) else _Wait.BLOCKED
+
+    async def _decided(self, lens: Lens, chunk: Chunk) -> list[tuple[RecordView, Decision | None]]:
+        views = [lens.views.view(lens.topic, stored) for stored in chunk.records]
+        return list(zip(views, await self._decide(lens, views), strict=True))
 
     async def _decide(self, lens: Lens, views: Sequence[RecordView]) -> list[Decision | None]:
         wanted = {v.label_set: lens.question(v.label_set) for v in views if v.label_set is not None}
@@ -186,7 +227,7 @@ def _overlay(view: RecordView, decision: Decision | None, now_ms: int) -> str | 
         return "expired"
     if decision.not_before is not None and view.stored.recorded_ms < _ms(decision.not_before):
         return "not_before"
-    if decision.valid_until is not None and _ms(decision.valid_until) <= now_ms:
+    if not decision.holds_at(datetime.fromtimestamp(now_ms / 1000, UTC)):
         return "lapsed"
     return None
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from broker.core.cursor import Cursor, CursorBinding, CursorCodec
 from broker.core.deliver.prepare import Budget
+from broker.core.deliver.standing import Standing
 from broker.core.deliver.wire import batch_response
 from broker.errors import EntenteError, Reason
 from broker.model.principal import Principal, SubjectClass
-from broker.model.record import Positions
 from broker.model.subscription import SubscriptionKey
 
 MAX_CREDIT_RECORDS = 1_000_000
@@ -50,7 +50,7 @@ class Session:
         topic: str,
         binding: CursorBinding,
         epoch: int,
-        positions: Positions,
+        standing: Standing,
         codec: CursorCodec,
         buffer_limit_bytes: int,
         buffers: Buffers,
@@ -60,7 +60,7 @@ class Session:
         self.topic = topic
         self.binding = binding
         self.epoch = epoch
-        self.positions = positions
+        self.standing = standing
         self.failure: EntenteError | None = None
         self.credit_closed = False
         self._codec = codec
@@ -109,9 +109,9 @@ class Session:
         room = min(self._buffer_limit_bytes - self._buffered_bytes, self._buffers.left_bytes)
         return Budget(self._credit_records, min(self._credit_bytes, room))
 
-    def hand_out(self, deliveries: bytes, count: int, positions: Positions) -> None:
+    def hand_out(self, deliveries: bytes, count: int, standing: Standing) -> None:
         """Take a batch that the ledger accounts for."""
-        self.positions = positions
+        self.standing = standing
         self._credit_records -= count
         self._credit_bytes -= len(deliveries)
         self._buffer(len(deliveries))
@@ -152,12 +152,13 @@ class Session:
 
     def cursor(self) -> bytes:
         """A fresh cursor of where the stream stands."""
-        return self._codec.seal(Cursor(self.positions, self.epoch), self._associated_data)
+        return self._codec.seal(Cursor(self.standing.cursor, self.epoch), self._associated_data)
 
     def open_cursor(self, sealed: bytes) -> Cursor:
         """A cursor of this stream; raises CURSOR_INVALID, or ACK_REFUSED for one of another stream or not yet handed out."""
-        cursor = self._codec.open(sealed, self._associated_data, len(self.positions))
-        ahead = any(mine < theirs for mine, theirs in zip(self.positions, cursor.positions, strict=True))
+        present = self.standing.cursor
+        cursor = self._codec.open(sealed, self._associated_data, len(present))
+        ahead = any(mine < theirs for mine, theirs in zip(present, cursor.positions, strict=True))
         if cursor.epoch != self.epoch or ahead:
             raise EntenteError(Reason.ACK_REFUSED)
         return cursor
