@@ -127,7 +127,7 @@ async def _spawn(opa: Path, directory: Path, settings: OpaSettings) -> asyncio.s
         return await asyncio.create_subprocess_exec(
             *command,
             cwd=directory,
-            env={"GOMEMLIMIT": str(settings.memory_limit_bytes * 7 // 8)},
+            env={},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
