@@ -6,9 +6,13 @@ or may know, never from a payload, a token or a key (design rule 2).
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+
+DETAIL_CHARACTERS = 200
+"""The most of a detail that is shown."""
 
 DOMAIN = "entente"
 """`google.rpc.ErrorInfo.domain` of every error."""
@@ -147,10 +151,27 @@ class EntenteError(Exception):
     """
 
     def __init__(self, reason: Reason, detail: str = "", metadata: Mapping[str, str] | None = None) -> None:
+        detail = _shown(detail)
         super().__init__(reason.text(detail))
         self.reason = reason
         self.detail = detail
         self.metadata = dict(metadata or {})
+
+
+def _shown(detail: str) -> str:
+    """One printable line of bounded length, since some details are names as a caller sent them."""
+    shown = "".join(
+        character if character.isprintable() else "?" for character in detail[: DETAIL_CHARACTERS + 1]
+    )
+    return shown if len(shown) <= DETAIL_CHARACTERS else shown[:DETAIL_CHARACTERS] + "…"
+
+
+def fault_place(error: BaseException) -> str:
+    """Type and call stack of an unforeseen error for a log line; never its message, which could hold a payload."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__} at " + " < ".join(
+        f"{frame.name}:{frame.lineno}" for frame in reversed(frames)
+    )
 
 
 class NoDecision(Exception):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import traceback
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -13,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from google.protobuf.message import DecodeError
 
 from broker.core.evidence import Evidence, who
-from broker.errors import EntenteError, Reason
+from broker.errors import EntenteError, Reason, fault_place
 from broker.model.ledger import JsonValue
 from broker.model.principal import Principal
 from broker.ports.identity import Identity
@@ -106,15 +105,8 @@ async def errors_interceptor(call: Call, proceed: Method) -> None:
     except DecodeError:
         raise EntenteError(Reason.REQUEST_INVALID, "it is not the method's protobuf message") from None
     except Exception as error:  # noqa: BLE001 - the last resort of every call
-        frames = " < ".join(
-            f"{f.name}:{f.lineno}" for f in reversed(traceback.extract_tb(error.__traceback__))
-        )
         log.error(
-            "call failed: method=%s reference=%s error=%s at %s",
-            call.method,
-            call.reference,
-            type(error).__name__,
-            frames,
+            "call failed: method=%s reference=%s error=%s", call.method, call.reference, fault_place(error)
         )
         raise EntenteError(Reason.INTERNAL) from None
 

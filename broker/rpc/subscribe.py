@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from broker.core.deliver.fanout import FanOut
 from broker.core.deliver.session import Outgoing, Session
 from broker.core.streams import OpenRequest, Start, StartAt, Streams
-from broker.errors import EntenteError, Reason
+from broker.errors import EntenteError, Reason, fault_place
 from broker.rpc.call import Call
 from broker.rpc.interceptors import IdentityInterceptor
 from broker.rpc.quotas import Quotas
@@ -238,7 +238,7 @@ def _as_entente(error: BaseException) -> EntenteError:
             return error
         case DecodeError():
             return EntenteError(Reason.REQUEST_INVALID, "it is not the method's protobuf message")
-    log.error("a stream's task failed: error=%s", type(error).__name__)
+    log.error("a stream's task failed: error=%s", fault_place(error))
     return EntenteError(Reason.INTERNAL)
 
 

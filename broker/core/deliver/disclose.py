@@ -189,4 +189,4 @@ def _is_kept(treatment: Treatment | None) -> bool:
 
 
 def _released(masked: tuple[str, ...], obligations: tuple[str, ...]) -> bytes:
-    return disclosure(exchange_pb2.EFFECT_RELEASE, set(masked), obligations)
+    return disclosure(exchange_pb2.EFFECT_RELEASE, tuple(sorted(set(masked))), obligations)

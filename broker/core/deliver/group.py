@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from broker.core.deliver.prepare import Budget, Lens, Prepared
 from broker.core.deliver.standing import Standing
 from broker.core.evidence import list_of
-from broker.errors import EntenteError, PositionExpired, Reason, StorageUnavailable
+from broker.errors import EntenteError, PositionExpired, Reason, StorageUnavailable, fault_place
 from broker.model.ledger import JsonValue
 from broker.model.record import Chunk, Positions
 
@@ -68,7 +68,7 @@ class Group:
             self._back_off()
             await asyncio.sleep(self._backoff_s)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not skip a record
-            log.error("delivery failed: topic=%s error=%s", self.lens.topic, type(error).__name__)
+            log.error("delivery failed: topic=%s error=%s", self.lens.topic, fault_place(error))
             self._fail(EntenteError(Reason.INTERNAL))
 
     async def _step(self) -> None:

@@ -6,6 +6,7 @@ Field numbers are those of protos/entente/v1/exchange.proto; tests parse what th
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from protos.entente.v1 import exchange_pb2
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
