@@ -73,7 +73,7 @@ def read_private_file(path: Path, limit_bytes: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise KeysRefused(f"{path}: cannot be read: {error.strerror}; make it with 'entente init'") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise KeysRefused(f"{path}: is no plain file; replace it")
@@ -81,7 +81,10 @@ def read_private_file(path: Path, limit_bytes: int) -> bytes:
             raise KeysRefused(
                 f"{path}: other users may read or write it; run 'chmod 600' on it, and rotate the key"
             )
-        content = file.read(limit_bytes + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read(limit_bytes + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > limit_bytes:
         raise KeysRefused(f"{path}: larger than {limit_bytes} bytes; this is no key file")
     return content

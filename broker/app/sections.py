@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -47,13 +47,19 @@ def split_address(address: str) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
         raise ValueError("must be HOST:PORT with a port of 0 to 65535, such as 127.0.0.1:7443")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if bracketed:
-        host = host[1:-1]
-        ip_address(host)
-    if not bracketed and (":" in host or any(c.isspace() or c in "/@[]" for c in host)):
+    if host.startswith("[") and host.endswith("]") and _is_ipv6(host[1:-1]):
+        return host[1:-1], int(port)
+    if any(c.isspace() or c in "/@[]:" for c in host):
         raise ValueError("must be HOST:PORT; write an IPv6 address in brackets, such as [::1]:7443")
     return host, int(port)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        IPv6Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _address(value: str) -> str:
