@@ -24,8 +24,9 @@ def length_delimited(field: int, *parts: bytes) -> bytes:
     return b"".join((bytes([field << 3 | 2]), _varint(sum(map(len, parts))), *parts))
 
 
+@lru_cache(maxsize=4096)
 def disclosure(
-    effect: exchange_pb2.Effect.ValueType, masked: Iterable[str], obligations: Iterable[str]
+    effect: exchange_pb2.Effect.ValueType, masked: tuple[str, ...], obligations: tuple[str, ...]
 ) -> bytes:
     """A delivery's disclosure field, the same bytes for all records that are disclosed alike."""
     message = exchange_pb2.Disclosure(effect=effect, masked=sorted(masked), obligations=sorted(obligations))
