@@ -1,0 +1,51 @@
+"""Opens the stores on Kafka, after checking that the cluster keeps what it acknowledges."""
+
+from __future__ import annotations
+
+from broker.adapters.kafka.connection import KafkaConnection
+from broker.adapters.kafka.ledger import KafkaLedger
+from broker.adapters.kafka.record_log import KafkaRecordLog
+from broker.adapters.kafka.rulebook_store import KafkaRulebookStore
+from broker.adapters.kafka.subscription_store import KafkaSubscriptionStore
+from broker.adapters.keyring import read_private_file
+from broker.app.config import Backend, Kafka
+from broker.app.stores import Stores
+from broker.core.record.fingerprint import fingerprint
+
+PASSWORD_BYTES = 4_096
+
+
+async def open_kafka_stores(backend: Backend) -> Stores:
+    """Open all stores on the configured cluster. Raises StorageUnavailable."""
+    if backend.kafka is None:
+        raise ValueError("backend.kafka is missing")
+    connection = kafka_connection(backend.kafka)
+    return Stores(
+        record_log=await KafkaRecordLog.open(connection, fingerprint=fingerprint),
+        ledger=await KafkaLedger.open(connection),
+        subscriptions=await KafkaSubscriptionStore.open(connection),
+        rulebooks=await KafkaRulebookStore.open(connection),
+    )
+
+
+def kafka_connection(kafka: Kafka) -> KafkaConnection:
+    """The configuration's cluster; raises KeysRefused for a password file that others may read."""
+    password = None
+    if kafka.sasl_password_file is not None:
+        password = read_private_file(kafka.sasl_password_file, PASSWORD_BYTES).decode().strip()
+    return KafkaConnection(
+        bootstrap=tuple(kafka.bootstrap),
+        prefix=kafka.prefix.rstrip("."),
+        tls=kafka.security_protocol.endswith("SSL"),
+        ca_file=_text(kafka.ca_file),
+        certificate_file=_text(kafka.certificate),
+        key_file=_text(kafka.key),
+        sasl_mechanism=kafka.sasl_mechanism,
+        sasl_user=kafka.sasl_username,
+        sasl_password=password,
+        replication=kafka.replication,
+    )
+
+
+def _text(path: object) -> str | None:
+    return None if path is None else str(path)
