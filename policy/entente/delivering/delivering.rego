@@ -2,14 +2,14 @@
 # title: Delivering
 # description: |
 #   What becomes of one record for one subject. Its owner receives it whole, for any purpose and in any role that is
-#   registered. Everybody else needs each of: a subject within its agency's registration, labels within the vocabulary, a clearance that covers the classification,
-#   a `releasableto` that permits it, and an agreement with the owner that covers topic, purpose and classification.
-#   The record's `purposes` label has to permit the purpose too, except for a notice, which tells that a record exists
-#   and whom to ask, and nothing else.
+#   registered. Everybody else needs each of: a subject within its agency's registration, labels within the
+#   vocabulary, a clearance that covers the classification, a `releasableto` that permits it, and an agreement with the
+#   owner that covers topic, purpose and classification. The record's `purposes` label has to permit the purpose too,
+#   except for a notice, which tells that a record exists and whom to ask, and nothing else.
 #
 #   If several agreements apply, records go before a notice, and the strictest of all of them holds: the strictest
-#   treatment of each marking, every obligation, the latest `not_before`, the earliest `valid_until`. So a
-#   second agreement never opens more than the first; to renew or widen one, change it.
+#   treatment of each marking, every obligation, the latest `not_before`, the earliest `valid_until`. So a second
+#   agreement never opens more than the first; to renew or widen one, change it.
 package entente.delivering
 
 import data.entente.agreements
@@ -23,7 +23,7 @@ import data.entente.treatments
 
 # METADATA
 # title: The exchange's answer to a deliver item's facts
-grant(facts) := _owned(facts, _subject_refusals(facts)) if {
+grant(facts) := _owned(facts, _basic_refusals(facts)) if {
 	owns(facts)
 } else := _shared(facts, _refusals(facts))
 
@@ -75,13 +75,15 @@ _covering(facts, grants) := agreements.covering(
 	facts.topic, facts.purpose, facts.classification,
 )
 
-_refusals(facts) := ({reason | some reason, met in demands; not met} | labels.refusals(facts.labels)) | subject if {
+_refusals(facts) := ({reason | some reason, met in demands; not met} | labels.refusals(facts.labels)) | basic if {
 	demands := _demands(facts)
-	subject := _subject_refusals(facts)
+	basic := _basic_refusals(facts)
 }
 
-_subject_refusals(facts) := {reason | some reason, met in demands; not met} if {
+# What the owner's own people have to meet too.
+_basic_refusals(facts) := {reason | some reason, met in demands; not met} if {
 	demands := {
+		"markings-malformed": _are_texts(facts.markings),
 		"purpose-unregistered": purpose.registered(facts.agency, facts.purpose),
 		"role-unregistered": subjects.roles_registered(facts.agency, facts.roles),
 	}
@@ -94,4 +96,13 @@ _demands(facts) := {
 	"not-releasable": releasability.permits(facts.classification, facts.releasableto, facts.agency),
 	"topic-unknown": publishing.topic_known(facts.topic),
 	"type-unregistered": publishing.type_registered(facts.type),
+}
+
+default _are_texts(_) := false
+
+_are_texts(values) if {
+	is_array(values)
+	every value in values {
+		is_string(value)
+	}
 }

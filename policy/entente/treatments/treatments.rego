@@ -26,7 +26,6 @@ strictest(treatments) := _named(max({_rank(treatment) | some treatment in treatm
 #   of the tables does not mention is removed.
 merged(markings, tables) := {marking: treatment |
 	some marking in markings
-	is_string(marking)
 	treatment := strictest({object.get(table, marking, _remove) | some table in tables})
 }
 
@@ -34,7 +33,6 @@ merged(markings, tables) := {marking: treatment |
 # title: One treatment for each marking
 uniform(markings, treatment) := {marking: treatment |
 	some marking in markings
-	is_string(marking)
 }
 
 # METADATA

@@ -1,0 +1,145 @@
+"""Who receives what under the default rulebook: the YAML cases, and what holds of every output."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from tests.policy.cases import Case, load_cases
+from tests.policy.engine import RULEBOOK, Output, decide
+
+pytestmark = pytest.mark.opa
+
+CASES = load_cases()
+
+ODD_ITEMS: list[Any] = [
+    None,
+    7,
+    "text",
+    [],
+    {},
+    {"id": "odd"},
+    {"id": 7, "action": "deliver"},
+    {"action": ["deliver"]},
+]
+
+
+@pytest.fixture(scope="module")
+def outputs(opa_binary: Path) -> dict[str, Output]:
+    """All cases in one batch, by id."""
+    return {output["id"]: output for output in decide(opa_binary, [case.item for case in CASES])}
+
+
+@pytest.fixture(scope="module")
+def schema() -> jsonschema_rs.Draft7Validator:
+    return jsonschema_rs.Draft7Validator(json.loads((RULEBOOK / "schemas/decision.schema.json").read_text()))
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_case(case: Case, outputs: dict[str, Output], schema: jsonschema_rs.Draft7Validator) -> None:
+    output = outputs[case.item["id"]]
+
+    assert output["effect"] == case.effect, output
+    assert set(case.reasons) <= set(output["reasons"])
+    assert case.reasons or output["reasons"], "an output says why"
+    assert case.treatments is None or output["treatments"] == case.treatments
+    assert case.obligations is None or output["obligations"] == case.obligations
+    assert case.effect != "withhold" or not output["obligations"]
+    schema.validate(output)
+
+
+def test_the_cases_that_leave_nothing_out_are_inputs_as_the_schema_has_them() -> None:
+    validator = jsonschema_rs.Draft7Validator(
+        json.loads((RULEBOOK / "schemas/input.schema.json").read_text())
+    )
+    whole = [
+        case.item for case in load_cases() if "sample-exchange" in case.name or "subscribing-1:" in case.name
+    ]
+    publishing = [case.item for case in load_cases() if case.name.startswith("publishing-1:")]
+
+    assert len(whole) > 20 and publishing
+    validator.validate({"items": [*whole, *publishing]})
+    for broken in ({**whole[0], "extra": 1}, {**whole[0], "id": 7}, {**whole[0], "subject": {}}, {"id": "1"}):
+        assert not validator.is_valid({"items": [broken]})
+
+
+def test_each_output_depends_on_its_own_item_only(opa_binary: Path, outputs: dict[str, Output]) -> None:
+    """The same item alone, in another order, doubled and beside odd items gives the same output but for its id."""
+    random.seed(20260101)
+    chosen = random.sample(CASES, 8)
+    for case in chosen:
+        assert decide(opa_binary, [case.item]) == [outputs[case.item["id"]]]
+
+    items = [{**case.item, "id": f"{turn}/{case.item['id']}"} for turn in "ab" for case in CASES] + ODD_ITEMS
+    random.shuffle(items)
+    answered = decide(opa_binary, items)
+
+    assert len(answered) == len(items)
+    found = {output["id"]: {**output, "id": ""} for output in answered}
+    for case in CASES:
+        expected = {**outputs[case.item["id"]], "id": ""}
+        assert found[f"a/{case.item['id']}"] == found[f"b/{case.item['id']}"] == expected
+
+
+def test_odd_items_are_withheld(opa_binary: Path, schema: jsonschema_rs.Draft7Validator) -> None:
+    answered = decide(opa_binary, ODD_ITEMS)
+
+    assert [output["effect"] for output in answered] == ["withhold"] * len(ODD_ITEMS)
+    assert [output["id"] for output in answered] == ["", "", "", "", "", "odd", "", ""]
+    for output in answered:
+        schema.validate(output)
+
+
+@pytest.mark.parametrize("odd", [None, 0, "", "x", [], ["x"], {}, {"x": 1}, True], ids=repr)
+def test_a_value_of_another_type_opens_nothing(
+    odd: Any, opa_binary: Path, outputs: dict[str, Output]
+) -> None:
+    """Each place of a whole item replaced by each kind of value: an output for each, and none says more than before."""
+    case = next(case for case in CASES if case.name.startswith("sample-exchange-2:"))
+    paths = list(_paths(case.item))
+    items = [
+        {**_replaced(case.item, path, odd), "id": str(number)}
+        for number, path in enumerate(paths)
+        if path != ("id",)
+    ]
+    before = outputs[case.item["id"]]
+
+    answered = decide(opa_binary, items)
+
+    assert len(answered) == len(items)
+    for output in answered:
+        path = paths[int(output["id"])]
+        unrestricted = odd == [] and path[-1] in {
+            "roles",
+            "dataregulation",
+            "purposes",
+            "releasableto",
+            "markings",
+        }
+        unrestricted |= odd == "" and path[-1] == "datacategory"
+        assert output["effect"] == "withhold" or unrestricted or "markings" in path, (path, output)
+        for marking, treatment in output["treatments"].items():
+            assert treatment in (before["treatments"].get(marking), {"kind": "remove"})
+
+
+def _paths(value: Any, path: tuple[Any, ...] = ()) -> Any:
+    if path:
+        yield path
+    entries = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
+    for key, child in entries:
+        yield from _paths(child, (*path, key))
+
+
+def _replaced(value: Any, path: tuple[Any, ...], by: Any) -> Any:
+    if not path:
+        return by
+    copied = dict(value) if isinstance(value, dict) else list(value)
+    copied[path[0]] = _replaced(value[path[0]], path[1:], by)
+    return copied
