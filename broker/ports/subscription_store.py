@@ -13,7 +13,11 @@ class SubscriptionStore(Protocol):
     """Every method raises StorageUnavailable when the store cannot answer."""
 
     async def create(self, subscription: Subscription) -> Subscription:
-        """Store a new subscription; returns the stored one, which is the older one if the key exists."""
+        """Store a new subscription; returns the stored one, which is the older one if the key exists.
+
+        No epoch is ever given twice under one key: after a deletion the stored epoch lies above all earlier ones, so that
+        a stream of the deleted subscription cannot acknowledge for its successor.
+        """
 
     async def get(self, key: SubscriptionKey) -> Subscription | None:
         """The subscription, or None."""

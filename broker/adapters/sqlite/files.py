@@ -67,6 +67,7 @@ def connect_writer(path: Path, schema: Schema, max_bytes: int | None) -> sqlite3
         try:
             _set_up(connection, path, schema)
             _limit(connection, max_bytes)
+            _sync_directory(path.parent)
         except BaseException:
             connection.close()
             raise
@@ -113,6 +114,15 @@ def _ensure_schema(connection: sqlite3.Connection, path: Path, schema: Schema) -
         )
     # One transaction, so that a crash leaves either nothing or all of it.
     connection.executescript(f"BEGIN IMMEDIATE;{schema.sql};PRAGMA user_version = {schema.version};COMMIT;")
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make the names of new files durable, as their contents are (fsync(2))."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _limit(connection: sqlite3.Connection, max_bytes: int | None) -> None:
