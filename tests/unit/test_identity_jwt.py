@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 from broker.adapters.jwt.binding import certificate_thumbprint
 from broker.adapters.jwt.identity import TOKEN_LIMIT_BYTES, JwtIdentity
+from broker.adapters.jwt.issuers import JwksSettings, check_url
+from broker.adapters.jwt.keys import JwksRefused
 from broker.errors import EntenteError, Reason, RulebookRefused
 from broker.model.registry import Issuer
 from tests.fakes.clock import TurnedClock
@@ -481,6 +483,31 @@ def test_a_rulebook_with_an_unusable_key_file_is_refused(content: bytes | None, 
     with pytest.raises(RulebookRefused, match=says) as caught:
         JwtIdentity(registered, held, audience=AUDIENCE, clock=TurnedClock())
     assert "keys/a.json" in caught.value.findings[0]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:80", "[::1]:80", "localhost"])
+def test_http_on_loopback_is_accepted_only_where_the_settings_say_so(host: str) -> None:
+    insecure = JwksSettings(insecure_http_loopback=True)
+    check_url(f"http://{host}/keys", insecure)
+    with pytest.raises(JwksRefused):
+        check_url(f"http://{host}/keys", JwksSettings())
+    with pytest.raises(JwksRefused):
+        check_url("http://ems.example/keys", insecure)
+
+
+async def test_numbers_that_json_does_not_know_are_refused(identity: JwtIdentity, clock: TurnedClock) -> None:
+    for value in (float("nan"), float("inf")):
+        token = sign(claims(clock.now_ms(), note=value))
+        assert (await refusal(identity, token)).reason is Reason.TOKEN_INVALID
+
+
+async def test_an_expired_token_is_told_so_only_if_it_is_its_issuers(
+    identity: JwtIdentity, clock: TurnedClock
+) -> None:
+    old = claims(clock.now_ms() - 3_600_000)
+    assert (await refusal(identity, sign(old))).reason is Reason.TOKEN_EXPIRED
+    assert (await refusal(identity, sign(old, POLICE_KEY))).reason is Reason.TOKEN_INVALID
+    assert len(identity._cache) == 0
 
 
 def test_an_issuer_of_two_agencies_is_refused() -> None:

@@ -100,10 +100,8 @@ class JwtIdentity:
         accepted = self._cache.get(place)
         if accepted is None or not await self._still_holds(accepted):
             accepted = await self._verify(token, certificate_der)
-            self._remember(place, accepted)
         accepted.validity.check(self._clock.now_ms(), self._leeway_s)
-        if place in self._cache:
-            self._cache.move_to_end(place)
+        self._remember(place, accepted)
         return accepted.principal
 
     async def close(self) -> None:
@@ -125,7 +123,6 @@ class JwtIdentity:
         claims = self._check_signature(token, unverified.algorithm, key)
         # 4. The claims.
         validity = read_validity(claims)
-        validity.check(self._clock.now_ms(), self._leeway_s)
         check_audience(claims, self._audience)
         principal = read_principal(claims, validity, agency, self._vocabulary, certificate_der)
         return _Accepted(unverified.issuer, unverified.key_id, key, validity, principal)
@@ -149,6 +146,7 @@ class JwtIdentity:
 
     def _remember(self, place: bytes, accepted: _Accepted) -> None:
         self._cache[place] = accepted
+        self._cache.move_to_end(place)
         while len(self._cache) > self._cache_entries:
             self._cache.popitem(last=False)
 
