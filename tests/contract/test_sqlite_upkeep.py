@@ -1,0 +1,77 @@
+"""The embedded backend keeps retention by itself, and its ledger does not change."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from broker.adapters.sqlite.ledger import SqliteLedger
+from broker.adapters.sqlite.record_log import SqliteRecordLog
+from broker.model.ledger import LedgerEntry
+from tests.contract.samples import START_MS, record, topic
+
+NAME = "crash-reports"
+
+
+class FixedClock:
+    """A clock that stands where it is put, and tells when it was looked at."""
+
+    def __init__(self, now_ms: int) -> None:
+        self.present_ms = now_ms
+        self._looks: asyncio.Queue[int] = asyncio.Queue()
+
+    def now_ms(self) -> int:
+        self._looks.put_nowait(self.present_ms)
+        return self.present_ms
+
+    def monotonic_s(self) -> float:
+        return self.present_ms / 1000
+
+    async def seen(self, time_ms: int) -> None:
+        """Wait until somebody was told this time."""
+        while await self._looks.get() != time_ms:
+            pass
+
+
+class TestUpkeep:
+    async def test_with_a_clock_retention_is_enforced_by_itself(self, tmp_path: Path) -> None:
+        clock = FixedClock(START_MS)
+        log = await SqliteRecordLog.open(tmp_path, clock=clock, retention_interval_s=0.005)
+        await log.open_topic(topic(partitions=1, retention_s=60))
+        await log.append(NAME, [record(1), record(2)])
+        clock.present_ms = START_MS + 61_000
+        await clock.seen(clock.present_ms)
+        await clock.seen(clock.present_ms)  # the second time, so that the first round is over
+        assert await log.start_positions(NAME) == (2,)
+        await log.close()
+
+    async def test_topics_that_are_not_opened_again_expire_too(self, tmp_path: Path) -> None:
+        log = await SqliteRecordLog.open(tmp_path)
+        await log.open_topic(topic(retention_s=60))
+        await log.append(NAME, [record(n) for n in range(5)])
+        await log.close()
+        log = await SqliteRecordLog.open(tmp_path)
+        assert await log.enforce_retention(START_MS + 61_000) == 5
+        await log.close()
+
+    async def test_what_expired_is_gone_from_the_file(self, tmp_path: Path) -> None:
+        log = await SqliteRecordLog.open(tmp_path)
+        await log.open_topic(topic(retention_s=60))
+        await log.append(NAME, [record(n, body=b"confidential %d" % n + b"." * 900) for n in range(200)])
+        await log.enforce_retention(START_MS + 61_000)
+        await log.close()
+        assert b"confidential" not in (tmp_path / "records.db").read_bytes()
+
+
+async def test_ledger_entries_cannot_be_changed_or_removed(tmp_path: Path) -> None:
+    ledger = await SqliteLedger.open(tmp_path)
+    await ledger.append([LedgerEntry("publish", START_MS, {})])
+    await ledger.close()
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection:
+        for statement in ("UPDATE entries SET kind = 'x'", "DELETE FROM entries"):
+            with pytest.raises(sqlite3.IntegrityError, match="entries are final"):
+                connection.execute(statement)
