@@ -93,6 +93,15 @@ class TestOwnership:
             else:
                 await store.list()
 
+    async def test_closing_ends_reads_that_wait(self, tmp_path: Path) -> None:
+        log = await SqliteRecordLog.open(tmp_path)
+        await log.open_topic(topic(partitions=1))
+        waiting = asyncio.ensure_future(log.read(NAME, (0,), max_records=1, max_bytes=100, wait_s=60))
+        await asyncio.sleep(0)
+        await log.close()
+        with pytest.raises(StorageUnavailable, match="is closed"):
+            await asyncio.wait_for(waiting, timeout=30)
+
 
 class TestForeignFiles:
     @each_adapter

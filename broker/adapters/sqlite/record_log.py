@@ -71,6 +71,7 @@ class SqliteRecordLog:
         self._database = database
         self._topics = topics
         self._upkeep: asyncio.Task[None] | None = None
+        self._closed = False
 
     @classmethod
     async def open(
@@ -152,7 +153,10 @@ class SqliteRecordLog:
         return dropped
 
     async def close(self) -> None:
-        """See RecordLog."""
+        """See RecordLog; reads that wait end with StorageUnavailable."""
+        self._closed = True
+        for opened in self._topics.values():
+            opened.arrival.set()
         upkeep, self._upkeep = self._upkeep, None
         if upkeep is not None:
             upkeep.cancel()
@@ -160,10 +164,15 @@ class SqliteRecordLog:
         await self._database.close()
 
     def _opened(self, topic: str) -> _OpenTopic:
+        self._require_open()
         opened = self._topics.get(topic)
         if opened is None:
             raise ValueError(f"topic '{topic}' was not opened; call open_topic first")
         return opened
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StorageUnavailable(f"{self._database.path} is closed")
 
     async def _pending(self, opened: _OpenTopic, positions: Positions, wait_s: float) -> list[Span]:
         """What there is to read; waits for something if there is nothing."""
@@ -175,6 +184,7 @@ class SqliteRecordLog:
                 await asyncio.wait_for(arrival.wait(), left_s)
             except TimeoutError:
                 return opened.pending(positions)
+            self._require_open()
         return spans
 
     async def _drop_before(self, opened: _OpenTopic, positions: Positions) -> int:
