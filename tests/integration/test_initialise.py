@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from broker.adapters.clock import SystemClock
 from broker.adapters.jwt.identity import JwtIdentity
@@ -21,7 +20,8 @@ from broker.app import initialise as module
 from broker.app.config import load_client_config, load_config, select_context
 from broker.app.initialise import DEFAULT_RULEBOOK, SAMPLES, InitialiseRefused, initialise
 from broker.app.tokens import token_for_context
-from broker.model.registry import Agency, Issuer, Registry, Vocabulary
+from broker.core.rulebook.load import read_rulebook
+from broker.core.rulebook.registry import parse_registry
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,40 +31,17 @@ def exchange(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return initialise(tmp_path_factory.mktemp("init") / "exchange").directory
 
 
-def registry_of(rulebook: Path) -> Registry:
-    """The agencies and the vocabulary, read plainly."""
-    agencies = {}
-    for path in (rulebook / "data" / "agencies").glob("*/data.yaml"):
-        name, data = path.parent.name, yaml.safe_load(path.read_bytes())
-        issuers = tuple(Issuer(**issuer) for issuer in data["issuers"])
-        agencies[name] = Agency(
-            name,
-            data["name"],
-            data["contact"],
-            issuers,
-            frozenset(data["roles"]),
-            frozenset(data["purposes"]),
-            data["attributes"],
-            data["max_token_lifetime_s"],
-        )
-    words = yaml.safe_load((rulebook / "data" / "vocabulary" / "data.yaml").read_bytes())
-    sets = (frozenset(words[name]) for name in ("purposes", "regulations", "categories", "roles"))
-    vocabulary = Vocabulary(
-        tuple(words["classifications"]), *sets, words["attributes"], frozenset(words["markings"])
-    )
-    return Registry(agencies, {}, {}, (), vocabulary)
-
-
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.context)
 async def test_each_context_gives_a_token_that_the_rulebook_accepts(
     exchange: Path, sample: module.Sample
 ) -> None:
-    rulebook = exchange / "rulebook"
-    files = {str(p.relative_to(rulebook)): p.read_bytes() for p in rulebook.rglob("*") if p.is_file()}
+    revision = read_rulebook(exchange / "rulebook")
     config = load_client_config(exchange / "entente.toml")
     assert config.exchange is not None
     clock = SystemClock()
-    identity = JwtIdentity(registry_of(rulebook), files, audience=config.exchange.audience, clock=clock)
+    identity = JwtIdentity(
+        parse_registry(revision), revision.files, audience=config.exchange.audience, clock=clock
+    )
     _, context = select_context(config, exchange / "entente.toml", sample.context)
     token = token_for_context(context, config.exchange.audience, clock)
     assert token is not None
