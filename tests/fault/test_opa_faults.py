@@ -167,8 +167,8 @@ _output(item) := {"id": item.id, "effect": x, "treatments": {}, "obligations": [
 
 _output(item) := {"id": item.id, "effect": "release", "treatments": {}, "obligations": [], "reasons": [x]} if {
 	_costly(item)
-	numbers := numbers.range(1, 100000)
-	x := sprintf("%d", [count([[a, b] | some a in numbers; some b in numbers])])
+	many := numbers.range(1, 100000)
+	x := sprintf("%d", [count([[a, b] | some a in many; some b in many])])
 }
 
 _costly(item) if item.topic == "costly"

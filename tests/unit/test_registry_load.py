@@ -1,0 +1,182 @@
+"""Reading a rulebook's directory: what belongs to the revision, what is refused, and what its id covers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broker.core.rulebook import load
+from broker.core.rulebook.load import read_rulebook, revision_of
+from broker.errors import RulebookRefused
+from broker.model.data_file import DataRefused, parse_yaml
+from broker.model.rulebook import revision_id
+from tests.fakes.rulebook import ROOT, scripted_rulebook
+
+FILES = scripted_rulebook({}).files
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    for name, content in FILES.items():
+        put(tmp_path, name, content)
+    return tmp_path
+
+
+def put(directory: Path, name: str, content: bytes = b"") -> None:
+    path = directory / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def refusal(directory: Path) -> str:
+    with pytest.raises(RulebookRefused) as refused:
+        read_rulebook(directory)
+    assert all("\n" not in finding and "; " in finding for finding in refused.value.findings)
+    return "\n".join(refused.value.findings)
+
+
+def test_the_revision_is_the_files_and_its_id_their_hash(directory: Path) -> None:
+    revision = read_rulebook(directory)
+    assert revision.files == FILES
+    assert revision.id == revision_id(FILES) == scripted_rulebook({}).id
+    assert revision.time_dependent is False
+
+
+def test_what_lies_beside_the_rulebook_is_not_part_of_it(directory: Path) -> None:
+    before = read_rulebook(directory).id
+    put(directory, "README.md", b"read me")
+    put(directory, "cases/ems.yaml", b"cases: []")
+    put(directory, ".regal/config.yaml", b"rules: {}")
+    assert read_rulebook(directory).id == before
+
+
+def test_the_manifest_says_whether_time_matters(directory: Path) -> None:
+    put(directory, "manifest.yaml", b"time_dependent: true\n")
+    assert read_rulebook(directory).time_dependent is True
+
+
+@pytest.mark.parametrize(
+    "manifest", [b"", b"[]", b"time_dependent: 1", b"time_dependent: true\nmore: 1", b"{", b"\xff"]
+)
+def test_any_other_manifest_is_refused(directory: Path, manifest: bytes) -> None:
+    put(directory, "manifest.yaml", manifest)
+    assert "manifest.yaml" in refusal(directory)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "extra.yaml",
+        "policies/x.rego",
+        "entente/decision/data.yaml",
+        "entente/decision/.hidden.rego",
+        "agencies/ems/module.json",
+        "agencies/EMS/module.rego",
+        "data/topics/data.json",
+        "data/topics/more.yaml",
+        "data/a b/data.yaml",
+        "keys/ems.pem",
+        "schemas/note.txt",
+        "entente/" + "x" * 101 + ".rego",
+    ],
+)
+def test_what_is_no_part_of_a_rulebook_is_refused(directory: Path, name: str) -> None:
+    put(directory, name)
+    refused, _, _ = refusal(directory).partition(": ")
+    assert refused in {name, name.rpartition("/")[0]}
+
+
+@pytest.mark.parametrize("name", ["capabilities.json", "manifest.yaml", "schemas/decision.schema.json"])
+def test_a_missing_part_is_named(directory: Path, name: str) -> None:
+    (directory / name).unlink()
+    assert f"{name}: is missing" in refusal(directory)
+
+
+def test_links_and_special_files_are_refused(directory: Path) -> None:
+    (directory / "agencies").mkdir()
+    (directory / "agencies" / "ems").symlink_to("/etc")
+    (directory / "entente" / "x.rego").symlink_to(directory / "entente/decision/decision.rego")
+    os.mkfifo(directory / "entente" / "pipe.rego")
+    said = refusal(directory)
+    assert "agencies/ems: is a symbolic link" in said
+    assert "entente/x.rego: is a symbolic link" in said
+    assert "entente/pipe.rego: is no regular file" in said
+
+
+def test_sizes_are_bounded(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(directory, "data/large/data.yaml", b"#" * 50_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(load, "FILE_LIMIT_BYTES", 40_000)
+        assert "data/large/data.yaml: is larger" in refusal(directory)
+    with monkeypatch.context() as patch:
+        patch.setattr(load, "TOTAL_LIMIT_BYTES", 40_000)
+        assert "more than 40000 bytes" in refusal(directory)
+
+
+def test_no_directory_is_a_finding(tmp_path: Path) -> None:
+    assert "is no directory" in refusal(tmp_path / "absent")
+
+
+def test_files_from_elsewhere_are_checked_alike() -> None:
+    with pytest.raises(RulebookRefused, match=r"\.\./x\.rego"):
+        revision_of({**FILES, "entente/../x.rego": b""})
+
+
+def test_the_default_rulebook_is_readable() -> None:
+    assert read_rulebook(ROOT / "policy").time_dependent is False
+
+
+PATHS = st.text(st.characters(codec="utf-8"), max_size=8)
+
+
+@settings(max_examples=100)
+@given(
+    st.dictionaries(PATHS, st.binary(max_size=8), max_size=4),
+    st.dictionaries(PATHS, st.binary(max_size=8), max_size=4),
+)
+def test_different_files_have_different_ids(one: dict[str, bytes], other: dict[str, bytes]) -> None:
+    assert (revision_id(one) == revision_id(other)) == (one == other)
+
+
+def test_no_boundary_between_files_can_be_moved() -> None:
+    assert revision_id({"a": b"b", "c": b""}) != revision_id({"a": b"", "bc": b""})
+    assert revision_id({"ab": b"c"}) != revision_id({"a": b"bc"})
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a: 1\na: 2\n", "line 2: key 'a' stands twice"),
+        (b"a: &x [1]\nb: *x\n", "line 2: aliases"),
+        (b"1: a\n", "line 1: a key is not a string"),
+        (b"on: a\n", "line 1: a key is not a string"),
+        (b"a: 2026-01-01\n", r"\$\.a: is no JSON value"),
+        (b"a: .inf\n", r"\$\.a: is not a finite number"),
+        (b"a: 9007199254740993\n", r"\$\.a: is a number that loses precision"),
+        (b"a: !!binary aGk=\n", r"\$\.a: is no JSON value"),
+        (b"a: !!python/object:x {}\n", "line 1"),
+        (b"a: !!set {x}\n", r"\$\.a: is no JSON value"),
+        (b"<<: {a: 1}\n", "line 1: a key is not a string"),
+        (b"a: 1\n---\nb: 2\n", "line 2"),
+        (b"a: [\n", "line 2"),
+        (b"a: \x00", "is not YAML"),
+        (b"\xff", "is not UTF-8"),
+        (b"[" * 5000, "."),
+        (b"a: " + b"[" * 40 + b"]" * 40, "nested deeper"),
+    ],
+)
+def test_data_that_could_be_read_in_two_ways_is_refused(content: bytes, said: str) -> None:
+    with pytest.raises(DataRefused, match=said) as refused:
+        parse_yaml(content)
+    assert "\n" not in str(refused.value)
+
+
+def test_plain_data_is_read_as_it_stands() -> None:
+    assert parse_yaml(b'a: [1, 2.5, true, null, "on", x]\nb: {c: d}\n') == {
+        "a": [1, 2.5, True, None, "on", "x"],
+        "b": {"c": "d"},
+    }
