@@ -176,6 +176,7 @@ def _identity(config: Config, rulebook: PreparedRulebook, clock: Clock) -> JwtId
         ttl_s=config.jwks.ttl_s,
         stale_s=config.jwks.stale_s,
         timeout_s=config.jwks.timeout_s,
+        ca_file=config.jwks.ca_file,
         insecure_http_loopback=config.jwks.insecure_http_loopback,
     )
     return JwtIdentity(

@@ -33,12 +33,13 @@ STOP_GRACE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Where the exchange listens, and under which revision and engine."""
+    """Where the exchange listens, under which revision and engine, and what its configuration leaves insecure."""
 
     tls_address: str
     mtls_address: str | None
     revision: str
     engine: str
+    warnings: tuple[str, ...] = ()
 
 
 async def serve(config: Config, *, ready: Callable[[Ready], None] | None = None) -> None:
@@ -75,7 +76,7 @@ async def running(config: Config) -> AsyncIterator[Ready]:
             exchange = wire(config, stores, rulebook, engine, topics, clock)
             async with _listening(config, exchange) as (tls, mtls):
                 await _account_start(config, exchange)
-                yield Ready(tls, mtls, rulebook.revision.id, engine.version)
+                yield Ready(tls, mtls, rulebook.revision.id, engine.version, insecure_settings(config))
         finally:
             await engine.close()
     finally:
@@ -122,6 +123,19 @@ def _bind(server: grpc.aio.Server, config: Config) -> tuple[str, str | None]:
     return tls, _address(config.listen.mtls, server.add_secure_port(config.listen.mtls, credentials))
 
 
+def insecure_settings(config: Config) -> tuple[str, ...]:
+    """The names of the insecure options that are set, for the warning at start and for the ledger."""
+    sections = {"jwks": config.jwks.model_dump()}
+    if config.backend.kind == "kafka" and config.backend.kafka is not None:
+        sections["backend.kafka"] = config.backend.kafka.model_dump()
+    return tuple(
+        f"{section}.{name}"
+        for section, settings in sections.items()
+        for name, value in settings.items()
+        if name.startswith("insecure_") and value
+    )
+
+
 def _address(listen: str, port: int) -> str:
     return f"{listen.rpartition(':')[0]}:{port}"
 
@@ -148,6 +162,7 @@ async def _account_start(config: Config, exchange: Exchange) -> None:
             "version": __version__,
             "exchange": config.exchange.name,
             "backend": config.backend.kind,
+            "insecure": list(insecure_settings(config)),
             "limits": config.limits.model_dump(mode="json"),
         },
     )
