@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -27,6 +28,8 @@ from protos.entente.v1 import catalog_pb2, exchange_pb2, subscriptions_pb2
 
 _FILES = (exchange_pb2.DESCRIPTOR, subscriptions_pb2.DESCRIPTOR, catalog_pb2.DESCRIPTOR)
 SERVICES = tuple(f"{PACKAGE}.{name}" for file in _FILES for name in file.services_by_name)
+
+log = logging.getLogger(__name__)
 
 STOP_GRACE_S = 1.0
 
@@ -65,6 +68,8 @@ async def serve(config: Config, *, ready: Callable[[Ready], None] | None = None)
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Ready]:
     """An exchange that serves inside the block and is drained at its end."""
+    for name in insecure_settings(config):
+        log.warning("INSECURE: %s is set; never set it outside development", name)
     clock = SystemClock()
     stores = await open_stores(config.backend, clock)
     try:
