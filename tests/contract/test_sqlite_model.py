@@ -16,7 +16,7 @@ from broker.adapters.sqlite.record_log import SqliteRecordLog
 from broker.errors import PositionExpired
 from broker.model.partition import partition_for
 from broker.model.record import Appended, AppendResult, IdReused, NewRecord, Positions, StoredRecord
-from tests.contract.samples import START_MS, record, topic
+from tests.contract.samples import START_MS, key_for, record, topic
 
 PARTITIONS = 3
 RETENTION_S = 10
@@ -170,3 +170,16 @@ async def _check_read(log: SqliteRecordLog, model: Model, step: Read) -> None:
     assert bool(records) == there_is_one
     assert len(records) <= step.max_records
     assert len(records) <= 1 or sum(len(found.body) for found in records) <= step.max_bytes
+
+
+@pytest.mark.parametrize(("max_records", "max_bytes"), [(12, 1 << 20), (500, 1_200)])
+async def test_a_read_is_shared_evenly_by_the_partitions(
+    tmp_path: Path, max_records: int, max_bytes: int
+) -> None:
+    log = await SqliteRecordLog.open(tmp_path)
+    await log.open_topic(TOPIC)
+    keys = [key_for(partition, PARTITIONS) for partition in range(PARTITIONS)]
+    await log.append(TOPIC.name, [record(n, key=keys[n % PARTITIONS], body=b"x" * 100) for n in range(90)])
+    chunk = await log.read(TOPIC.name, (0, 0, 0), max_records=max_records, max_bytes=max_bytes, wait_s=0)
+    assert chunk.next_positions == (4, 4, 4)
+    await log.close()

@@ -12,7 +12,7 @@ import pytest
 from broker.adapters.sqlite.ledger import SqliteLedger
 from broker.adapters.sqlite.record_log import SqliteRecordLog
 from broker.model.ledger import LedgerEntry
-from tests.contract.samples import START_MS, record, topic
+from tests.contract.samples import START_MS, read_all, record, topic
 
 NAME = "crash-reports"
 
@@ -47,6 +47,18 @@ class TestUpkeep:
         await clock.seen(clock.present_ms)
         await clock.seen(clock.present_ms)  # the second time, so that the first round is over
         assert await log.start_positions(NAME) == (2,)
+        await log.close()
+
+    async def test_two_rounds_at_once_never_move_a_start_back(self, tmp_path: Path) -> None:
+        log = await SqliteRecordLog.open(tmp_path)
+        await log.open_topic(topic(partitions=1, retention_s=60))
+        await log.append(NAME, [record(n, recorded_ms=START_MS + 1_000 * n) for n in range(10)])
+        await asyncio.gather(*(log.enforce_retention(START_MS + 60_000 + later) for later in (8_000, 4_000)))
+        assert await log.start_positions(NAME) == (8,)
+        await log.close()
+        log = await SqliteRecordLog.open(tmp_path)
+        assert await log.start_positions(NAME) == (8,)
+        assert [found.offset for found in await read_all(log, NAME)] == [8, 9]
         await log.close()
 
     async def test_topics_that_are_not_opened_again_expire_too(self, tmp_path: Path) -> None:

@@ -246,7 +246,7 @@ def drop(connection: sqlite3.Connection, topic: TopicRow, span: Span) -> Positio
         (topic.place(span.partition, span.begin), topic.place(span.partition, span.end)),
     )
     connection.execute(
-        "UPDATE partitions SET start_offset = ? WHERE number = ?",
+        "UPDATE partitions SET start_offset = max(start_offset, ?) WHERE number = ?",
         (span.end, topic.first_partition + span.partition),
     )
     connection.execute("PRAGMA incremental_vacuum(1000)").fetchall()
