@@ -53,7 +53,8 @@ class Appends:
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + self._timeout_s
         try:
-            await asyncio.wait_for(self._outbox.room(), self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):
+                await self._outbox.room()
         except TimeoutError as error:
             raise StorageUnavailable(
                 "Kafka does not take records now, and the buffer is full; try again"

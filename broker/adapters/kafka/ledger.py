@@ -53,7 +53,8 @@ class KafkaLedger:
         messages = [Message(None, _encode(entry), entry.time_ms) for entry in entries]
         give_up_at = asyncio.get_running_loop().time() + self._append_timeout_s
         try:
-            await asyncio.wait_for(self._outbox.room(), self._append_timeout_s)
+            async with asyncio.timeout(self._append_timeout_s):
+                await self._outbox.room()
         except TimeoutError as error:
             raise StorageUnavailable("Kafka takes no ledger entries now") from error
         landed = self._outbox.enqueue(self._topic, 0, messages)

@@ -101,7 +101,8 @@ class Outbox:
         self._connection = connection
         self._atomic = atomic
         self._limit_bytes = limit_bytes
-        self._held_bytes = 0
+        self.held_bytes = 0
+        """Bytes that wait or fly."""
         self._lanes: dict[tuple[str, int], _Lane] = {}
         self._queue: deque[asyncio.Future[None]] = deque()
         self._thread = ThreadPoolExecutor(1, "kafka-outbox")
@@ -117,8 +118,12 @@ class Outbox:
             raise StorageUnavailable(f"Kafka cannot be reached: {type(error).__name__}") from error
 
     async def room(self) -> None:
-        """Return, in the order of the calls, when there is room to enqueue. The caller bounds the wait."""
-        if not self._queue and self._held_bytes < self._limit_bytes:
+        """Return, in the order of the calls, when there is room to enqueue. The caller bounds the wait.
+
+        Enqueue without awaiting anything in between (so no `wait_for` around this, which would make a task of it), or
+        many callers would see the same room.
+        """
+        if not self._queue and self.held_bytes < self._limit_bytes:
             return
         turn: asyncio.Future[None] = self._loop.create_future()
         self._queue.append(turn)
@@ -141,7 +146,7 @@ class Outbox:
         if (job.size if self._atomic else max(message.size for message in messages)) > LARGEST_BYTES:
             raise ValueError(f"more than Kafka's limit of {LARGEST_BYTES} bytes at once")
         job.landed.add_done_callback(_retrieve)
-        self._held_bytes += job.size
+        self.held_bytes += job.size
         lane = self._lanes.setdefault((topic, partition), _Lane(topic, partition))
         lane.waiting.append(job)
         self._take_off(lane)
@@ -204,7 +209,7 @@ class Outbox:
     def _finish(self, jobs: Sequence[_Job], outcome: list[int] | SendFailed) -> None:
         begin = 0
         for job in jobs:
-            self._held_bytes -= job.size
+            self.held_bytes -= job.size
             end = begin + len(job.messages)
             if not job.landed.done():
                 if isinstance(outcome, SendFailed):
@@ -216,7 +221,7 @@ class Outbox:
 
     def _admit(self) -> None:
         """Let the first waiting caller in; it leaves the queue when it runs, so that nobody slips in before it."""
-        if self._queue and self._held_bytes < self._limit_bytes and not self._queue[0].done():
+        if self._queue and self.held_bytes < self._limit_bytes and not self._queue[0].done():
             self._queue[0].set_result(None)
 
     def _connected(self) -> Any:

@@ -1,0 +1,250 @@
+"""Kafka stopped, killed, frozen and started again under load: nothing acknowledged is lost, nothing is stored twice."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from broker.adapters.kafka.connection import KafkaConnection
+from broker.adapters.kafka.ledger import KafkaLedger
+from broker.adapters.kafka.record_log import KafkaRecordLog
+from broker.adapters.kafka.subscription_store import KafkaSubscriptionStore
+from broker.errors import EpochConflict, StorageUnavailable
+from broker.model.ledger import LedgerEntry
+from broker.model.record import Positions, StoredRecord
+from deploy.kafka.node import KafkaNode
+from tests.contract.kafka_backend import fingerprint
+from tests.contract.samples import START_MS, appended, key_for, read_all, record, subscription, topic
+
+pytestmark = [
+    pytest.mark.kafka,
+    pytest.mark.slow,
+    # kafka-python leaves the sockets of failed connection attempts to the garbage collector.
+    pytest.mark.filterwarnings("ignore:.*unclosed <socket:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:.*socket.socket:pytest.PytestUnraisableExceptionWarning"),
+]
+
+NAME = "crash-reports"
+KEYS = [key_for(partition, 3) for partition in range(3)]
+
+
+@pytest.fixture(autouse=True)
+def sockets_collected(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Collect those sockets here, not in the midst of another test: captured log records would hold their frames."""
+    with caplog.at_level(logging.CRITICAL, logger="kafka"):
+        yield
+    gc.collect()
+
+
+def connection_to(node: KafkaNode) -> KafkaConnection:
+    return KafkaConnection(bootstrap=(node.bootstrap,), prefix="fault", replication=1)
+
+
+@asynccontextmanager
+async def opened_log(node: KafkaNode, *, append_timeout_s: float = 2.0) -> AsyncIterator[KafkaRecordLog]:
+    log = await KafkaRecordLog.open(
+        connection_to(node), fingerprint=fingerprint, append_timeout_s=append_timeout_s
+    )
+    try:
+        await log.open_topic(topic())
+        yield log
+    finally:
+        await log.close()
+
+
+class Writer:
+    """Appends its series in order, each batch again until it is acknowledged, and counts what was refused."""
+
+    def __init__(self, log: KafkaRecordLog, series: str) -> None:
+        self._log = log
+        self.series = series
+        self.acknowledged = 0
+        self.refused = 0
+        self.stopping = False
+
+    async def run(self) -> None:
+        while not self.stopping:
+            batch = [
+                record(n, of=self.series, key=KEYS[n % 3])
+                for n in range(self.acknowledged, self.acknowledged + 10)
+            ]
+            try:
+                appended(await self._log.append(NAME, batch))
+            except StorageUnavailable:
+                self.refused += 1
+                # Without this a closed door would be tried thousands of times a second.
+                await asyncio.sleep(0.05)
+            else:
+                self.acknowledged += 10
+
+
+class Reader:
+    """Follows the topic from its start and keeps what it was given."""
+
+    def __init__(self, log: KafkaRecordLog) -> None:
+        self._log = log
+        self.found: list[StoredRecord] = []
+        self.at: Positions = (0, 0, 0)
+
+    async def run(self) -> None:
+        while True:
+            chunk = await self._log.read(NAME, self.at, max_records=100, max_bytes=1 << 20, wait_s=1)
+            self.found.extend(chunk.records)
+            self.at = chunk.next_positions
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for a condition that other tasks bring about; `what` says in a traceback what did not happen."""
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110 - the condition is over plain counters
+            await asyncio.sleep(0.01)
+
+
+def check_once_and_in_order(found: list[StoredRecord], writers: list[Writer]) -> None:
+    """Each series is there once, whole as far as acknowledged, and in order within each partition."""
+    for partition in range(3):
+        offsets = [r.offset for r in found if r.partition == partition]
+        assert offsets == list(range(len(offsets)))
+        for writer in writers:
+            mine = f"{writer.series}/".encode()
+            numbers = [
+                int(r.body[len(mine) :])
+                for r in found
+                if r.partition == partition and r.body.startswith(mine)
+            ]
+            assert numbers == sorted(set(numbers)), f"{writer.series} is out of order or doubled"
+            assert set(numbers) >= set(range(partition, writer.acknowledged, 3)), (
+                f"{writer.series} lost records"
+            )
+
+
+@pytest.mark.parametrize("fault", ["stop", "kill", "freeze"])
+async def test_appends_and_reads_go_on_after_an_outage(kafka_node: KafkaNode, fault: str) -> None:
+    async with opened_log(kafka_node) as log:
+        writers = [Writer(log, f"w{n}") for n in range(4)]
+        reader = Reader(log)
+        async with asyncio.TaskGroup() as tasks:
+            writing = [tasks.create_task(writer.run()) for writer in writers]
+            reading = tasks.create_task(reader.run())
+            await until(lambda: min(w.acknowledged for w in writers) >= 100, "writing began")
+            await asyncio.to_thread(
+                {"stop": kafka_node.stop, "kill": kafka_node.kill, "freeze": kafka_node.pause}[fault]
+            )
+            await until(lambda: min(w.refused for w in writers) >= 1, "the outage was noticed")
+            await asyncio.to_thread(kafka_node.resume if fault == "freeze" else kafka_node.start)
+            before = [writer.acknowledged for writer in writers]
+            await until(
+                lambda: all(w.acknowledged >= old + 100 for w, old in zip(writers, before, strict=True)),
+                "writing resumed",
+            )
+            for writer in writers:
+                writer.stopping = True
+            await asyncio.wait(writing)
+            end = await log.end_positions(NAME)
+            await until(lambda: reader.at == end, "reading resumed")
+            reading.cancel()
+        check_once_and_in_order(await read_all(log, NAME), writers)
+        assert len(reader.found) == len({(r.partition, r.offset) for r in reader.found})
+        check_once_and_in_order(reader.found, writers)
+    async with opened_log(kafka_node) as log:
+        check_once_and_in_order(await read_all(log, NAME), writers)
+
+
+async def test_a_repetition_after_an_unknown_outcome_is_not_stored_twice(kafka_node: KafkaNode) -> None:
+    """While Kafka is frozen the outcome is unknown; the repetition joins the first attempt instead of a second one."""
+    async with opened_log(kafka_node, append_timeout_s=0.5) as log:
+        appended(await log.append(NAME, [record(0)]))
+        kafka_node.pause()
+        for _ in range(3):
+            with pytest.raises(StorageUnavailable):
+                await log.append(NAME, [record(1), record(2)])
+        kafka_node.resume()
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    places = appended(await log.append(NAME, [record(1), record(2)]))
+                    break
+                except StorageUnavailable:
+                    await asyncio.sleep(0.05)
+        assert all(place.duplicate for place in places)
+        assert sorted(r.body for r in await read_all(log, NAME)) == [b"r/0", b"r/1", b"r/2"]
+
+
+async def test_the_buffer_is_bounded_while_kafka_is_away(kafka_node: KafkaNode) -> None:
+    async with opened_log(kafka_node, append_timeout_s=0.3) as log:
+        await asyncio.to_thread(kafka_node.stop)
+        body = bytes(1024 * 1024)
+        outcomes = await asyncio.gather(
+            *(log.append(NAME, [record(n, body=body)]) for n in range(200)), return_exceptions=True
+        )
+        assert all(isinstance(outcome, StorageUnavailable) for outcome in outcomes)
+        assert log._outbox.held_bytes <= 34 * 1024 * 1024
+        await asyncio.to_thread(kafka_node.start)
+
+
+async def test_ledger_and_subscriptions_refuse_and_recover(kafka_node: KafkaNode) -> None:
+    ledger = await KafkaLedger.open(connection_to(kafka_node), append_timeout_s=1.0)
+    store = await KafkaSubscriptionStore.open(connection_to(kafka_node), timeout_s=1.0)
+    held = await store.claim((await store.create(subscription())).key, START_MS)
+    assert held is not None
+    entry = LedgerEntry("publish", START_MS, {"number": 1})
+    assert list(await ledger.append([entry])) == [0]
+    await asyncio.to_thread(kafka_node.stop)
+    with pytest.raises(StorageUnavailable):
+        await ledger.append([entry])
+    with pytest.raises(StorageUnavailable):
+        await store.commit(held.key, held.epoch, (5, 5), START_MS)
+    assert store.present_epoch(held.key) == held.epoch
+    await asyncio.to_thread(kafka_node.start)
+    await _until_it_works(lambda: ledger.append([entry]))
+    await _until_it_works(lambda: store.commit(held.key, held.epoch, (7, 2), START_MS))
+    found = await store.get(held.key)
+    assert found is not None
+    assert found.positions in {(7, 2), (7, 5)}
+    with pytest.raises(EpochConflict):
+        await store.commit(held.key, held.epoch - 1, (9, 9), START_MS)
+    await store.close()
+    await ledger.close()
+
+
+async def _until_it_works(attempt: Callable[[], object]) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await attempt()  # type: ignore[misc]
+                return
+            except StorageUnavailable:
+                await asyncio.sleep(0.05)
+
+
+async def test_closing_while_kafka_is_away_ends_all_threads(kafka_node: KafkaNode) -> None:
+    before = set(threading.enumerate())
+    log = await KafkaRecordLog.open(connection_to(kafka_node), fingerprint=fingerprint, append_timeout_s=0.5)
+    await log.open_topic(topic())
+    ledger = await KafkaLedger.open(connection_to(kafka_node), append_timeout_s=0.5)
+    await asyncio.get_running_loop().run_in_executor(None, kafka_node.stop)
+    with pytest.raises(StorageUnavailable):
+        await log.append(NAME, [record(1)])
+    with pytest.raises(StorageUnavailable):
+        await ledger.append([LedgerEntry("publish", START_MS, {})])
+    async with asyncio.timeout(40):
+        await log.close()
+        await ledger.close()
+    left = {t.name for t in set(threading.enumerate()) - before if not t.name.startswith("asyncio_")}
+    assert left == set()
+
+
+async def test_opening_without_kafka_is_refused_and_leaves_no_threads(kafka_node: KafkaNode) -> None:
+    kafka_node.stop()
+    before = set(threading.enumerate())
+    with pytest.raises(StorageUnavailable):
+        await KafkaRecordLog.open(connection_to(kafka_node), fingerprint=fingerprint)
+    with pytest.raises(StorageUnavailable):
+        await KafkaLedger.open(connection_to(kafka_node))
+    assert {thread.name for thread in set(threading.enumerate()) - before} == set()
