@@ -89,13 +89,14 @@ class KafkaConnection:
             return made[-1]
 
         try:
-            return kind(**self._settings(), **settings, kafka_client=net_client)
+            return kind(**self.client_settings(), **settings, kafka_client=net_client)
         except (KafkaError, OSError):
             for client in made:
                 client.close()
             raise
 
-    def _settings(self) -> dict[str, object]:
+    def client_settings(self) -> dict[str, object]:
+        """What every client is given: addresses, time limits, TLS and SASL. Holds secrets: never log it."""
         return {
             "bootstrap_servers": list(self.bootstrap),
             "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
