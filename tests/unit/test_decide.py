@@ -37,7 +37,7 @@ def engine() -> ScriptedEngine:
 
 @pytest.fixture
 def clock() -> TurnedClock:
-    return TurnedClock()
+    return TurnedClock(1_767_225_600_000)  # 2026-01-01T00:00:00Z
 
 
 Make = Callable[..., Decider]
@@ -126,12 +126,12 @@ async def test_an_engine_that_is_down_gives_no_decision_and_recovers(
     engine.down = True
     assert await decider.decide([question()]) == [None]
     for _ in range(5):
-        clock.turn(1)
+        clock.advance(1)
         assert await decider.decide([question()]) == [None]
     with pytest.raises(NoDecision):
         await decider.ask(question())
     engine.down = False
-    clock.turn(1)
+    clock.advance(1)
     assert (await decider.ask(question())).effect is Effect.RELEASE
     assert decider.counters.get("engine_faults", 0) == 0
 
@@ -148,6 +148,25 @@ async def test_a_slow_owner_holds_up_itself_only(make: Make, engine: ScriptedEng
     assert len(engine.batches) == 2, "the late answer was remembered"
 
 
+async def test_a_slow_consumer_holds_up_itself_only(make: Make, engine: ScriptedEngine) -> None:
+    decider = make(wait_s=0.05)
+    person = {"roles": [], "attributes": {}, "purpose": "p"}
+    engine.hold = asyncio.Event()
+    assert await decider.decide([question(subject=person | {"agency": "slow"})]) == [None]
+    held, engine.hold = engine.hold, None
+    assert effects(await decider.decide([question(subject=person | {"agency": "quick"})])) == ["release"]
+    held.set()
+
+
+async def test_idle_lanes_are_dropped_and_made_again(make: Make) -> None:
+    decider = make(lanes=2)
+    for number in range(6):
+        assert effects(await decider.decide([question(owner=f"agency-{number}", label=str(number))])) == [
+            "release"
+        ]
+    assert len(decider._lanes) <= 2
+
+
 async def test_a_resting_lane_asks_nothing(make: Make, engine: ScriptedEngine, clock: TurnedClock) -> None:
     decider = make(rest_s=1.0)
     engine.down = True
@@ -156,7 +175,7 @@ async def test_a_resting_lane_asks_nothing(make: Make, engine: ScriptedEngine, c
     engine.down = False
     assert await decider.decide([question()]) == [None]
     assert len(engine.batches) == asked
-    clock.turn(1)
+    clock.advance(1)
     assert effects(await decider.decide([question()])) == ["release"]
 
 
@@ -177,7 +196,7 @@ async def test_an_item_that_fails_again_on_a_healthy_engine_is_a_fault(
     asked = [question(topic), question("open")]
     assert effects(await decider.decide(asked)) == [None, "release"]
     assert effects(await decider.decide(asked)) == [None, "release"], "too soon to count as a second failure"
-    clock.turn(1)
+    clock.advance(1)
     decisions = await decider.decide(asked)
     assert effects(decisions) == ["withhold", "release"]
     assert decisions[0] is not None and decisions[0].reasons == (ENGINE_FAULT,)
@@ -186,7 +205,7 @@ async def test_an_item_that_fails_again_on_a_healthy_engine_is_a_fault(
     assert effects(await decider.decide(asked)) == ["withhold", "release"]
     assert len(engine.batches) == calls, "the fault stands for a while"
     engine.answer(topic, [RELEASE])
-    clock.turn(61)
+    clock.advance(61)
     assert effects(await decider.decide(asked)) == ["release", "release"]
 
 
@@ -196,11 +215,11 @@ async def test_a_fault_needs_two_failures_in_a_row(
     decider = make(memo_entries=1)
     assert await decider.decide([question("vanishing")]) == [None]
     engine.answer("vanishing", [RELEASE])
-    clock.turn(1)
+    clock.advance(1)
     assert effects(await decider.decide([question("vanishing")])) == ["release"]
     assert effects(await decider.decide([question("open")])) == ["release"]
     engine.answer("vanishing", [])
-    clock.turn(1)
+    clock.advance(1)
     assert await decider.decide([question("vanishing")]) == [None]
 
 
@@ -212,7 +231,7 @@ async def test_items_that_break_their_batch_are_found(
     asked = [question("poison" if n == 77 else "open", label=str(n)) for n in range(200)]
     first = effects(await decider.decide(asked))
     assert first == ["release"] * 77 + [None] + ["release"] * 122
-    clock.turn(1)
+    clock.advance(1)
     assert effects(await decider.decide(asked))[77] == "withhold"
 
 
@@ -235,7 +254,7 @@ async def test_new_label_sets_are_counted_for_each_owner(
         label="0", subject={"agency": "ems", "roles": [], "attributes": {}, "purpose": "p"}
     )
     assert effects(await decider.decide([other_class])) == ["release"], "a new class is no new label set"
-    clock.turn(10)
+    clock.advance(10)
     assert effects(await decider.decide(flood)).count("release") == 70
     assert decider.counters["over_quota"] == 70
 
@@ -271,12 +290,12 @@ async def test_time_is_a_tick_that_never_decreases(
     make: Make, engine: ScriptedEngine, clock: TurnedClock
 ) -> None:
     decider = make(time_dependent=True)
-    clock.turn(0.9)
+    clock.advance(0.9)
     await decider.decide([question()])
     await decider.decide([question()])
-    clock.turn(0.2)
+    clock.advance(0.2)
     await decider.decide([question()])
-    clock.turn(-30)
+    clock.advance(-30)
     await decider.decide([question()])
     assert [batch[0]["time"] for batch in engine.batches] == ["2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z"]
 
@@ -287,10 +306,10 @@ async def test_with_time_a_decision_is_kept_until_valid_until(
     engine.answer("open", [output(effect="release", valid_until="2026-01-01T00:00:10Z")])
     decider = make(time_dependent=True)
     await decider.decide([question()])
-    clock.turn(9.5)
+    clock.advance(9.5)
     await decider.decide([question()])
     assert len(engine.batches) == 1
-    clock.turn(0.5)
+    clock.advance(0.5)
     expired = await decider.decide([question()])
     await decider.decide([question()])
     assert len(engine.batches) == 2, "asked again at its end, and then once a tick"
@@ -303,7 +322,7 @@ async def test_without_time_nothing_is_sent_and_nothing_expires(
     engine.answer("open", [output(effect="release", valid_until="2026-01-01T00:00:10Z")])
     decider = make()
     await decider.decide([question()])
-    clock.turn(3600)
+    clock.advance(3600)
     await decider.decide([question()])
     assert len(engine.batches) == 1 and "time" not in engine.batches[0][0]
 

@@ -41,7 +41,7 @@ class Decider:
         self._persons = Memo(self._limits.personal_entries, _PERSONAL_KEY_BYTES)
         self._quota = LabelSetQuota(self._limits.label_sets_per_minute, self._limits.label_sets_known)
         self._faults = Faults(self._limits)
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: dict[tuple[str, str], Lane] = {}
         self._tick_ms = 0
         self._counters: Counter[str] = Counter()
 
@@ -122,7 +122,7 @@ class Decider:
         if fault is not None:
             return fault
         self._counters["missed"] += 1
-        lane = self._lane(question.owner)
+        lane = self._lane(question)
         answer = lane.joined(key)
         if answer is None and self._admitted(lane, question, now_s):
             answer = lane.put(key, question, time)
@@ -141,13 +141,17 @@ class Decider:
             return False
         return True
 
-    def _lane(self, owner: str) -> Lane:
-        lane = self._lanes.get(owner)
+    def _lane(self, question: Question) -> Lane:
+        pair = (question.owner, question.subject_agency)
+        lane = self._lanes.get(pair)
         if lane is None:
+            if len(self._lanes) >= self._limits.lanes:
+                self._lanes = {key: kept for key, kept in self._lanes.items() if not kept.idle}
+            name = f"{question.owner} for {question.subject_agency}"
             lane = Lane(
-                owner, self._engine, self._clock, self._limits, self._faults, self._counters, self._remember
+                name, self._engine, self._clock, self._limits, self._faults, self._counters, self._remember
             )
-            self._lanes[owner] = lane
+            self._lanes[pair] = lane
         return lane
 
     def _remember(self, wish: Wish, decision: Decision) -> None:

@@ -1,4 +1,4 @@
-"""One owner's questions to the engine: batched, asked one batch after another, and apart from every other owner's."""
+"""The questions of one owner about one agency's people: batched, one batch after another, apart from all others."""
 
 from __future__ import annotations
 
@@ -42,15 +42,16 @@ class _Budget:
 
 
 class Lane:
-    """Asks for one owner, with at most one engine call at a time.
+    """Asks for one pair of owner and subject's agency, with at most one engine call at a time.
 
-    So a slow module, or one that breaks its batch, holds up this owner's questions and no other's. Equal questions that
-    are open share one answer. After a failed call the lane rests, which leaves the engine to the others.
+    Those two agencies' modules take part in the answer. So one that is slow, or breaks its batch, holds up its agency's
+    own records and its agency's own people, and nobody else. Equal questions that are open share one answer. After a
+    failed call the lane rests, which leaves the engine to the others.
     """
 
     def __init__(
         self,
-        owner: str,
+        name: str,
         engine: PolicyEngine,
         clock: Clock,
         limits: DeciderLimits,
@@ -58,7 +59,7 @@ class Lane:
         counters: Counter[str],
         decided: Callable[[Wish, Decision], None],
     ) -> None:
-        self._owner = owner
+        self._name = name
         self._engine = engine
         self._clock = clock
         self._limits = limits
@@ -74,6 +75,11 @@ class Lane:
         """The answer that an equal open question waits for."""
         wish = self._open.get(key)
         return None if wish is None else wish.answer
+
+    @property
+    def idle(self) -> bool:
+        """Whether the lane may be dropped: nothing is open, and it does not rest."""
+        return not self._open and self._clock.monotonic_s() >= self._rests_until_s
 
     @property
     def accepts(self) -> bool:
@@ -108,7 +114,7 @@ class Lane:
                 try:
                     await self._answer(batch, _Budget(self._limits.isolate_calls))
                 except Exception:  # noqa: BLE001 -- whatever it is, it is no decision, and the lane must go on
-                    _LOG.exception("asking for %s failed; its questions have no decision", self._owner)
+                    _LOG.exception("asking for %s failed; its questions have no decision", self._name)
                 finally:
                     self._give_up(batch)
         finally:
@@ -155,7 +161,7 @@ class Lane:
             return await self._engine.decide(items)
         except NoDecision as error:
             self._counters["batches_failed"] += 1
-            _LOG.warning("no decision for %d items of %s: %s", len(items), self._owner, error)
+            _LOG.warning("no decision for %d items of %s: %s", len(items), self._name, error)
             return None
 
     async def _engine_is_well(self, time: str | None) -> bool:
@@ -178,7 +184,7 @@ class Lane:
         if fault is not None:
             self._counters["engine_faults"] += 1
             _LOG.error(
-                "the rulebook has no well-formed decision for an item of %s; it is withheld", self._owner
+                "the rulebook has no well-formed decision for an item of %s; it is withheld", self._name
             )
         self._close_wish(wish, fault)
 

@@ -13,7 +13,8 @@ class Question:
     """One input item, without its id and time.
 
     key: the canonical JSON of the whole item, so that nothing that a decision may depend on can be forgotten in it.
-    owner: the agency whose records (or calls) the question is about; its module and label sets burden only itself.
+    owner: the agency whose records (or calls) the question is about; the quota of new label sets is its own.
+    subject_agency: the agency that asks or receives.
     personal: whether it is about one person (publish, subscribe) instead of a class of subjects (deliver).
     label_set: what the quota counts: the item's record with its topic; None if the item has no record.
     """
@@ -21,6 +22,7 @@ class Question:
     key: bytes
     item: Mapping[str, object]
     owner: str
+    subject_agency: str
     personal: bool
     label_set: bytes | None
 
@@ -30,9 +32,15 @@ def make_question(item: Mapping[str, object], owner: str) -> Question:
 
     Callers keep the question and ask it again: making one costs several times as much as looking it up.
     """
-    record = item.get("record")
-    label_set = None if record is None else _canonical([item.get("topic"), record])
-    return Question(_canonical(item), item, owner, item.get("action") != "deliver", label_set)
+    subject, record = item.get("subject"), item.get("record")
+    return Question(
+        key=_canonical(item),
+        item=item,
+        owner=owner,
+        subject_agency=str(subject.get("agency")) if isinstance(subject, Mapping) else "",
+        personal=item.get("action") != "deliver",
+        label_set=None if record is None else _canonical([item.get("topic"), record]),
+    )
 
 
 def canary(time: str | None) -> dict[str, object]:
