@@ -1,0 +1,17 @@
+"""The command line `entente`: one module a command group, over the Python client.
+
+Modules here import grpc, protobuf and pydantic inside their functions, so that `entente --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """The program's entry point."""
+    from broker.cli.app import run
+
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,7 @@
+"""`python -m broker.cli`: the same as `entente`."""
+
+from __future__ import annotations
+
+from broker.cli import main
+
+main()

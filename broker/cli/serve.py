@@ -1,0 +1,55 @@
+"""`entente serve`: the exchange in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from broker.cli.command import shared_options
+from broker.cli.failures import CommandFailed, ExitCode
+from broker.cli.output import OutputFormat, choose_format, show_one, write_line
+from broker.cli.settings import Given, config_path
+
+if TYPE_CHECKING:
+    from broker.app.server import Ready
+
+
+@shared_options
+def serve(given: Given) -> None:
+    """Serve an exchange until SIGTERM or Ctrl-C, then drain. Says when it is ready and where."""
+    from broker.adapters.keyring import KeysRefused
+    from broker.adapters.opa.child import OpaStartFailed
+    from broker.app.config import ConfigError, load_config
+    from broker.app.server import serve as serve_exchange
+    from broker.errors import RulebookRefused, StorageUnavailable
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    form = choose_format(given.output)
+    try:
+        config = load_config(config_path(given))
+        asyncio.run(serve_exchange(config, ready=lambda ready: _announce(form, ready)))
+    except ConfigError as error:
+        raise CommandFailed("; ".join(error.findings), ExitCode.USAGE) from None
+    except RulebookRefused as error:
+        raise CommandFailed("the rulebook was refused: " + "; ".join(error.findings)) from None
+    except (StorageUnavailable, KeysRefused, OpaStartFailed) as error:
+        raise CommandFailed(str(error)) from None
+    except OSError as error:
+        raise CommandFailed(f"{error.filename or 'serve'}: {error.strerror or error}") from None
+
+
+def _announce(form: OutputFormat, ready: Ready) -> None:
+    if form is OutputFormat.TABLE:
+        mtls = f", with client certificates on {ready.mtls_address}" if ready.mtls_address else ""
+        write_line(f"ready on {ready.tls_address}{mtls}; revision {ready.revision}, OPA {ready.engine}")
+        return
+    result = {
+        "ready": True,
+        "tls_address": ready.tls_address,
+        "mtls_address": ready.mtls_address,
+        "revision": ready.revision,
+        "engine": ready.engine,
+    }
+    # One line also as json: a program waits for it on a pipe.
+    show_one(OutputFormat.JSONL, result)

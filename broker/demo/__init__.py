@@ -1,0 +1,1 @@
+"""The demonstration: real records, five principals, and what each of them receives."""
