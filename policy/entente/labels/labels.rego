@@ -9,27 +9,32 @@ import data.entente.lib
 # title: Names of the labels that are missing, of a wrong type or outside the vocabulary
 # description: Empty for good labels. Comparison is exact, so a label of the wrong case is refused.
 problems(labels) := {name |
-	some name in {"dataclassification", "datacategory", "dataregulation", "purposes", "releasableto"}
-	not _good(labels, name)
-}
+	some name in _names
+	not _good(name, object.get(labels, name, null))
+} if {
+	is_object(labels)
+} else := _names
 
 # METADATA
 # title: Those problems as reasons to refuse
 refusals(labels) := {concat("-", ["label", name]) | some name in problems(labels)}
 
+_names := {"dataclassification", "datacategory", "dataregulation", "purposes", "releasableto"}
+
+# By name and value instead of all labels, so that a batch judges each value once.
 default _good(_, _) := false
 
-_good(labels, "dataclassification") if lib.ranks[labels.dataclassification] >= 0
+_good("dataclassification", value) if lib.ranks[value] >= 0
 
-_good(labels, "datacategory") if labels.datacategory == ""
+_good("datacategory", "")
 
-_good(labels, "datacategory") if lib.holds(data.data.vocabulary.categories, labels.datacategory)
+_good("datacategory", value) if lib.holds(data.data.vocabulary.categories, value)
 
-_good(labels, "dataregulation") if _all_in(labels.dataregulation, data.data.vocabulary.regulations)
+_good("dataregulation", values) if _all_in(values, data.data.vocabulary.regulations)
 
-_good(labels, "purposes") if _all_in(labels.purposes, data.data.vocabulary.purposes)
+_good("purposes", values) if _all_in(values, data.data.vocabulary.purposes)
 
-_good(labels, "releasableto") if _all_in(labels.releasableto, _agencies)
+_good("releasableto", values) if _all_in(values, _agencies)
 
 _agencies := object.keys(data.data.agencies)
 
