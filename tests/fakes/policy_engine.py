@@ -19,6 +19,7 @@ class ScriptedEngine:
     """Answers by topic, as `tests/fakes/rulebook.py` says; what it was asked is in `batches`.
 
     down: every call has no decision. hold: calls wait until it is set. broken: topics whose items fail their batch.
+    deadly: topics whose items end the engine: from then on it is down.
     """
 
     def __init__(self, script: Script, revision: Revision | None = None) -> None:
@@ -32,6 +33,7 @@ class ScriptedEngine:
         self.down = False
         self.hold: asyncio.Event | None = None
         self.broken: set[str] = set()
+        self.deadly: set[str] = set()
         self.closed = False
 
     def answer(self, topic: str, outputs: Sequence[Mapping[str, object]]) -> None:
@@ -45,6 +47,7 @@ class ScriptedEngine:
         if self.hold is not None:
             await self.hold.wait()
         well_formed = [item for item in items if self._input.is_valid({"items": [item]})]
+        self.down |= any(item["topic"] in self.deadly for item in well_formed)
         if self.down or self.closed or any(item["topic"] in self.broken for item in well_formed):
             raise NoDecision("scripted")
         outputs = [

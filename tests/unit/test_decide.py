@@ -167,6 +167,41 @@ async def test_idle_lanes_are_dropped_and_made_again(make: Make) -> None:
     assert len(decider._lanes) <= 2
 
 
+async def test_what_ends_the_engine_is_asked_ever_more_rarely(
+    make: Make, engine: ScriptedEngine, clock: TurnedClock
+) -> None:
+    engine.deadly = {"deadly"}
+    decider = make(rest_s=0.5, rest_most_s=30.0)
+    ended = 0
+    for number in range(120):
+        engine.down = False
+        assert await decider.decide([question("deadly", owner="hostile")]) == [None]
+        ended += engine.down
+        engine.down = False
+        assert effects(await decider.decide([question("open", label=str(number))])) == ["release"]
+        clock.advance(1)
+    assert 2 <= ended <= 10
+    engine.deadly = set()
+    engine.answer("deadly", [RELEASE])
+    clock.advance(30)
+    assert effects(await decider.decide([question("deadly", owner="hostile")])) == ["release"], (
+        "never given up"
+    )
+    assert decider.counters.get("engine_faults", 0) == 0
+
+
+async def test_after_a_long_outage_nobody_waits_longer(
+    make: Make, engine: ScriptedEngine, clock: TurnedClock
+) -> None:
+    decider = make(rest_s=0.5)
+    engine.down = True
+    for _ in range(100):
+        assert await decider.decide([question()]) == [None]
+        clock.advance(1)
+    engine.down = False
+    assert effects(await decider.decide([question()])) == ["release"]
+
+
 async def test_a_resting_lane_asks_nothing(make: Make, engine: ScriptedEngine, clock: TurnedClock) -> None:
     decider = make(rest_s=1.0)
     engine.down = True

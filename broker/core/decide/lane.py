@@ -69,6 +69,7 @@ class Lane:
         self._open: dict[bytes, Wish] = {}
         self._queue: list[Wish] = []
         self._rests_until_s = float("-inf")
+        self._suspicion = 0
         self._worker: asyncio.Task[None] | None = None
 
     def joined(self, key: bytes) -> asyncio.Future[Decision | None] | None:
@@ -112,6 +113,9 @@ class Lane:
                 batch = self._queue[: self._limits.batch_items]
                 del self._queue[: len(batch)]
                 try:
+                    if self._suspicion and not await self._engine_is_well(batch[0].time):
+                        self._rest(self._limits.rest_s)
+                        continue
                     await self._answer(batch, _Budget(self._limits.isolate_calls))
                 except Exception:  # noqa: BLE001 -- whatever it is, it is no decision, and the lane must go on
                     _LOG.exception("asking for %s failed; its questions have no decision", self._name)
@@ -139,8 +143,11 @@ class Lane:
 
     async def _isolate(self, batch: Sequence[Wish], budget: _Budget) -> None:
         """The whole batch failed: if the engine is well, find out which items do it by halving."""
-        self._rests_until_s = self._clock.monotonic_s() + self._limits.rest_s
-        if not budget.spend() or not await self._engine_is_well(batch[0].time):
+        self._rest(self._limits.rest_s)
+        if not budget.spend():
+            self._give_up(batch)
+        elif not await self._engine_is_well(batch[0].time):
+            self._suspect()
             self._give_up(batch)
         elif len(batch) == 1:
             self._strike(batch[0])
@@ -148,6 +155,17 @@ class Lane:
             middle = len(batch) // 2
             await self._answer(batch[:middle], budget)
             await self._answer(batch[middle:], budget)
+
+    def _suspect(self) -> None:
+        """The engine is down after this lane's batch: from now on the lane asks only an engine that answers a canary.
+
+        If that one goes down too, the batch may be what ends it: it is tried again ever more rarely, but never given up.
+        """
+        self._rest(min(self._limits.rest_s * 2**self._suspicion, self._limits.rest_most_s))
+        self._suspicion += 1
+
+    def _rest(self, seconds: float) -> None:
+        self._rests_until_s = self._clock.monotonic_s() + seconds
 
     async def _ask(self, batch: Sequence[Wish]) -> Mapping[str, Decision] | None:
         """Decisions by position in the batch; None if the batch as a whole has none."""
@@ -174,6 +192,7 @@ class Lane:
     def _settle(self, wish: Wish, decision: Decision | None) -> bool:
         if decision is None:
             return False
+        self._suspicion = 0
         self._faults.clear(wish.question.key)
         self._decided(wish, decision)
         self._close_wish(wish, decision)

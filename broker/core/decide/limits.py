@@ -19,6 +19,7 @@ class DeciderLimits:
     tick_ms: the granularity of `time`, whole seconds.
     isolate_calls: the most engine calls spent on finding the broken items of one failed batch.
     rest_s: how long such a pair's questions are not asked after the engine failed on one.
+    rest_most_s: the same where the engine goes down again and again with these questions; doubles from rest_s.
     strike_spacing_s: two failures of one item count as two only if they lie this far apart.
     fault_hold_s: how long an `engine_fault` stands before the item is asked again.
     """
@@ -35,5 +36,6 @@ class DeciderLimits:
     tick_ms: int = 1_000
     isolate_calls: int = 64
     rest_s: float = 0.5
+    rest_most_s: float = 30.0
     strike_spacing_s: float = 0.25
     fault_hold_s: float = 60.0
