@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from broker.core.decide import Decider, Question
@@ -9,6 +10,9 @@ from broker.core.questions import probe_labels, publish_question, subscribe_ques
 from broker.errors import EntenteError, NoDecision, Reason
 from broker.model.principal import Principal
 from broker.model.registry import Registry, Topic
+
+_TOPIC_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+"""What a rulebook may call a topic; anything else is missing without being asked about."""
 
 
 class Access:
@@ -28,20 +32,22 @@ class Access:
             raise self._not_permitted(purpose)
         found = self._registry.topics.get(topic)
         # A missing topic is asked about as well, so that its answer takes as long as that of a hidden one.
-        permitted = (await self.subscribe_purposes(principal, topic, [purpose])) == [purpose]
+        permitted = _may_exist(topic) and await self.subscribe_purposes(principal, topic, [purpose])
         if found is None or not permitted:
             raise EntenteError(Reason.TOPIC_NOT_FOUND, topic)
         return found
 
     async def require_publish(self, principal: Principal, topic: str) -> Topic:
         """The topic, if the principal may publish to it or subscribe to it; else TOPIC_NOT_FOUND."""
+        types, may_subscribe = await self._usable(principal, topic)
         found = self._registry.topics.get(topic)
-        if found is not None:
-            if await self.publish_types(principal, found):
-                return found
-            if await self.subscribe_purposes(principal, topic, principal.purposes):
-                return found
-        raise EntenteError(Reason.TOPIC_NOT_FOUND, topic)
+        if found is None or not (types or may_subscribe):
+            raise EntenteError(Reason.TOPIC_NOT_FOUND, topic)
+        return found
+
+    async def may_publish(self, principal: Principal, topic: str) -> list[str]:
+        """As `publish_types` for a topic that may be missing, and then none."""
+        return (await self._usable(principal, topic))[0]
 
     async def subscribe_purposes(
         self, principal: Principal, topic: str, purposes: Sequence[str]
@@ -52,10 +58,25 @@ class Access:
 
     async def publish_types(self, principal: Principal, topic: Topic) -> list[str]:
         """The record types, sorted, that the principal may publish on the topic with the least restricted labels."""
+        questions = self._publish_questions(principal, topic)
+        answers = await self._ask(list(questions.values()))
+        return [name for name, yes in zip(questions, answers, strict=True) if yes]
+
+    async def _usable(self, principal: Principal, topic: str) -> tuple[list[str], bool]:
+        """The types that it may publish there, and whether it may subscribe: one call of the engine, topic or no topic."""
+        if not _may_exist(topic):
+            return [], False
+        found = self._registry.topics.get(topic)
+        publish = self._publish_questions(principal, found) if found is not None else {}
+        subscribe = [subscribe_question(principal, topic, purpose) for purpose in principal.purposes]
+        answers = await self._ask([*publish.values(), *subscribe])
+        types = [name for name, yes in zip(publish, answers, strict=False) if yes]
+        return types, any(answers[len(publish) :])
+
+    def _publish_questions(self, principal: Principal, topic: Topic) -> dict[str, Question]:
         types = [t for name in sorted(topic.accepts) if (t := self._registry.record_types.get(name))]
         labels = probe_labels(self._registry)
-        questions = [publish_question(principal, topic.name, record_type, labels) for record_type in types]
-        return [t.name for t, yes in zip(types, await self._ask(questions), strict=True) if yes]
+        return {t.name: publish_question(principal, topic.name, t, labels) for t in types}
 
     def _not_permitted(self, purpose: str) -> EntenteError:
         """Echoes the purpose only if it is a word of the vocabulary, which the answer lists."""
@@ -71,3 +92,7 @@ class Access:
         if any(decision is None for decision in decisions):
             raise EntenteError(Reason.POLICY_UNAVAILABLE)
         return [decision is not None and decision.permitted for decision in decisions]
+
+
+def _may_exist(topic: str) -> bool:
+    return _TOPIC_NAME.fullmatch(topic) is not None

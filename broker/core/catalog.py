@@ -74,8 +74,7 @@ class Catalog:
 
     async def can_publish(self, principal: Principal, topic: str) -> Permission:
         """Whether the caller may publish to the topic, and which record types."""
-        found = self._registry.topics.get(topic)
-        types = await self._access.publish_types(principal, found) if found is not None else []
+        types = await self._access.may_publish(principal, topic)
         return Permission(bool(types), record_types=tuple(types))
 
     async def can_subscribe(self, principal: Principal, topic: str, purpose: str) -> Permission:

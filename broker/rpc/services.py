@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import grpc
 
+from broker.errors import EntenteError, Reason
 from broker.rpc.call import Call, Interceptor, Method
 from broker.rpc.catalog import CatalogServicer
 from broker.rpc.exchange import ExchangeServicer
@@ -66,7 +67,28 @@ def generic_handlers(
         full = f"{PACKAGE}.{service}/{name}"
         handler = _streaming(full, method) if route.streaming else _unary(full, method)
         by_service.setdefault(service, {})[name] = handler
-    return [_generic(service, methods) for service, methods in by_service.items()]
+    known = [_generic(service, methods) for service, methods in by_service.items()]
+    return [*known, _UnknownMethods(interceptors)]
+
+
+class _UnknownMethods(grpc.GenericRpcHandler):
+    """Answers every other method of the package, to authenticated callers, with METHOD_UNKNOWN."""
+
+    def __init__(self, interceptors: Sequence[Interceptor]) -> None:
+        self._method = chain(interceptors, _unknown)
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
+        """See grpc.GenericRpcHandler."""
+        if not handler_call_details.method.startswith(f"/{PACKAGE}."):
+            return None
+        # The name is the caller's text, and would go into the ledger.
+        return _streaming(f"{PACKAGE}.(unknown)", self._method)
+
+
+async def _unknown(_: Call) -> None:
+    raise EntenteError(Reason.METHOD_UNKNOWN)
 
 
 def _generic(service: str, methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]]) -> grpc.GenericRpcHandler:

@@ -16,6 +16,7 @@ from broker.errors import EntenteError, Reason, fault_place
 from broker.rpc.call import Call
 from broker.rpc.interceptors import IdentityInterceptor
 from broker.rpc.quotas import Quotas
+from broker.rpc.times import milliseconds
 from protos.entente.v1 import exchange_pb2
 from protos.entente.v1.exchange_pb2 import SubscribeRequest, SubscribeResponse
 
@@ -259,7 +260,7 @@ def _open_request(opening: exchange_pb2.Open) -> OpenRequest:
 def _start(opening: exchange_pb2.Open) -> StartAt:
     match opening.WhichOneof("from"):
         case "time":
-            return StartAt(time_ms=opening.time.ToMilliseconds())
+            return StartAt(time_ms=milliseconds(opening.time))
         case "cursor":
             return StartAt(cursor=opening.cursor)
         case "position" if opening.position == exchange_pb2.START_POSITION_LATEST:

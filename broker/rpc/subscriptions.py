@@ -6,6 +6,7 @@ from broker.core.streams import Start, StartAt
 from broker.core.subscriptions import SubscriptionDesk
 from broker.model.subscription import Subscription
 from broker.rpc.call import Call
+from broker.rpc.times import milliseconds
 from protos.entente.v1 import subscriptions_pb2
 
 
@@ -67,7 +68,7 @@ class SubscriptionsServicer:
 def _start(target: subscriptions_pb2.SeekTarget) -> StartAt:
     match target.WhichOneof("target"):
         case "time":
-            return StartAt(time_ms=target.time.ToMilliseconds())
+            return StartAt(time_ms=milliseconds(target.time))
         case "latest" if target.latest:
             return StartAt(place=Start.LATEST)
         case _:

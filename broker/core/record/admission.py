@@ -28,6 +28,8 @@ from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 JSON_CONTENT = re.compile(r"application/(?:[a-z0-9.+-]*\+)?json(?:;.*)?", re.IGNORECASE)
 _ATTRIBUTE_NAME = re.compile(r"[a-z0-9]{1,20}")
 _AGENCY_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+# Members of other formats of the same event: as an attribute one would overwrite the other there.
+_CORE = frozenset({"id", "source", "specversion", "type", "data"})
 _ENVELOPE_TEXT = frozenset({"subject", "partitionkey", "datacontenttype", "dataschema", "traceparent"})
 _MAX_PARTITION_KEY = 256
 
@@ -118,6 +120,8 @@ def _check_attributes(event: CloudEvent, limits: RecordLimits) -> None:
     for name, value in event.attributes.items():
         if not _ATTRIBUTE_NAME.fullmatch(name):
             raise EntenteError(Reason.RECORD_INVALID, "an attribute's name is not 1 to 20 of [a-z0-9]")
+        if name in _CORE:
+            raise EntenteError(Reason.RECORD_INVALID, f"{name} stands twice, as a field and as an attribute")
         if name in STAMPED:
             raise EntenteError(Reason.ATTRIBUTE_RESERVED, name)
         if value.WhichOneof("attr") is None or value.ByteSize() > limits.attribute_bytes:

@@ -16,7 +16,7 @@ STAMPED = frozenset({"recordedtime", "authid"})
 """Stamped by the broker, never accepted from a caller."""
 
 _SOURCE = re.compile(r"//([a-z0-9][a-z0-9-]*)/")
-_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
 def text_attribute(event: CloudEvent, name: str) -> str | None:
@@ -40,12 +40,15 @@ def instant_ms_attribute(event: CloudEvent, name: str) -> int | None:
     if name not in event.attributes:
         return None
     value = event.attributes[name]
-    if value.WhichOneof("attr") == "ce_timestamp":
-        return value.ce_timestamp.ToMilliseconds()
-    text = text_attribute(event, name)
-    if text is None or not _INSTANT.fullmatch(text):
-        raise ValueError(f"{name} is not an RFC 3339 timestamp")
-    return int(datetime.fromisoformat(text).astimezone(UTC).timestamp() * 1000)
+    try:
+        if value.WhichOneof("attr") == "ce_timestamp":
+            return value.ce_timestamp.ToMilliseconds()
+        text = text_attribute(event, name)
+        if text is not None and _INSTANT.fullmatch(text):
+            return int(datetime.fromisoformat(text).astimezone(UTC).timestamp() * 1000)
+    except (ValueError, OverflowError):  # no such day, or beyond the years 1 to 9999
+        pass
+    raise ValueError(f"{name} is not an RFC 3339 timestamp")
 
 
 def source_agency(source: str) -> str | None:
