@@ -20,7 +20,7 @@ class OpaSettings:
 
     start_timeout_s: float = 30.0
     deadline_s: float = 2.0
-    stuck_after_s: float = 30.0
+    stuck_after_s: float = 10.0
     batch_items: int = 500
     answer_limit_bytes: int = 16 * 1024 * 1024
     memory_limit_bytes: int = 4 * 1024**3
