@@ -79,7 +79,7 @@ def shared_options(function: Callable[Concatenate[Given, _P], None]) -> Callable
             function(given, **values)  # type: ignore[call-arg]
         except BrokenPipeError:
             # Whoever read the output, `head` perhaps, has had enough: no failure, and nothing more can be written.
-            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - until the exit
+            _discard_output()
             raise typer.Exit(ExitCode.DONE) from None
 
     own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
@@ -88,6 +88,11 @@ def shared_options(function: Callable[Concatenate[Given, _P], None]) -> Callable
     command.__annotations__ = {}
     command.__name__, command.__doc__ = function.__name__, function.__doc__
     return command
+
+
+def _discard_output() -> None:
+    """Nothing that is left in a buffer goes to the broken pipe at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def remember(ctx: typer.Context, **values: Any) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from rich.columns import Columns
+from collections.abc import Iterator
+
 from rich.console import Console
-from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from broker.cli.text import to_json
+from broker.cli.text import printable, to_json
 from broker.demo.samples import TOPICS
 from broker.demo.story import PRINCIPALS, Received, Story
 
@@ -47,11 +47,7 @@ def show(story: Story) -> None:
     """Print the story for people."""
     console = Console()
     console.print(_matrix(story))
-    panels = [
-        Panel(Text(to_json(story.crash_views[name], indent=1)), title=f"the crash report as {name} sees it")
-        for name in ("ems", "transport")
-    ]
-    console.print(Columns(panels, equal=True, expand=True))
+    console.print(side_by_side(story.crash_views["ems"], story.crash_views["transport"]))
     entries = ", ".join(f"{count} {kind}" for kind, count in story.ledger_entries.items())
     console.print(Text(f"The ledger holds {sum(story.ledger_entries.values())} entries: {entries}."))
     verdict = "differs from" if story.faults else "is"
@@ -62,7 +58,7 @@ def _matrix(story: Story) -> Table:
     table = Table(title=f"Who received what ({story.backend})", show_lines=True)
     table.add_column("principal", no_wrap=True)
     for topic in TOPICS:
-        table.add_column(f"{topic}\n{story.published.get(topic, 0)} published")
+        table.add_column(f"{topic}\n{story.published.get(topic, 0)} published", overflow="fold")
     for principal, purpose in PRINCIPALS.items():
         cells = (_cell(story.received[principal, topic]) for topic in TOPICS)
         table.add_row(Text(f"{principal}\n{purpose}"), *cells)
@@ -86,3 +82,48 @@ def _cell(met: Received) -> Text:
     if met.obligations:
         lines.append(f"must: {', '.join(met.obligations)}")
     return Text("\n".join(lines) or "nothing")
+
+
+def side_by_side(ems: object, transport: object) -> Table:
+    """The crash report as two agencies see it, member by member; a dash where one of them has nothing."""
+    table = Table(title="The crash report as two agencies see it", box=None, pad_edge=False)
+    table.add_column("member", overflow="fold")
+    table.add_column("ems", overflow="fold", style="green")
+    table.add_column("transport", overflow="fold", style="cyan")
+    for depth, name, left, right in _rows(ems, transport, 0, "$"):
+        table.add_row(Text("  " * depth + printable(name)), Text(left), Text(right))
+    return table
+
+
+class _Absent:
+    """What a removed member is: nothing at all."""
+
+
+_ABSENT = _Absent()
+
+
+def _rows(left: object, right: object, depth: int, name: str) -> Iterator[tuple[int, str, str, str]]:
+    """One row a member, in the order of the fuller document; the namespaces of JSON-LD are only counted."""
+    if name == "@context" and left == right and isinstance(left, dict):
+        yield depth, name, f"{len(left)} namespaces", "the same"
+        return
+    yield depth, name, _shown(left), _shown(right)
+    ours, theirs = _members(left), _members(right)
+    for member in ours | theirs:
+        yield from _rows(ours.get(member, _ABSENT), theirs.get(member, _ABSENT), depth + 1, member)
+
+
+def _members(value: object) -> dict[str, object]:
+    if isinstance(value, list):
+        return {f"[{index}]": element for index, element in enumerate(value)}
+    return {str(name): member for name, member in value.items()} if isinstance(value, dict) else {}
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, _Absent):
+        return "-"
+    return (
+        ""
+        if isinstance(value, dict | list)
+        else printable(value if isinstance(value, str) else to_json(value))
+    )
