@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
@@ -17,8 +18,8 @@ import orjson
 import pytest
 
 from broker.adapters.clock import SystemClock
-from broker.adapters.opa import OpaEngine, OpaSettings
-from broker.adapters.opa.child import Endpoint
+from broker.adapters.opa import OpaEngine, OpaSettings, OpaStartFailed
+from broker.adapters.opa.child import Endpoint, OpaProcess
 from broker.core.decide import Decider, DeciderLimits, Question, make_question
 from broker.errors import NoDecision
 from broker.model.decision import Decision
@@ -84,7 +85,7 @@ async def test_stopped_it_gives_no_decision_in_time_and_resumes(start: Start) ->
     engine = await start(deadline_s=0.3)
     pid = engine.pid
     assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
+    await stop(pid)
     with pytest.raises(NoDecision, match="within"):
         await engine.decide([item("1", "open")])
     os.kill(pid, signal.SIGCONT)
@@ -96,16 +97,58 @@ async def test_stuck_for_too_long_it_is_replaced(start: Start) -> None:
     engine = await start(deadline_s=0.2, stuck_after_s=0.3)
     pid = engine.pid
     assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
+    await stop(pid)
     await eventually(lambda: answers(engine))
     assert engine.pid != pid
+
+
+async def test_a_restart_that_fails_is_tried_again(start: Start, tmp_path: Path) -> None:
+    engine = await start(restart_most_s=0.1)
+    opa, engine._child._opa = engine._child._opa, tmp_path / "absent"
+    pid = engine.pid
+    assert pid is not None
+    tries: list[object] = []
+    launch = engine._child._launch
+
+    async def counted() -> OpaProcess:
+        tries.append(None)
+        return await launch()
+
+    engine._child._launch = counted  # type: ignore[method-assign]
+    os.kill(pid, signal.SIGKILL)
+
+    async def tried_twice() -> bool:
+        return len(tries) >= 2
+
+    await eventually(tried_twice)
+    engine._child._opa = opa
+    await eventually(lambda: answers(engine))
+
+
+async def test_an_opa_that_never_answers_does_not_start(tmp_path: Path) -> None:
+    silent = tmp_path / "opa"
+    silent.write_text("#!/bin/sh\necho loading\nexec sleep 600\n")
+    silent.chmod(0o755)
+    with pytest.raises(OpaStartFailed, match=r"no right answer within 0\.5 s: loading"):
+        await OpaEngine.start(silent, REVISION, OpaSettings(start_timeout_s=0.5))
+
+
+async def test_a_temporary_directory_with_too_long_a_name_is_said(
+    opa_binary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with pytest.raises(OpaStartFailed, match="set TMPDIR to a shorter path"):
+        await OpaEngine.start(opa_binary, REVISION)
+    assert not list(long.iterdir())
 
 
 async def test_closing_a_stopped_engine_leaves_nothing_behind(start: Start) -> None:
     engine = await start()
     pid = engine.pid
     assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
+    await stop(pid)
     await engine.close()
     assert not is_alive(pid)
     with pytest.raises(NoDecision):
@@ -137,6 +180,16 @@ async def test_it_does_not_outlive_a_broker_killed_with_kill_9(opa_binary: Path)
     await eventually(lambda: is_gone(pid))
 
 
+async def stop(pid: int) -> None:
+    """Stop a process, and wait until each of its threads stands still."""
+    os.kill(pid, signal.SIGSTOP)
+
+    async def stands_still() -> bool:
+        return _thread_states(pid) == {"T"}
+
+    await eventually(stands_still)
+
+
 async def is_gone(pid: int) -> bool:
     return not is_alive(pid)
 
@@ -144,9 +197,18 @@ async def is_gone(pid: int) -> bool:
 def is_alive(pid: int) -> bool:
     """Whether the process runs; one that only waits to be reaped does not."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return _state(Path(f"/proc/{pid}/stat")) != "Z"
     except FileNotFoundError:
         return False
+
+
+def _thread_states(pid: int) -> set[str]:
+    return {_state(task / "stat") for task in Path(f"/proc/{pid}/task").iterdir()}
+
+
+def _state(stat: Path) -> str:
+    """The state of a process or thread, proc(5)."""
+    return stat.read_text().rpartition(")")[2].split()[0]
 
 
 # What one item's module can do to an engine that others need too.
