@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from kafka import TopicPartition
-from kafka.admin import OffsetSpec
+from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
 from broker.adapters.kafka.connection import MAX_RECORD_BYTES, KafkaConnection
@@ -55,9 +55,12 @@ class ClusterAdmin:
             raise StorageUnavailable(f"Kafka refused or failed: {type(error).__name__}") from error
 
     async def ensure_topic(self, name: str, partitions: int, settings: Mapping[str, str]) -> TopicInfo:
-        """Create the topic if it is absent; raises ValueError if it exists with another number of partitions."""
+        """Create the topic if it is absent, else set what differs of `settings`.
+
+        Raises ValueError if it exists with another number of partitions.
+        """
         found = await self.call(
-            lambda client: _ensure(client, name, partitions, self._options(partitions, settings))
+            lambda client: _ensure(client, name, self._options(partitions, settings), settings)
         )
         if found.partitions != partitions:
             raise ValueError(
@@ -103,13 +106,24 @@ class ClusterAdmin:
             self._client.close()
 
 
-def _ensure(client: Any, name: str, partitions: int, options: Mapping[str, object]) -> TopicInfo:
+def _ensure(client: Any, name: str, options: Mapping[str, object], settings: Mapping[str, str]) -> TopicInfo:
     with contextlib.suppress(UnknownTopicOrPartitionError):
-        return _describe(client, name)
+        found = _describe(client, name)
+        _set(client, name, settings)
+        return found
     with contextlib.suppress(TopicAlreadyExistsError):  # another instance was quicker
         client.create_topics({name: dict(options)})
     client.wait_for_topics([name])
     return _describe(client, name)
+
+
+def _set(client: Any, name: str, settings: Mapping[str, str]) -> None:
+    """Change only what differs: the right to alter topics is then not needed in normal running."""
+    answer = client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name)], config_filter="all")
+    present = answer["topic"][name]
+    differing = {key: value for key, value in settings.items() if present.get(key, {}).get("value") != value}
+    if differing:
+        client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, differing)])
 
 
 def _describe(client: Any, name: str) -> TopicInfo:

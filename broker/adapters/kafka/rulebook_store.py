@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import logging
 from collections.abc import Sequence
 
 import orjson
@@ -21,6 +22,8 @@ from broker.adapters.kafka.outbox import Message, Outbox
 from broker.adapters.kafka.span import Entry, read_span
 from broker.errors import StorageUnavailable
 from broker.model.rulebook import Revision, revision_id
+
+log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 512 * 1024
 _PUT_TIMEOUT_S = 30.0
@@ -71,15 +74,15 @@ class KafkaRulebookStore:
         await self._refresh()
         if not self._is_complete(revision_id):
             return None
-        offsets = self._chunks[revision_id]
+        places = {offset: number for number, offset in self._chunks[revision_id].items()}
         found: dict[int, bytes] = {}
-        async for entry in read_span(
-            self._connection, self._topic, min(offsets.values()), max(offsets.values()) + 1
-        ):
-            name, _, number = entry.key.decode().partition("/")
-            if name == revision_id and number and entry.value is not None:
-                found[int(number)] = entry.value
-        return _decode(revision_id, b"".join(found[number] for number in sorted(found)))
+        async for entry in read_span(self._connection, self._topic, min(places), max(places) + 1):
+            if entry.offset in places and entry.value is not None:
+                found[places[entry.offset]] = entry.value
+        return _decode(
+            revision_id,
+            b"".join(found[number] for number in range(self._revisions[revision_id]) if number in found),
+        )
 
     async def list(self) -> Sequence[str]:
         """See RulebookStore."""
@@ -100,13 +103,15 @@ class KafkaRulebookStore:
                 self._read_to = entry.offset + 1
 
     def _learn(self, entry: Entry) -> None:
-        name, _, number = entry.key.decode().partition("/")
-        if entry.value is None:
-            return
-        if number:
-            self._chunks.setdefault(name, {})[int(number)] = entry.offset
-        else:
-            self._revisions.setdefault(name, int(orjson.loads(entry.value)["chunks"]))
+        """Note where things are; what this store did not write is ignored."""
+        try:
+            name, _, number = entry.key.decode().partition("/")
+            if number:
+                self._chunks.setdefault(name, {})[int(number)] = entry.offset
+            else:
+                self._revisions.setdefault(name, int(orjson.loads(entry.value or b"")["chunks"]))
+        except (ValueError, KeyError, TypeError):
+            log.error("offset %d of the rulebooks' topic is not readable and is ignored", entry.offset)
 
     def _is_complete(self, name: str) -> bool:
         return name in self._revisions and self._chunks.get(name, {}).keys() >= set(

@@ -66,15 +66,13 @@ class Proposal:
 def parse(key: bytes, value: bytes) -> Proposal:
     """A proposal from the log; raises ValueError if it is none."""
     try:
-        agency, subject, name, proposer = orjson.loads(key)
+        agency, subject, name, proposer = (str(part) for part in orjson.loads(key))
         content = orjson.loads(value)
-        whose = SubscriptionKey(agency, subject, name)
-        state = content["state"]
-        subscription = None if state is None else _subscription(whose, content["epoch"], state)
-        return Proposal(
-            proposer, content["serial"], content["expects"], whose, content["epoch"], subscription
-        )
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        serial, expects, epoch = (_whole(content[part]) for part in ("serial", "expects", "epoch"))
+        whose, state = SubscriptionKey(agency, subject, name), content["state"]
+        subscription = None if state is None else _subscription(whose, epoch, state)
+        return Proposal(proposer, serial, expects, whose, epoch, subscription)
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError("a record of the subscriptions' topic is not readable") from error
 
 
@@ -121,16 +119,22 @@ def _state(subscription: Subscription) -> dict[str, object]:
 
 
 def _subscription(key: SubscriptionKey, epoch: int, state: dict[str, object]) -> Subscription:
-    incarnation, positions = state["incarnation"], state["positions"]
-    if not isinstance(incarnation, str) or not isinstance(positions, list):
-        raise TypeError("incarnation or positions of the wrong type")
+    positions = state["positions"]
+    if not isinstance(positions, list):
+        raise TypeError("positions must be a list")
     return Subscription(
         key=key,
         topic=str(state["topic"]),
-        incarnation=bytes.fromhex(incarnation),
+        incarnation=bytes.fromhex(str(state["incarnation"])),
         purpose=str(state["purpose"]),
-        positions=tuple(int(position) for position in positions),
+        positions=tuple(_whole(position) for position in positions),
         epoch=epoch,
-        created_ms=int(str(state["created_ms"])),
-        updated_ms=int(str(state["updated_ms"])),
+        created_ms=_whole(state["created_ms"]),
+        updated_ms=_whole(state["updated_ms"]),
     )
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError("a whole number was expected")
+    return value

@@ -153,9 +153,9 @@ class KafkaSubscriptionStore:
         return deleted
 
     def present_epoch(self, key: SubscriptionKey) -> int | None:
-        """See SubscriptionStore."""
+        """See SubscriptionStore. None too once the store is closed or has lost its topic, so that nothing goes out."""
         present = self._fold.present(key)
-        return None if present.subscription is None else present.epoch
+        return None if self._closed or present.subscription is None else present.epoch
 
     async def close(self) -> None:
         """See SubscriptionStore. Ends all threads."""

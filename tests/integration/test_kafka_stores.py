@@ -1,0 +1,166 @@
+"""Subscriptions, rulebooks and the ledger on Kafka, as several instances share them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+
+import pytest
+
+from broker.adapters.kafka.connection import KafkaConnection
+from broker.adapters.kafka.ledger import KafkaLedger
+from broker.adapters.kafka.rulebook_store import CHUNK_BYTES, KafkaRulebookStore, encode_revision
+from broker.adapters.kafka.subscription_store import KafkaSubscriptionStore
+from broker.errors import EpochConflict
+from broker.model.ledger import LedgerEntry
+from broker.model.rulebook import Revision, revision_id
+from tests.contract.samples import START_MS, subscription
+
+pytestmark = pytest.mark.kafka
+
+WEEK_MS = 7 * 24 * 3600 * 1000
+
+
+@pytest.fixture
+def connection(kafka_bootstrap: str) -> KafkaConnection:
+    return KafkaConnection(bootstrap=(kafka_bootstrap,), prefix=f"j{uuid.uuid4().hex[:10]}", replication=1)
+
+
+async def test_a_claim_by_another_instance_is_seen_and_fences(connection: KafkaConnection) -> None:
+    one, other = await KafkaSubscriptionStore.open(connection), await KafkaSubscriptionStore.open(connection)
+    held = await one.claim((await one.create(subscription())).key, START_MS)
+    assert held is not None
+    async with asyncio.timeout(10):
+        while (taken := await other.claim(held.key, START_MS)) is None:  # noqa: ASYNC110 - until its tail is here
+            await asyncio.sleep(0.01)
+        while one.present_epoch(held.key) != taken.epoch:  # noqa: ASYNC110 - until its tail is here
+            await asyncio.sleep(0.01)
+    assert taken.epoch == held.epoch + 1
+    with pytest.raises(EpochConflict):
+        await one.commit(held.key, held.epoch, (9, 9), START_MS)
+    await other.commit(held.key, taken.epoch, (3, 4), START_MS)
+    found = await other.get(held.key)
+    assert found is not None
+    assert found.positions == (3, 4)
+    await one.close()
+    await other.close()
+
+
+async def test_instances_that_compete_never_share_an_epoch(connection: KafkaConnection) -> None:
+    stores = [await KafkaSubscriptionStore.open(connection) for _ in range(3)]
+    created = await asyncio.gather(
+        *(store.create(subscription(positions=(n, n))) for n, store in enumerate(stores))
+    )
+    assert len(set(created)) == 1
+    key = created[0].key
+
+    async def claim(store: KafkaSubscriptionStore) -> list[int]:
+        return [claimed.epoch for _ in range(10) if (claimed := await store.claim(key, START_MS)) is not None]
+
+    epochs = [epoch for own in await asyncio.gather(*(claim(store) for store in stores)) for epoch in own]
+    assert sorted(epochs) == list(range(1, 31))
+    for store in stores:
+        await store.close()
+    late = await KafkaSubscriptionStore.open(connection)
+    assert late.present_epoch(key) == 30
+    await late.close()
+
+
+async def test_names_change_weekly_and_their_old_records_are_deleted(connection: KafkaConnection) -> None:
+    store = await KafkaSubscriptionStore.open(connection)
+    held = await store.create(subscription(positions=(0, 0)))
+    for week in range(1, 9):
+        await store.commit(held.key, 0, (week, 0), START_MS + week * 2 * WEEK_MS)
+    await store.close()
+    names = await _proposers(connection)
+    assert len(names) == 9
+    store = await KafkaSubscriptionStore.open(connection)
+    await store.commit(held.key, 0, (99, 0), START_MS + 16 * WEEK_MS)
+    await store.close()
+    left = await _proposers(connection)
+    assert len(left) < 9
+    store = await KafkaSubscriptionStore.open(connection)
+    found = await store.get(held.key)
+    assert found is not None
+    assert found.positions == (99, 0)
+    await store.close()
+
+
+async def _proposers(connection: KafkaConnection) -> set[bytes]:
+    """Keys whose newest record is no deletion: what compaction will leave."""
+    from kafka.admin import OffsetSpec
+
+    from broker.adapters.kafka.admin import ClusterAdmin
+    from broker.adapters.kafka.span import read_span
+
+    admin = ClusterAdmin(connection)
+    name = connection.topic("subscriptions")
+    (end,) = await admin.offsets(name, 1, OffsetSpec.LATEST)
+    await admin.close()
+    newest = {entry.key: entry.value async for entry in read_span(connection, name, 0, end)}
+    return {key for key, value in newest.items() if value is not None}
+
+
+def large_revision(size: int) -> Revision:
+    files = {
+        "data/large.yaml": bytes(range(256)) * (size // 256),
+        "manifest.yaml": b"time_dependent: false\n",
+    }
+    return Revision(revision_id(files), files, False)
+
+
+async def test_a_large_rulebook_is_chunked_and_shared(connection: KafkaConnection) -> None:
+    revision = large_revision(5 * CHUNK_BYTES)
+    one, other = await KafkaRulebookStore.open(connection), await KafkaRulebookStore.open(connection)
+    assert len(encode_revision(revision)) > 5
+    await asyncio.gather(one.put(revision), other.put(revision))
+    for store in (one, other):
+        assert await store.get(revision.id) == revision
+        assert list(await store.list()) == [revision.id]
+        await store.close()
+
+
+@pytest.mark.parametrize("missing", [0, 2, -1])
+async def test_an_incomplete_rulebook_is_not_there_and_can_be_completed(
+    connection: KafkaConnection, missing: int
+) -> None:
+    await (await KafkaRulebookStore.open(connection)).close()
+    revision = large_revision(2 * CHUNK_BYTES)
+    messages = list(encode_revision(revision))
+    del messages[missing]
+    producer = connection.producer()
+    for message in messages:
+        producer.send(connection.topic("rulebooks"), key=message.key, value=message.value, partition=0)
+    producer.close()
+    store = await KafkaRulebookStore.open(connection)
+    assert await store.get(revision.id) is None
+    assert list(await store.list()) == []
+    await store.put(revision)
+    assert await store.get(revision.id) == revision
+    await store.close()
+
+
+async def test_two_ledgers_share_positions_and_concurrent_appends_share_batches(
+    connection: KafkaConnection,
+) -> None:
+    one, other = await KafkaLedger.open(connection), await KafkaLedger.open(connection)
+
+    async def write(ledger: KafkaLedger, writer: int) -> list[int]:
+        entries = [LedgerEntry("delivery", START_MS, {"writer": writer, "n": n}) for n in range(20)]
+        return [position for entry in entries for position in await ledger.append([entry])]
+
+    positions = await asyncio.gather(*(write((one, other)[n % 2], n) for n in range(50)))
+    assert sorted(p for own in positions for p in own) == list(range(1_000))
+    found = {stored.position: stored.entry.body async for stored in one.read()}
+    for writer, own in enumerate(positions):
+        assert [found[position] for position in own] == [{"writer": writer, "n": n} for n in range(20)]
+    await one.close()
+    await other.close()
+
+
+async def test_closing_leaves_no_threads(connection: KafkaConnection) -> None:
+    before = set(threading.enumerate())
+    for opening in (KafkaLedger.open, KafkaSubscriptionStore.open, KafkaRulebookStore.open):
+        await (await opening(connection)).close()
+    assert {thread.name for thread in set(threading.enumerate()) - before} == set()
