@@ -261,7 +261,9 @@ def _read_exactly(connection: socket.socket, size: int) -> bytes:
 
 
 def _cluster_id() -> str:
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    """A random id; the first byte's top bits are cleared, since a leading "-" would be taken for an option."""
+    raw = uuid.uuid4().bytes
+    return base64.urlsafe_b64encode(bytes([raw[0] & 0x3F]) + raw[1:]).decode().rstrip("=")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
