@@ -1,0 +1,137 @@
+"""The pages are right: their commands print what they show, their links lead somewhere, nothing is left out of them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from broker.app.config import Config
+from broker.errors import Reason
+from broker.rpc.services import PACKAGE
+from protos.entente.v1 import catalog_pb2, exchange_pb2, subscriptions_pb2
+from tests.e2e.pages import PAGES, ROOT, files, matches, moved, shell, steps
+from tests.services.ports import free_port
+
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+_FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+
+
+def _name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def _anchors(page: Path) -> set[str]:
+    """The ids of a page's headings, as GitHub makes them."""
+    titles = _HEADING.findall(_FENCED.sub("", page.read_text()))
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.opa
+@pytest.mark.parametrize("page", [page for page in PAGES if steps(page.read_text())], ids=_name)
+def test_commands_print_what_is_shown(page: Path, tmp_path: Path, opa_binary: Path) -> None:
+    text = moved(page.read_text(), free_port(2))
+    for name, content in files(text).items():
+        (tmp_path / name).write_text(content)
+    run = steps(text)
+    with shell(tmp_path) as session:
+        for number, step in enumerate(run):
+            output = session.run(step)
+
+            assert matches(step.output, output), f"$ {step.command}\n{output}"
+            asked = run[number + 1 : number + 2]
+            if not step.in_background and not (asked and asked[0].command == "echo $?"):
+                assert session.status == 0, f"$ {step.command}\n{output}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in _LINK.findall(_FENCED.sub("", page.read_text())):
+        if target.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        assert not anchor or anchor in _anchors(linked), target
+
+
+def test_every_page_can_be_reached() -> None:
+    reached = {ROOT / "README.md"}
+    waiting = list(reached)
+    while waiting:
+        page = waiting.pop()
+        targets = (link.partition("#")[0] for link in _LINK.findall(page.read_text()))
+        found = {(page.parent / target).resolve() for target in targets if target.endswith(".md")}
+        waiting += found - reached
+        reached |= found
+    assert set(PAGES) - reached == set()
+
+
+def test_generated_parts_are_those_of_the_sources() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs/generate.py", "--check"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_reason_is_explained() -> None:
+    explained = re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "docs/errors.md").read_text(), re.MULTILINE)
+    assert explained == [reason.name for reason in Reason]
+
+
+def test_every_method_is_documented() -> None:
+    documented = re.findall(r"^#### (\w+\.\w+)$", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
+    declared = [
+        f"{service.name}.{method.name}"
+        for file in (catalog_pb2, exchange_pb2, subscriptions_pb2)
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    ]
+    assert file_package() == PACKAGE
+    assert sorted(documented) == sorted(declared)
+
+
+def file_package() -> str:
+    return exchange_pb2.DESCRIPTOR.package
+
+
+def test_every_configuration_key_is_documented_with_its_default() -> None:
+    page = (ROOT / "docs/configuration.md").read_text()
+    documented = dict(re.findall(r"^\| `([a-z_.<>]+)` \| ([^|]*?) \|", page, re.MULTILINE))
+    assert documented == dict(_keys(Config, ""))
+
+
+def _keys(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
+    """Each key that holds a value, with its default as the page writes it."""
+    for name, field in model.model_fields.items():
+        key = f"{prefix}{name}"
+        section = _section(field.annotation)
+        if section is not None:
+            part = f"{key}.<name>." if name == "contexts" else f"{key}."
+            yield from _keys(section, part)
+        else:
+            yield key, _default(field.get_default(call_default_factory=True))
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """The section that a key holds: directly, if it may be absent, or by name."""
+    candidates = (annotation, *get_args(annotation))
+    return next((each for each in candidates if isinstance(each, type) and issubclass(each, BaseModel)), None)
+
+
+def _default(value: object) -> str:
+    if value is PydanticUndefined:
+        return "required"
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
