@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import confluent_kafka
 import pytest
+from kafka import TopicPartition
 from kafka.admin import ConfigResource
 
 from broker.adapters.kafka.admin import ClusterAdmin
@@ -142,6 +143,38 @@ async def test_a_topic_made_anew_has_another_incarnation(connection: KafkaConnec
         places = appended(await log.append(NAME, [record(1)]))
         assert not places[0].duplicate
         assert [found.body for found in await read_all(log, NAME)] == [b"r/1"]
+
+
+async def test_a_topic_made_anew_by_another_instance_is_refused_until_opened_again(
+    connection: KafkaConnection,
+) -> None:
+    async with opened(connection, topic()) as log:
+        await log.append(NAME, [record(n) for n in range(5)])
+        await delete_topic(connection)
+        async with opened(connection, topic()):
+            await log.check(NAME)
+            for call in (log.append(NAME, [record(7)]), log.end_positions(NAME)):
+                with pytest.raises(StorageUnavailable, match="open it again"):
+                    await call
+            await log.open_topic(topic())
+            assert appended(await log.append(NAME, [record(1)]))[0] == Appended(
+                partition_for(record(1).partition_key, 3), 0
+            )
+
+
+async def test_a_tail_that_fell_out_of_the_log_goes_on_where_it_begins(connection: KafkaConnection) -> None:
+    async with (
+        opened(connection, topic(partitions=1)) as log,
+        opened(connection, topic(partitions=1)) as other,
+    ):
+        name = connection.topic("records", NAME)
+        await log.append(NAME, [record(n) for n in range(10)])
+        await log._admin.call(lambda client: client.delete_records({TopicPartition(name, 0): 10}))
+        log._follower.follow({(name, 0): 3})
+        await other.append(NAME, [record(10)])
+        chunk = await log.read(NAME, (10,), max_records=5, max_bytes=100, wait_s=20)
+        assert [(found.offset, found.body) for found in chunk.records] == [(10, b"r/10")]
+        assert log._topics[NAME].log_starts == (10,)
 
 
 async def test_reads_before_the_memory_come_from_kafka_whole_and_in_order(

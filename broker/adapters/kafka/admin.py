@@ -68,6 +68,10 @@ class ClusterAdmin:
             )
         return found
 
+    async def find_topic(self, name: str) -> TopicInfo | None:
+        """The topic as it is now, or None."""
+        return await self.call(lambda client: _find(client, name))
+
     async def offsets(self, topic: str, partitions: int, at: int | OffsetSpec) -> tuple[int, ...]:
         """An offset of each partition: the earliest, the latest, or the first at a time in ms (-1 if there is none)."""
         asked = {TopicPartition(topic, number): at for number in range(partitions)}
@@ -107,14 +111,20 @@ class ClusterAdmin:
 
 
 def _ensure(client: Any, name: str, options: Mapping[str, object], settings: Mapping[str, str]) -> TopicInfo:
-    with contextlib.suppress(UnknownTopicOrPartitionError):
-        found = _describe(client, name)
+    found = _find(client, name)
+    if found is not None:
         _set(client, name, settings)
         return found
     with contextlib.suppress(TopicAlreadyExistsError):  # another instance was quicker
         client.create_topics({name: dict(options)})
     client.wait_for_topics([name])
     return _describe(client, name)
+
+
+def _find(client: Any, name: str) -> TopicInfo | None:
+    with contextlib.suppress(UnknownTopicOrPartitionError):
+        return _describe(client, name)
+    return None
 
 
 def _set(client: Any, name: str, settings: Mapping[str, str]) -> None:

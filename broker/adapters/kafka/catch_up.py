@@ -181,7 +181,7 @@ class CatchUpPool:
 def to_records(place: Place, records: Sequence[Any]) -> tuple[Sequence[StoredRecord], int]:
     """kafka-python's records of one partition as the port's, and the bytes of their bodies."""
     partition = place[1]
-    ours = [StoredRecord(partition, r.offset, r.timestamp, r.value) for r in records if r.value is not None]
+    ours = [StoredRecord(partition, r.offset, r.timestamp, r.value or b"") for r in records]
     return ours, sum(len(record.body) for record in ours)
 
 

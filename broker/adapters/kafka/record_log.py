@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 INDEX_RECORDS = 1_000_000
 RING_BYTES = 64 * 1024 * 1024
-_RETENTION_CHECK_S = 10.0
+_CHECK_S = 10.0
 _STALL_S = 20.0
 
 
@@ -226,10 +226,12 @@ class KafkaRecordLog:
         arrivals: list[Arrival] = []
         size = 0
         for each in records:
-            if each.offset >= held and each.value is not None:
-                record = StoredRecord(partition, each.offset, each.timestamp, each.value)
-                arrivals.append((record, self._fingerprint_of(each.value)))
-                size += len(each.value)
+            if each.offset >= held:
+                body = each.value or b""
+                arrivals.append(
+                    (StoredRecord(partition, each.offset, each.timestamp, body), self._fingerprint_of(body))
+                )
+                size += len(body)
         return arrivals, size
 
     def _fingerprint_of(self, body: bytes) -> Fingerprint | None:
@@ -259,18 +261,28 @@ class KafkaRecordLog:
         tail.retain_from(starts)
         if tail.rings[place[1]].end > ends[place[1]]:
             tail.gone = True
-            tail.wake()
         else:
             self._follower.follow({place: tail.rings[place[1]].end})
+        tail.wake()
 
     async def _tend(self) -> None:
-        """Now and then learn what retention removed, and let idle readers go."""
+        """Now and then learn what retention removed and whether topics are still the same; let idle readers go."""
         while True:
-            await asyncio.sleep(_RETENTION_CHECK_S)
+            await asyncio.sleep(_CHECK_S)
             await self._catch_up.tidy()
-            for name in list(self._topics):
+            for tail in list(self._topics.values()):
                 with contextlib.suppress(StorageUnavailable):
-                    await self.start_positions(name)
+                    await self.check(tail.info.name)
+
+    async def check(self, topic: str) -> None:
+        """Learn what retention removed; if the topic was deleted or made anew, refuse it until it is opened again."""
+        tail = self._tail(topic)
+        found = await self._admin.find_topic(tail.kafka_name)
+        if found is None or found.incarnation != tail.info.incarnation:
+            tail.gone = True
+            tail.wake()
+        else:
+            await self.start_positions(topic)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
