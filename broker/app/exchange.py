@@ -17,6 +17,7 @@ from broker.core.cursor import CursorCodec
 from broker.core.decide import Decider
 from broker.core.deliver.disclose import Discloser
 from broker.core.deliver.fanout import FanOut
+from broker.core.deliver.group import Tools
 from broker.core.deliver.prepare import Preparer
 from broker.core.deliver.view import RecordViews
 from broker.core.evidence import Evidence
@@ -82,13 +83,10 @@ def wire(
     limits = _record_limits(config)
     places = Places(stores.record_log, topics, codec)
     fanout = FanOut(
-        record_log=stores.record_log,
-        preparer=Preparer(decider, clock),
+        tools=Tools(stores.record_log, Preparer(decider, clock), evidence, clock),
         views=RecordViews(registry),
         discloser=discloser,
-        evidence=evidence,
         subscriptions=stores.subscriptions,
-        clock=clock,
         buffer_limit_bytes=config.limits.total_buffer_bytes,
     )
     publisher = Publisher(
@@ -139,6 +137,7 @@ def wire(
         identity=identify,
         quotas=quotas,
         times=_stream_times(config),
+        clock=clock,
         message_bytes=config.limits.message_bytes,
     )
     exchange = ExchangeServicer(

@@ -17,10 +17,10 @@ from grpc_reflection.v1alpha import reflection
 from broker import __version__
 from broker.adapters.clock import SystemClock
 from broker.adapters.opa.engine import OpaEngine
+from broker.app.backends import open_stores
 from broker.app.config import Config, Limits
 from broker.app.exchange import Exchange, open_topics, wire
 from broker.app.rulebook import find_opa, prepare_rulebook
-from broker.app.stores import open_stores
 from broker.rpc.services import PACKAGE, generic_handlers
 
 # Imported for their descriptors, which reflection serves.

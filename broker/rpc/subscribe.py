@@ -13,6 +13,7 @@ from broker.core.deliver.fanout import FanOut
 from broker.core.deliver.session import Outgoing, Session
 from broker.core.streams import OpenRequest, Start, StartAt, Streams
 from broker.errors import EntenteError, Reason, fault_place
+from broker.ports.clock import Clock
 from broker.rpc.call import Call
 from broker.rpc.interceptors import IdentityInterceptor
 from broker.rpc.quotas import Quotas
@@ -55,6 +56,7 @@ class SubscribeServicer:
         identity: IdentityInterceptor,
         quotas: Quotas,
         times: StreamTimes,
+        clock: Clock,
         message_bytes: int,
     ) -> None:
         self._streams = streams
@@ -62,6 +64,7 @@ class SubscribeServicer:
         self._identity = identity
         self._quotas = quotas
         self._times = times
+        self._clock = clock
         self._message_bytes = message_bytes
         self._open: set[_Stream] = set()
         self._closing: set[asyncio.Task[None]] = set()
@@ -177,7 +180,7 @@ class SubscribeServicer:
                 stream.session.put(_outgoing(SubscribeResponse(heartbeat=heartbeat)))
 
     def _pause_s(self, stream: _Stream) -> float:
-        left_s = stream.session.principal.expires_at.timestamp() - self._fanout.clock.now_ms() / 1000
+        left_s = stream.session.principal.expires_at.timestamp() - self._clock.now_ms() / 1000
         return max(0.0, min(self._times.heartbeat_s, left_s))
 
     async def _acknowledge(self, stream: _Stream) -> None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from broker.core.deliver.disclose import Discloser
-from broker.core.deliver.group import Group
-from broker.core.deliver.prepare import Lens, Preparer
+from broker.core.deliver.group import Group, Tools
+from broker.core.deliver.prepare import Lens
 from broker.core.deliver.session import Buffers, Outgoing, Session
 from broker.core.deliver.view import RecordViews
-from broker.core.evidence import Evidence
 from broker.errors import EntenteError, Reason
 from broker.model.principal import SubjectClass
-from broker.ports.clock import Clock
-from broker.ports.record_log import RecordLog
 from broker.ports.subscription_store import SubscriptionStore
 
 
@@ -23,20 +20,14 @@ class FanOut:
     def __init__(
         self,
         *,
-        record_log: RecordLog,
-        preparer: Preparer,
+        tools: Tools,
         views: RecordViews,
         discloser: Discloser,
-        evidence: Evidence,
         subscriptions: SubscriptionStore,
-        clock: Clock,
         buffer_limit_bytes: int,
     ) -> None:
         self.buffers = Buffers(buffer_limit_bytes)
-        self.record_log = record_log
-        self.preparer = preparer
-        self.evidence = evidence
-        self.clock = clock
+        self._tools = tools
         self._views = views
         self._discloser = discloser
         self._subscriptions = subscriptions
@@ -99,7 +90,7 @@ class FanOut:
         if key is not None and self._subscriptions.present_epoch(key) != session.epoch:
             session.fail(EntenteError(Reason.SUBSCRIPTION_TAKEN_OVER))
             return False
-        if session.principal.expires_at.timestamp() * 1000 <= self.clock.now_ms():
+        if session.principal.expires_at.timestamp() * 1000 <= self._tools.clock.now_ms():
             session.fail(EntenteError(Reason.TOKEN_EXPIRED))
             return False
         return True
@@ -130,7 +121,7 @@ class FanOut:
 
     def _start(self, session: Session, groups: list[Group]) -> Group:
         lens = Lens(session.topic, session.subject_class, self._views, self._discloser)
-        group = Group(self, lens, session.standing)
+        group = Group(self._tools, self, lens, session.standing)
         groups.append(group)
         group.task = asyncio.get_running_loop().create_task(group.run())
         return group

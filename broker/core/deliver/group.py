@@ -6,19 +6,19 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from broker.core.deliver.prepare import Budget, Lens, Prepared
+from broker.core.deliver.prepare import Budget, Lens, Prepared, Preparer
+from broker.core.deliver.session import Session
 from broker.core.deliver.standing import Standing
-from broker.core.evidence import list_of
+from broker.core.evidence import Evidence, list_of
 from broker.errors import EntenteError, PositionExpired, Reason, StorageUnavailable, fault_place
 from broker.model.ledger import JsonValue
 from broker.model.record import Chunk, Positions
-
-if TYPE_CHECKING:
-    from broker.core.deliver.fanout import FanOut
-    from broker.core.deliver.session import Session
+from broker.ports.clock import Clock
+from broker.ports.record_log import RecordLog
 
 log = logging.getLogger(__name__)
 
@@ -30,15 +30,45 @@ WAIT_S = 5.0
 BACKOFF_S = (0.05, 2.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What every group works with."""
+
+    record_log: RecordLog
+    preparer: Preparer
+    evidence: Evidence
+    clock: Clock
+
+
+class Placement(Protocol):
+    """Who decides where sessions are: the fan-out."""
+
+    def is_served(self, session: Session) -> bool:
+        """Whether the session may still be handed records."""
+
+    def place(self, session: Session) -> None:
+        """Put the session into the group at its standing, or a new one."""
+
+    def park(self, session: Session) -> None:
+        """Set the session aside until it has credit and room."""
+
+    def merge(self, group: Group) -> None:
+        """Move the group's members to another one that stands where it does."""
+
+    def forget(self, group: Group) -> None:
+        """Take the group out of the index."""
+
+
 class Group:
     """Moves its members together; a member without credit when something is to be released leaves it and is parked."""
 
-    def __init__(self, fanout: FanOut, lens: Lens, standing: Standing) -> None:
+    def __init__(self, tools: Tools, placement: Placement, lens: Lens, standing: Standing) -> None:
         self.lens = lens
         self.standing = standing
         self.members: set[Session] = set()
         self.task: asyncio.Task[None] | None = None
-        self._fanout = fanout
+        self._tools = tools
+        self._placement = placement
         self._backoff_s = BACKOFF_S[0]
         self._retry_at_s = 0.0
         # What was considered and not yet accounted, as nothing of it was released.
@@ -51,10 +81,10 @@ class Group:
             while self._live():
                 await self._guarded_step()
         finally:
-            self._fanout.forget(self)
+            self._placement.forget(self)
 
     def _live(self) -> bool:
-        self.members = {member for member in self.members if self._fanout.is_served(member)}
+        self.members = {member for member in self.members if self._placement.is_served(member)}
         return bool(self.members)
 
     async def _guarded_step(self) -> None:
@@ -84,7 +114,7 @@ class Group:
             self._move(begin.moved(chunk.next_positions))
 
     async def _serve(self, begin: Standing, prepare: Callable[[Budget, Prepared], Awaitable[None]]) -> None:
-        ready = [m for m in self.members if self._fanout.is_served(m) and m.budget().is_open]
+        ready = [m for m in self.members if self._placement.is_served(m) and m.budget().is_open]
         prepared = Prepared(begin)
         await prepare(_shared_budget(ready), prepared)
         if prepared.deliveries:
@@ -109,7 +139,7 @@ class Group:
             positions = list(prepared.standing.next)
             positions[lag.partition] = lag.offset
             chunk = await self._read(tuple(positions), 0)
-            await self._fanout.preparer.catch_up(self.lens, chunk, lag, budget, prepared)
+            await self._tools.preparer.catch_up(self.lens, chunk, lag, budget, prepared)
             if prepared.cut:
                 return
 
@@ -117,7 +147,7 @@ class Group:
         """Batches are cut by released bytes and time only, so that what is withheld does not show (rule 6)."""
         deadline_s = self._now_s() + LINGER_S
         while True:
-            await self._fanout.preparer.prepare(self.lens, chunk, budget, prepared)
+            await self._tools.preparer.prepare(self.lens, chunk, budget, prepared)
             if prepared.cut or prepared.stalled or prepared.size_bytes >= BATCH_BYTES:
                 return
             if self._now_s() >= deadline_s:
@@ -128,7 +158,7 @@ class Group:
                 return
 
     async def _read(self, positions: Positions, wait_s: float) -> Chunk:
-        return await self._fanout.record_log.read(
+        return await self._tools.record_log.read(
             self.lens.topic, positions, max_records=CHUNK_RECORDS, max_bytes=CHUNK_BYTES, wait_s=wait_s
         )
 
@@ -138,10 +168,10 @@ class Group:
         deliveries = b"".join(prepared.deliveries)
         begin, self.standing = self.standing, prepared.standing
         for member in ready:
-            if self._fanout.is_served(member):
+            if self._placement.is_served(member):
                 member.hand_out(deliveries, len(prepared.deliveries), prepared.standing)
         self._leave_behind([m for m in self.members if m not in ready], begin)
-        self._fanout.merge(self)
+        self._placement.merge(self)
 
     async def _account(self, ready: list[Session], prepared: Prepared) -> None:
         subject: JsonValue = {
@@ -153,7 +183,7 @@ class Group:
         receivers = list_of([_receiver(member) for member in ready])
         prepared.account.outcomes.update(self._withheld)
         body = prepared.account.as_body(self._accounted, prepared.standing.cursor)
-        await self._fanout.evidence.write(
+        await self._tools.evidence.write(
             "delivery", {"topic": self.lens.topic, "class": subject, "receivers": receivers, **body}
         )
         self._withheld.clear()
@@ -164,19 +194,19 @@ class Group:
         for member in members:
             self.members.discard(member)
             member.standing = begin
-            self._fanout.place(member)
+            self._placement.place(member)
 
     def _park(self) -> None:
         parked, self.members = self.members, set()
         for member in parked:
-            self._fanout.park(member)
+            self._placement.park(member)
 
     def _move(self, standing: Standing) -> None:
         """All members, since nothing was released, those that joined meanwhile included."""
         self.standing = standing
         for member in self.members:
             member.standing = standing
-        self._fanout.merge(self)
+        self._placement.merge(self)
 
     def _fail(self, error: EntenteError) -> None:
         for member in self.members:
@@ -193,7 +223,7 @@ class Group:
         return min(WAIT_S, max(0.0, self._retry_at_s - self._now_s()))
 
     def _now_s(self) -> float:
-        return self._fanout.clock.monotonic_s()
+        return self._tools.clock.monotonic_s()
 
 
 def _shared_budget(ready: list[Session]) -> Budget:
