@@ -56,6 +56,7 @@ class Exchange:
     fanout: FanOut
     evidence: Evidence
     identity: JwtIdentity
+    decider: Decider
 
 
 async def open_topics(stores: Stores, rulebook: PreparedRulebook) -> dict[str, LogTopic]:
@@ -118,6 +119,7 @@ def wire(
         codec=codec,
         clock=clock,
         buffer_limit_bytes=config.limits.stream_buffer_bytes,
+        limit_per_principal=SUBSCRIPTIONS_PER_PRINCIPAL,
     )
     desk = SubscriptionDesk(
         access=access,
@@ -167,6 +169,7 @@ def wire(
         fanout=fanout,
         evidence=evidence,
         identity=identity,
+        decider=decider,
     )
 
 

@@ -105,6 +105,7 @@ class Streams:
         codec: CursorCodec,
         clock: Clock,
         buffer_limit_bytes: int,
+        limit_per_principal: int,
     ) -> None:
         self._access = access
         self._places = places
@@ -114,6 +115,7 @@ class Streams:
         self._codec = codec
         self._clock = clock
         self._buffer_limit_bytes = buffer_limit_bytes
+        self._limit_per_principal = limit_per_principal
 
     async def open(self, principal: Principal, request: OpenRequest) -> Session:
         """A session that is served as soon as it has credit; its opening is in the ledger.
@@ -193,6 +195,10 @@ class Streams:
         """Create the subscription if it is absent, check that it is this one, and take it over."""
         stored = await self._store.get(key)
         if stored is None:
+            if len(await self._store.list(key.agency, key.subject)) >= self._limit_per_principal:
+                raise EntenteError(
+                    Reason.LIMIT_EXCEEDED, f"{self._limit_per_principal} subscriptions a principal"
+                )
             positions = await self._places.find(request.topic, request.start, binding)
             stored = await self._store.create(self._new(key, request, topic, positions))
         check_same(stored, request.topic, request.purpose, topic.incarnation)

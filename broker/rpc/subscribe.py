@@ -85,6 +85,8 @@ class SubscribeServicer:
             self._idle.clear()
             cause = "cancelled"
             try:
+                if self._draining:  # since the call began
+                    raise EntenteError(Reason.DRAINING)
                 await self._run(stream, opening)
                 cause = "completed"
             except EntenteError as error:
@@ -162,6 +164,7 @@ class SubscribeServicer:
                     # Checked at once, stored soon: a later cursor covers the earlier ones.
                     stream.session.open_cursor(request.ack.cursor)
                     stream.pending_ack = request.ack.cursor
+                    stream.session.settle()
                     stream.acked.set()
                 case "refresh":
                     await self._refresh(stream, request.refresh.token)
@@ -190,7 +193,8 @@ class SubscribeServicer:
             sealed, stream.pending_ack = stream.pending_ack, None
             if sealed is not None:
                 await self._streams.acknowledge(stream.session, sealed)
-                stream.session.put(_outgoing(SubscribeResponse(acked=exchange_pb2.Acked(cursor=sealed))))
+                acked = SubscribeResponse(acked=exchange_pb2.Acked(cursor=sealed))
+                stream.session.answer(_outgoing(acked), settled=stream.pending_ack is None)
 
     async def _refresh(self, stream: _Stream, token: str) -> None:
         principal = await self._identity.principal(stream.call, token)

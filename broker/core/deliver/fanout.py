@@ -64,8 +64,7 @@ class FanOut:
         """The transport took a message; if all streams together had no room, others may go on now as well."""
         was_full = self.buffers.left_bytes <= 0
         session.written(outgoing)
-        for waiting in list(self._parked) if was_full else [session]:
-            self.wake(waiting)
+        self._wake_all([session], was_full)
 
     def remove(self, session: Session) -> None:
         """Serve the session no more; it keeps its position."""
@@ -80,7 +79,14 @@ class FanOut:
     def end(self, session: Session) -> None:
         """The stream is over: serve it no more and give its room back."""
         self.remove(session)
+        was_full = self.buffers.left_bytes <= 0
         session.discard()
+        self._wake_all([], was_full)
+
+    def _wake_all(self, sessions: list[Session], was_full: bool) -> None:
+        """The sessions that found room, or every one if there had been none for anybody."""
+        for waiting in list(self._parked) if was_full else sessions:
+            self.wake(waiting)
 
     def is_served(self, session: Session) -> bool:
         """Whether the session may still be handed records: open, its token valid, its subscription not taken over."""

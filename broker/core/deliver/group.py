@@ -128,7 +128,7 @@ class Group:
             self._backoff_s = BACKOFF_S[0]
         elif prepared.standing == begin:
             self._back_off()
-            if not begin.lags:
+            if prepared.blocked:
                 await asyncio.sleep(self._backoff_s)
         else:
             self._retry_at_s = self._now_s() + self._backoff_s
@@ -168,7 +168,8 @@ class Group:
         deliveries = b"".join(prepared.deliveries)
         begin, self.standing = self.standing, prepared.standing
         for member in ready:
-            if self._placement.is_served(member):
+            # One that left meanwhile, for its class changed or it ended, is not this group's any more.
+            if member in self.members and self._placement.is_served(member):
                 member.hand_out(deliveries, len(prepared.deliveries), prepared.standing)
         self._leave_behind([m for m in self.members if m not in ready], begin)
         self._placement.merge(self)
@@ -228,7 +229,7 @@ class Group:
 
 def _shared_budget(ready: list[Session]) -> Budget:
     """The least of the members' budgets: what each of them can take whole."""
-    budgets = [member.budget() for member in ready]
+    budgets = [member.budget(len(ready)) for member in ready]
     if not budgets:
         return Budget(0, 0)
     return Budget(min(b.records for b in budgets), min(b.size_bytes for b in budgets))

@@ -43,7 +43,8 @@ class Budget:
 class Prepared:
     """What a group is about to release.
 
-    standing: where it stands afterwards. stalled: some record had no decision. cut: the budget ended before the records did.
+    standing: where it stands afterwards. stalled: some record had no decision. blocked: one that holds up its partition.
+    cut: the budget ended before the records did.
     """
 
     standing: Standing
@@ -51,6 +52,7 @@ class Prepared:
     size_bytes: int = 0
     account: Account = field(default_factory=Account)
     stalled: bool = False
+    blocked: bool = False
     cut: bool = False
 
 
@@ -119,6 +121,7 @@ class Preparer:
             ):
                 prepared.stalled = prepared.stalled or waits is not _Wait.BEHIND
                 if waits is _Wait.BLOCKED:
+                    prepared.blocked = True
                     blocked.add(partition)
                     continue
             elif not self._add(lens, view, decision, now_ms, budget, prepared):

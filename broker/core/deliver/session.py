@@ -20,7 +20,7 @@ MAX_CREDIT_BYTES = 256 << 20
 
 @dataclass(slots=True)
 class Outgoing:
-    """A serialised SubscribeResponse that waits to be written; `records` and `size_bytes` are 0 but for batches."""
+    """A serialised SubscribeResponse that waits to be written; `size_bytes` is 0 but for batches."""
 
     message: bytes
     size_bytes: int = 0
@@ -71,6 +71,8 @@ class Session:
         self._buffers = buffers
         self._buffered_bytes = 0
         self._outbox: deque[Outgoing] = deque()
+        self._answer: Outgoing | None = None
+        self._settling = False
         self._wakeup = asyncio.Event()
 
     @property
@@ -92,8 +94,10 @@ class Session:
 
     @property
     def is_spent(self) -> bool:
-        """Half-closed, all credit used and all written: the stream has nothing more to do."""
-        return self.credit_closed and not self.budget().is_open and not self._outbox
+        """Half-closed, all credit used, all written and every acknowledgement stored: nothing is left to do."""
+        has_credit = self._credit_records > 0 and self._credit_bytes > 0
+        waits = self._outbox or self._answer is not None or self._settling
+        return self.credit_closed and not has_credit and not waits
 
     def grant(self, records: int, size_bytes: int) -> None:
         """Add credit; raises EntenteError LIMIT_EXCEEDED beyond the maximum."""
@@ -102,11 +106,15 @@ class Session:
         if self._credit_records > MAX_CREDIT_RECORDS or self._credit_bytes > MAX_CREDIT_BYTES:
             raise EntenteError(Reason.LIMIT_EXCEEDED, "outstanding credit")
 
-    def budget(self) -> Budget:
-        """What may be handed to it now: the lesser of its credit and of the room in its buffer."""
+    def budget(self, sharing: int = 1) -> Budget:
+        """What may be handed to it now: the lesser of its credit and of the room in its buffer.
+
+        sharing: how many streams are about to be handed the same, each of which takes its part of the common room.
+        """
         if not self.is_open:
             return Budget(0, 0)
-        room = min(self._buffer_limit_bytes - self._buffered_bytes, self._buffers.left_bytes)
+        common = -(-self._buffers.left_bytes // sharing)
+        room = min(self._buffer_limit_bytes - self._buffered_bytes, common)
         return Budget(self._credit_records, min(self._credit_bytes, room))
 
     def hand_out(self, deliveries: bytes, count: int, standing: Standing) -> None:
@@ -122,6 +130,19 @@ class Session:
         self._outbox.append(outgoing)
         self._wakeup.set()
 
+    def settle(self) -> None:
+        """An acknowledgement came: the stream does not end before it is answered."""
+        self._settling = True
+
+    def answer(self, outgoing: Outgoing, *, settled: bool) -> None:
+        """Answer an acknowledgement, in place of an earlier answer that was not written yet.
+
+        settled: no newer acknowledgement waits.
+        """
+        self._answer = outgoing
+        self._settling = not settled
+        self._wakeup.set()
+
     async def next(self) -> Outgoing | None:
         """The next message to write; None when the stream is to end (see `failure`).
 
@@ -130,6 +151,9 @@ class Session:
         while True:
             if self.failure is not None:
                 return None
+            if self._answer is not None:
+                answer, self._answer = self._answer, None
+                return answer
             if self._outbox:
                 return self._outbox.popleft()
             if self.is_spent:

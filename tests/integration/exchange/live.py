@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -243,7 +244,7 @@ async def running_live(
     limits: Mapping[str, float] | None = None,
 ) -> AsyncIterator[Live]:
     """An exchange made by `initialise` and served in this event loop; started again if the directory holds one."""
-    if not directory.exists():
+    if not await asyncio.to_thread(directory.exists):
         initialise(directory, f"127.0.0.1:{free_port(2)}", rulebook=rulebook)
         _configure(directory / "entente.toml", opa, limits or {})
     async with running(load_config(directory / "entente.toml")) as ready:
