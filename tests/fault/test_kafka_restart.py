@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -21,25 +19,14 @@ from broker.model.record import Positions, StoredRecord
 from deploy.kafka.node import KafkaNode
 from tests.contract.kafka_backend import fingerprint
 from tests.contract.samples import START_MS, appended, key_for, read_all, record, subscription, topic
+from tests.services.kafka_sockets import SOCKET_MARKS, sockets_collected
 
-pytestmark = [
-    pytest.mark.kafka,
-    pytest.mark.slow,
-    # kafka-python leaves the sockets of failed connection attempts to the garbage collector.
-    pytest.mark.filterwarnings("ignore:.*unclosed <socket:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore:.*socket.socket:pytest.PytestUnraisableExceptionWarning"),
-]
+__all__ = ["sockets_collected"]
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, *SOCKET_MARKS]
 
 NAME = "crash-reports"
 KEYS = [key_for(partition, 3) for partition in range(3)]
-
-
-@pytest.fixture(autouse=True)
-def sockets_collected(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Collect those sockets here, not in the midst of another test: captured log records would hold their frames."""
-    with caplog.at_level(logging.CRITICAL, logger="kafka"):
-        yield
-    gc.collect()
 
 
 def connection_to(node: KafkaNode) -> KafkaConnection:

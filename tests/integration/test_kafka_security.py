@@ -1,0 +1,137 @@
+"""TLS and SASL to a real Kafka node: accepted with the right CA, name and password, refused otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import ipaddress
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from broker.adapters.kafka.connection import KafkaConnection
+from broker.adapters.kafka.ledger import KafkaLedger
+from broker.adapters.kafka.safety import check_cluster
+from broker.errors import StorageUnavailable
+from broker.model.ledger import LedgerEntry
+from deploy.kafka.node import KafkaNode, KafkaUnavailable
+from tests.contract.samples import START_MS
+from tests.services.kafka import TEST_SETTINGS
+from tests.services.kafka_sockets import SOCKET_MARKS, sockets_collected
+from tests.services.ports import free_port
+
+__all__ = ["sockets_collected"]
+
+pytestmark = [pytest.mark.kafka, *SOCKET_MARKS]
+
+USER, PASSWORD = "entente", "correct horse"
+
+
+@dataclass(frozen=True)
+class SecureNode:
+    node: KafkaNode
+    secure_port: int
+    ca_file: Path
+    other_ca_file: Path
+
+
+def make_certificate(
+    name: str, issuer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None
+) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """A CA without an issuer, else a server certificate for 127.0.0.1."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer[0].subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=5))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+    )
+    if issuer is not None:
+        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+        builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
+    return builder.sign(issuer[1] if issuer else key, hashes.SHA256()), key
+
+
+def pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureNode]:
+    directory = tmp_path_factory.mktemp("kafka-secure")
+    ca, other_ca = make_certificate("exchange CA", None), make_certificate("exchange CA", None)
+    certificate, key = make_certificate("kafka", ca)
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (directory / "server.pem").write_bytes(private + pem(certificate))
+    (directory / "ca.pem").write_bytes(pem(ca[0]))
+    (directory / "other.pem").write_bytes(pem(other_ca[0]))
+    port, controller, secure_port = free_port(), free_port(), free_port()
+    client, own = f"CLIENT://127.0.0.1:{port}", f"SECURE://127.0.0.1:{secure_port}"
+    login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+    settings = TEST_SETTINGS | {
+        "listeners": f"{client},{own},CONTROLLER://127.0.0.1:{controller}",
+        "advertised.listeners": f"{client},{own}",
+        "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL",
+        "sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.secure.plain.sasl.jaas.config": f'{login} user_{USER}="{PASSWORD}";',
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(directory / "server.pem"),
+    }
+    node = KafkaNode(directory / "kafka", port=port, controller_port=controller, settings=settings)
+    try:
+        node.start()
+        yield SecureNode(node, secure_port, directory / "ca.pem", directory / "other.pem")
+    except KafkaUnavailable as error:
+        pytest.fail(str(error), pytrace=False)
+    finally:
+        node.stop()
+
+
+def connection_to(secure: SecureNode) -> KafkaConnection:
+    return KafkaConnection(
+        bootstrap=(f"127.0.0.1:{secure.secure_port}",),
+        prefix=f"k{uuid.uuid4().hex[:8]}",
+        ca_file=str(secure.ca_file),
+        sasl_mechanism="PLAIN",
+        sasl_user=USER,
+        sasl_password=PASSWORD,
+        replication=1,
+    )
+
+
+async def test_with_the_right_ca_and_password_all_works(secure: SecureNode) -> None:
+    connection = connection_to(secure)
+    ledger = await KafkaLedger.open(connection)
+    entry = LedgerEntry("publish", START_MS, {"n": 1})
+    assert list(await ledger.append([entry])) == [0]
+    assert [stored.entry async for stored in ledger.read()] == [entry]
+    assert await check_cluster(connection, insecure_replication=True) == ()
+    await ledger.close()
+
+
+async def test_another_ca_another_name_and_another_password_are_refused(secure: SecureNode) -> None:
+    right = connection_to(secure)
+    wrong = (
+        replace(right, ca_file=str(secure.other_ca_file)),
+        replace(right, bootstrap=(f"localhost:{secure.secure_port}",)),
+        replace(right, sasl_password="wrong"),
+        replace(right, ca_file=None),
+    )
+    outcomes = await asyncio.gather(*(KafkaLedger.open(each) for each in wrong), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [StorageUnavailable] * 4
+    assert not any("wrong" in str(outcome) or PASSWORD in str(outcome) for outcome in outcomes)
