@@ -112,6 +112,7 @@ async def _listening(config: Config, exchange: Exchange) -> AsyncIterator[tuple[
         flusher.cancel()
         await exchange.ledger_interceptor.flush()
         await exchange.identity.close()
+        await exchange.decider.close()
 
 
 def _bind(server: grpc.aio.Server, config: Config) -> tuple[str, str | None]:

@@ -90,8 +90,8 @@ async def _markings(config: Path) -> dict[str, frozenset[str]]:
 async def count_ledger(config: Path) -> dict[str, int]:
     """Numbers of ledger entries by kind, read from the store itself; the exchange must have stopped."""
     from broker.adapters.clock import SystemClock
-    from broker.app.config import load_config
     from broker.app.backends import open_stores
+    from broker.app.config import load_config
 
     stores = await open_stores(load_config(config).backend, SystemClock())
     try:
