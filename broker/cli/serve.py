@@ -25,6 +25,8 @@ def serve(given: Given) -> None:
     from broker.errors import RulebookRefused, StorageUnavailable
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Its connection chatter would bury the exchange's own lines.
+    logging.getLogger("kafka").setLevel(logging.WARNING)
     form = choose_format(given.output)
     try:
         config = load_config(config_path(given))
@@ -42,7 +44,7 @@ def serve(given: Given) -> None:
 def _announce(form: OutputFormat, ready: Ready) -> None:
     if form is OutputFormat.TABLE:
         mtls = f", with client certificates on {ready.mtls_address}" if ready.mtls_address else ""
-        write_line(f"ready on {ready.tls_address}{mtls}; revision {ready.revision}, OPA {ready.engine}")
+        write_line(f"ready on {ready.tls_address}{mtls}; revision {ready.revision}, {ready.engine}")
         return
     result = {
         "ready": True,

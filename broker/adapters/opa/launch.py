@@ -23,7 +23,8 @@ def main(parent: int, data_limit_bytes: int, command: list[str]) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (data_limit_bytes, data_limit_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Go's collector works harder before the limit is met. Nothing else is in OPA's environment, whatever Python set.
-    environment = {"GOMEMLIMIT": str(data_limit_bytes * 7 // 8)}
+    # A decision leaves much short-lived garbage: collecting less often saves a third of its time (measured).
+    environment = {"GOMEMLIMIT": str(data_limit_bytes * 7 // 8), "GOGC": "400"}
     os.execve(command[0], command, environment)  # noqa: S606 -- no shell on purpose
 
 
