@@ -269,3 +269,22 @@ async def test_closing_leaves_no_threads_and_refuses_further_calls(connection: K
         await waiting
     with pytest.raises(StorageUnavailable):
         await log.append(NAME, [record(1)])
+
+
+async def test_more_readers_of_old_records_than_consumers_all_get_theirs(connection: KafkaConnection) -> None:
+    """Also when some go away in the middle."""
+    async with opened(connection, topic(), ring_bytes=0) as log:
+        await log.append(NAME, [record(n) for n in range(300)])
+        quitting = [asyncio.ensure_future(read_all(log, NAME)) for _ in range(6)]
+        staying = [asyncio.ensure_future(read_all(log, NAME)) for _ in range(6)]
+        await asyncio.sleep(0)
+        for reader in quitting[:3]:
+            reader.cancel()
+        await log.read(NAME, (0, 0, 0), max_records=1, max_bytes=100, wait_s=0)
+        for reader in quitting[3:]:
+            reader.cancel()
+        for found in await asyncio.gather(*staying):
+            assert {stored.body for stored in found} == {f"r/{n}".encode() for n in range(300)}
+        outcomes = await asyncio.gather(*quitting, return_exceptions=True)
+        assert all(isinstance(outcome, (list, asyncio.CancelledError)) for outcome in outcomes)
+        assert len(log._catch_up._readers) <= 4

@@ -41,13 +41,17 @@ class _Reader:
         self.positions: Positions = ()
         self.busy = False
         self.used_at = time.monotonic()
+        self._started = False
         self._ahead: deque[Batch[StoredRecord]] = deque()
         self._begin = 0
         self._out_of_range = False
         self._arrived = asyncio.Event()
 
     async def start(self) -> None:
-        await self._follower.start()
+        """Connect, the first time; raises StorageUnavailable if the cluster cannot be reached."""
+        if not self._started:
+            self._started = True
+            await self._follower.start()
 
     async def close(self) -> None:
         await self._follower.close()
@@ -120,6 +124,7 @@ class CatchUpPool:
         """Records from positions of which at least one lies before the end of its partition."""
         reader = await self._take(topic, positions)
         try:
+            await self._start(reader)
             reader.seek(topic, positions)
             return await reader.read(max_records, max_bytes)
         finally:
@@ -149,15 +154,16 @@ class CatchUpPool:
                 if self._closed:
                     raise StorageUnavailable("the Kafka store is closed")
                 reader = self._idle(topic, positions)
-                if reader is None and len(self._readers) < self._size:
-                    reader = _Reader(self._connection)
-                    self._readers.append(reader)
-                    reader.busy = True
-                    return await self._started(reader)
                 if reader is not None:
                     reader.busy = True
                     return reader
+                if len(self._readers) < self._size:
+                    break
                 await self._freed.wait()
+            reader = _Reader(self._connection)
+            reader.busy = True
+            self._readers.append(reader)
+        return reader
 
     def _idle(self, topic: str, positions: Positions) -> _Reader | None:
         """The idle reader that stands there already; else, if there may be no more, the one unused for longest."""
@@ -169,13 +175,13 @@ class CatchUpPool:
             return None
         return min(idle, key=lambda reader: reader.used_at)
 
-    async def _started(self, reader: _Reader) -> _Reader:
+    async def _start(self, reader: _Reader) -> None:
         try:
             await reader.start()
         except BaseException:
-            self._readers.remove(reader)
+            if reader in self._readers:
+                self._readers.remove(reader)
             raise
-        return reader
 
 
 def to_records(place: Place, records: Sequence[Any]) -> tuple[Sequence[StoredRecord], int]:

@@ -88,9 +88,11 @@ class Follower(Generic[T]):
         self._thread.start()
         try:
             await asyncio.shield(self._started)
-        except (KafkaError, OSError) as error:
+        except BaseException as error:
             await self.close()
-            raise StorageUnavailable(f"Kafka cannot be reached: {type(error).__name__}") from error
+            if isinstance(error, (KafkaError, OSError)):
+                raise StorageUnavailable(f"Kafka cannot be reached: {type(error).__name__}") from error
+            raise
 
     def follow(self, places: Mapping[Place, int], *, replace: bool = False) -> None:
         """Read these places from these offsets on, beside the others or instead of them.
