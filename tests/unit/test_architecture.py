@@ -1,0 +1,175 @@
+"""Imports point one way, and every method of the protos is in the one table (house style, The shape)."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+from unittest.mock import MagicMock
+
+import pytest
+
+from broker.rpc.services import routes
+from protos.entente.v1 import catalog_pb2, exchange_pb2, subscriptions_pb2
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = sorted(
+    path
+    for top in ("broker", "connectors")
+    for path in (ROOT / top).rglob("*.py")
+    if path.name != "_version.py"
+)
+
+# What a part may import of the project, beside itself.
+MAY_IMPORT = {
+    "broker.model": {"broker.errors"},
+    "broker.errors": set(),
+    "broker.ports": {"broker.model", "broker.errors"},
+    "broker.core": {"broker.model", "broker.errors", "broker.ports", "protos"},
+    "broker.rpc": {"broker.model", "broker.errors", "broker.ports", "broker.core", "protos"},
+    "broker.adapters": {"broker.model", "broker.errors", "broker.ports"},
+    "connectors": {"protos"},
+}
+# Adapters call the core for what is no technology: the fingerprint of a record, the rules of a rulebook's form.
+ADAPTERS_MAY_CALL = {"broker.core.record.fingerprint", "broker.core.rulebook"}
+TECHNOLOGIES = {"grpc", "grpc_health", "grpc_reflection", "kafka", "opa_client", "sqlite3", "aiohttp", "jwt"}
+BANNED = {
+    "broker.model": TECHNOLOGIES,
+    "broker.errors": TECHNOLOGIES,
+    "broker.ports": TECHNOLOGIES,
+    "broker.core": TECHNOLOGIES,
+    "broker.rpc": TECHNOLOGIES - {"grpc", "grpc_health", "grpc_reflection"},
+    "connectors": TECHNOLOGIES - {"grpc"},
+}
+NAMES_THAT_SAY_NOTHING = {"utils", "util", "common", "helpers", "helper", "manager", "base", "misc"}
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def part_of(module: str) -> str:
+    parts = module.split(".")
+    return ".".join(parts[:2]) if parts[0] == "broker" else parts[0]
+
+
+@cache
+def imports_of(path: Path) -> frozenset[str]:
+    """Every module that a file imports, also inside functions and for type checking only."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            found.add(node.module or "")
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(found)
+
+
+def in_part(path: Path, parts: dict[str, set[str]]) -> str | None:
+    part = part_of(name_of(path))
+    return part if part in parts else None
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_point_one_way(path: Path) -> None:
+    part = in_part(path, MAY_IMPORT)
+    if part is None:  # app wires everything; cli and demo stand on top
+        return
+    for imported in imports_of(path):
+        target = part_of(imported)
+        if target.split(".")[0] not in ("broker", "connectors", "protos", "tests") or target == "broker":
+            continue
+        allowed = target == part or target in MAY_IMPORT[part]
+        if part == "broker.adapters":
+            allowed = allowed or any(imported.startswith(module) for module in ADAPTERS_MAY_CALL)
+        assert allowed, f"{name_of(path)} imports {imported}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_each_technology_stays_where_it_belongs(path: Path) -> None:
+    part = in_part(path, BANNED)
+    if part is not None:
+        used = {imported.split(".")[0] for imported in imports_of(path)}
+        assert not used & BANNED[part]
+
+
+def test_nobody_but_app_and_what_stands_on_it_imports_adapters() -> None:
+    tops = ("broker.adapters", "broker.app", "broker.cli", "broker.demo", "broker")
+    users = {
+        name_of(path)
+        for path in MODULES
+        if any(imported.startswith("broker.adapters") for imported in imports_of(path))
+    }
+    assert not {name for name in users if part_of(name) not in tops}
+
+
+def test_connectors_never_import_the_broker() -> None:
+    connectors = [path for path in MODULES if name_of(path).startswith("connectors")]
+    assert connectors
+    for path in connectors:
+        assert not [imported for imported in imports_of(path) if imported.split(".")[0] == "broker"]
+
+
+def test_imports_of_the_core_go_in_no_circle() -> None:
+    graph = {
+        name_of(path): {module for module in map(name_of, MODULES) if module in imports_of(path)}
+        for path in MODULES
+        if part_of(name_of(path)) in ("broker.core", "broker.rpc", "broker.model", "broker.ports")
+    }
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, f"a circle of imports: {' -> '.join((*above, name))}"
+        if name not in done:
+            for imported in sorted(graph.get(name, ())):
+                # A package's __init__ re-exports its modules, which import each other and never the package.
+                if not name.startswith(f"{imported}."):
+                    visit(imported, (*above, name))
+            done.add(name)
+
+    for name in sorted(graph):
+        visit(name, ())
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_names_and_docstrings(path: Path) -> None:
+    assert path.stem not in NAMES_THAT_SAY_NOTHING
+    source = path.read_text()
+    assert not source.strip() or ast.get_docstring(ast.parse(source)), "the module has no docstring"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_functions_stay_short(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
+            # The wiring of all parts is one list of constructors.
+            limit = 120 if (path.stem, node.name) == ("exchange", "wire") else 60
+            assert node.end_lineno - node.lineno < limit, f"{node.name} is too long"
+
+
+def test_every_method_of_the_protos_is_in_the_table() -> None:
+    """A method that is not listed would be answered as unknown; one that is not in the protos would have no contract."""
+    table = {route.name: route.streaming for route in routes(*(MagicMock() for _ in range(4)))}
+    described = {
+        f"{service.name}/{method.name}": (method.client_streaming, method.server_streaming)
+        for file in (exchange_pb2.DESCRIPTOR, subscriptions_pb2.DESCRIPTOR, catalog_pb2.DESCRIPTOR)
+        for service in file.services_by_name.values()
+        for method in service.methods
+    }
+    assert set(table) == set(described)
+    for name, (client, server) in described.items():
+        assert client == server == table[name], f"{name} is neither unary nor bidirectional as listed"
+
+
+def test_all_protos_of_the_package_are_compared() -> None:
+    files = {path.stem for path in (ROOT / "protos" / "entente" / "v1").glob("*.proto")}
+    with_services = {
+        stem
+        for stem in files
+        if re.search(r"^service ", (ROOT / f"protos/entente/v1/{stem}.proto").read_text(), re.MULTILINE)
+    }
+    assert with_services == {"exchange", "subscriptions", "catalog"}
