@@ -6,20 +6,30 @@ from broker.adapters.kafka.connection import KafkaConnection
 from broker.adapters.kafka.ledger import KafkaLedger
 from broker.adapters.kafka.record_log import KafkaRecordLog
 from broker.adapters.kafka.rulebook_store import KafkaRulebookStore
+from broker.adapters.kafka.safety import check_cluster
 from broker.adapters.kafka.subscription_store import KafkaSubscriptionStore
 from broker.adapters.keyring import read_private_file
 from broker.app.config import Backend, Kafka
 from broker.app.stores import Stores
 from broker.core.record.fingerprint import fingerprint
+from broker.errors import StorageUnavailable
 
 PASSWORD_BYTES = 4_096
 
 
 async def open_kafka_stores(backend: Backend) -> Stores:
-    """Open all stores on the configured cluster. Raises StorageUnavailable."""
+    """Open all stores on the configured cluster. Raises StorageUnavailable, also for a cluster that is not fit."""
     if backend.kafka is None:
         raise ValueError("backend.kafka is missing")
     connection = kafka_connection(backend.kafka)
+    findings = await check_cluster(
+        connection,
+        insecure_plaintext=backend.kafka.insecure_plaintext,
+        insecure_replication=backend.kafka.insecure_replication,
+        insecure_unclean_election=backend.kafka.insecure_unclean_election,
+    )
+    if findings:
+        raise StorageUnavailable("; ".join(findings))
     return Stores(
         record_log=await KafkaRecordLog.open(connection, fingerprint=fingerprint),
         ledger=await KafkaLedger.open(connection),
@@ -44,6 +54,7 @@ def kafka_connection(kafka: Kafka) -> KafkaConnection:
         sasl_user=kafka.sasl_username,
         sasl_password=password,
         replication=kafka.replication,
+        min_in_sync=kafka.min_insync_replicas,
     )
 
 

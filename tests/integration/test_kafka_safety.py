@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from broker.adapters.kafka.connection import KafkaConnection
 from broker.adapters.kafka.ledger import KafkaLedger
 from broker.adapters.kafka.safety import check_cluster
+from broker.app.config import Backend, Kafka
+from broker.app.kafka_stores import open_kafka_stores
 from broker.errors import StorageUnavailable
 
 pytestmark = pytest.mark.kafka
@@ -32,7 +36,7 @@ async def test_a_development_node_is_refused_for_each_reason(kafka_bootstrap: st
     ):
         assert sum(part in finding for finding in findings) == 1, part
     assert not any("unclean" in finding for finding in findings)
-    assert all("\n" not in finding and "--insecure-" in finding for finding in findings)
+    assert all("\n" not in finding and "or set insecure_" in finding for finding in findings)
 
 
 async def test_each_option_waives_its_own_findings_only(kafka_bootstrap: str) -> None:
@@ -99,3 +103,22 @@ def test_the_protocol_follows_from_the_options(tls: bool, sasl: str | None, prot
     settings = connection.client_settings()
     assert settings["security_protocol"] == protocol
     assert (settings["ssl_context"] is not None) is tls
+
+
+async def test_an_exchange_does_not_start_on_an_unfit_cluster(kafka_bootstrap: str, tmp_path: Path) -> None:
+    secure = Kafka(
+        bootstrap=[kafka_bootstrap],
+        prefix=f"s{uuid.uuid4().hex[:8]}.",
+        insecure_plaintext=True,
+        security_protocol="PLAINTEXT",
+    )
+    backend = Backend.model_validate({"kind": "kafka", "data_dir": str(tmp_path), "kafka": secure})
+    with pytest.raises(StorageUnavailable, match="cluster has 1 brokers; run 3, or set insecure_replication"):
+        await open_kafka_stores(backend)
+
+
+async def test_topics_are_made_with_the_configured_in_sync_replicas(kafka_bootstrap: str) -> None:
+    connection = replace(connection_to(kafka_bootstrap), min_in_sync=2)
+    await (await KafkaLedger.open(connection)).close()
+    findings = await check_cluster(connection, insecure_plaintext=True)
+    assert not any(f"topic '{connection.prefix}.ledger' has min.insync" in finding for finding in findings)

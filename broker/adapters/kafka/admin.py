@@ -92,6 +92,8 @@ class ClusterAdmin:
             "message.timestamp.type": "CreateTime",
             "message.timestamp.after.max.ms": str(2**63 - 1),
         }
+        if self.connection.min_in_sync is not None:
+            fixed["min.insync.replicas"] = str(self.connection.min_in_sync)
         return {
             "num_partitions": partitions,
             "replication_factor": self.connection.replication,

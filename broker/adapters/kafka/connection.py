@@ -28,7 +28,8 @@ class KafkaConnection:
     """Addresses and credentials of one cluster; `prefix` begins the name of each topic that the exchange owns.
 
     With `ca_file` or `tls` connections are TLS 1.2 or later with the host name checked; `certificate_file` and
-    `key_file` (PEM) are the client's own. `replication` is for the topics that are created here.
+    `key_file` (PEM) are the client's own. `replication` and, if given, `min_in_sync` are for
+    the topics that are created here.
     """
 
     bootstrap: tuple[str, ...]
@@ -42,6 +43,7 @@ class KafkaConnection:
     sasl_user: str | None = None
     sasl_password: str | None = field(default=None, repr=False)
     replication: int = 3
+    min_in_sync: int | None = None
 
     @property
     def encrypted(self) -> bool:

@@ -7,6 +7,7 @@ says `insecure`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -16,51 +17,72 @@ from broker.adapters.kafka.connection import KafkaConnection
 
 _MIN_REPLICATION = 3
 _MIN_IN_SYNC = 2
+_PLAINTEXT, _REPLICATION, _ELECTION = (
+    "insecure_plaintext",
+    "insecure_replication",
+    "insecure_unclean_election",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """One line, and the option that waives it."""
+
+    text: str
+    waiver: str
+
+    def __str__(self) -> str:
+        return f"Kafka: {self.text}, or set {self.waiver}"
 
 
 async def check_cluster(
-    connection: KafkaConnection, *, insecure_plaintext: bool = False, insecure_replication: bool = False
+    connection: KafkaConnection,
+    *,
+    insecure_plaintext: bool = False,
+    insecure_replication: bool = False,
+    insecure_unclean_election: bool = False,
 ) -> tuple[str, ...]:
     """Findings, one line each with the remedy; empty if the cluster is fit. Raises StorageUnavailable.
 
-    insecure_plaintext waives encryption; insecure_replication waives replication, in-sync replicas and elections.
+    insecure_plaintext waives encryption, insecure_replication replicas and in-sync replicas, insecure_unclean_election
+    elections.
     """
-    findings = [] if insecure_plaintext else _plaintext(connection)
-    if insecure_replication:
-        return tuple(findings)
-    if connection.replication < _MIN_REPLICATION:
-        findings.append(
-            f"Kafka: topics would be created with {connection.replication} replicas; configure {_MIN_REPLICATION},"
-            " or start with --insecure-replication"
-        )
+    waived = {
+        _PLAINTEXT: insecure_plaintext,
+        _REPLICATION: insecure_replication,
+        _ELECTION: insecure_unclean_election,
+    }
     admin = ClusterAdmin(connection)
     try:
-        findings.extend(await admin.call(_brokers))
-        findings.extend(await admin.call(lambda client: _topics(client, connection.prefix)))
+        found = [*_connection(connection), *await admin.call(_brokers)]
+        found += await admin.call(lambda client: _topics(client, connection.prefix))
     finally:
         await admin.close()
-    return tuple(findings)
+    return tuple(str(finding) for finding in found if not waived[finding.waiver])
 
 
-def _plaintext(connection: KafkaConnection) -> list[str]:
-    if connection.encrypted:
-        return []
-    return ["Kafka: the connection is not encrypted; configure a CA file, or start with --insecure-plaintext"]
+def _connection(connection: KafkaConnection) -> list[_Finding]:
+    findings = []
+    if not connection.encrypted:
+        findings.append(_Finding("the connection is not encrypted; use SSL or SASL_SSL", _PLAINTEXT))
+    if connection.replication < _MIN_REPLICATION:
+        text = f"topics would be created with {connection.replication} replicas; configure {_MIN_REPLICATION}"
+        findings.append(_Finding(text, _REPLICATION))
+    return findings
 
 
-def _brokers(client: Any) -> list[str]:
+def _brokers(client: Any) -> list[_Finding]:
     nodes = [broker["broker_id"] for broker in client.describe_cluster()["brokers"]]
     findings = []
     if len(nodes) < _MIN_REPLICATION:
-        findings.append(
-            f"Kafka: the cluster has {len(nodes)} brokers; run {_MIN_REPLICATION}, or start with --insecure-replication"
-        )
+        text = f"the cluster has {len(nodes)} brokers; run {_MIN_REPLICATION}"
+        findings.append(_Finding(text, _REPLICATION))
     for node, settings in _settings(client, ConfigResourceType.BROKER, [str(node) for node in nodes]).items():
         findings.extend(_settings_findings(f"broker {node}", settings))
     return findings
 
 
-def _topics(client: Any, prefix: str) -> list[str]:
+def _topics(client: Any, prefix: str) -> list[_Finding]:
     """The exchange's topics that exist already."""
     names = [name for name in client.list_topics() if name.startswith(f"{prefix}.")]
     if not names:
@@ -69,10 +91,8 @@ def _topics(client: Any, prefix: str) -> list[str]:
     for topic in client.describe_topics(names):
         fewest = min((len(partition["replica_nodes"]) for partition in topic["partitions"]), default=0)
         if fewest < _MIN_REPLICATION:
-            findings.append(
-                f"Kafka: topic '{topic['name']}' has {fewest} replicas; reassign it to {_MIN_REPLICATION},"
-                " or start with --insecure-replication"
-            )
+            text = f"topic '{topic['name']}' has {fewest} replicas; reassign it to {_MIN_REPLICATION}"
+            findings.append(_Finding(text, _REPLICATION))
     for name, settings in _settings(client, ConfigResourceType.TOPIC, names).items():
         findings.extend(_settings_findings(f"topic '{name}'", settings))
     return findings
@@ -87,17 +107,17 @@ def _settings(client: Any, kind: ConfigResourceType, names: Sequence[str]) -> Ma
     return answer[kind.name.lower()]
 
 
-def _settings_findings(place: str, settings: Mapping[str, Any]) -> list[str]:
+def _settings_findings(place: str, settings: Mapping[str, Any]) -> list[_Finding]:
     """A setting that the cluster does not tell counts as unfit."""
     findings = []
     in_sync = settings.get("min.insync.replicas", {}).get("value")
     if in_sync is None or int(in_sync) < _MIN_IN_SYNC:
-        findings.append(
-            f"Kafka: {place} has min.insync.replicas {in_sync}; set {_MIN_IN_SYNC}, or start with --insecure-replication"
-        )
+        text = f"{place} has min.insync.replicas {in_sync}; set {_MIN_IN_SYNC}"
+        findings.append(_Finding(text, _REPLICATION))
     if settings.get("unclean.leader.election.enable", {}).get("value") != "false":
-        findings.append(
-            f"Kafka: {place} allows unclean leader elections, which lose acknowledged records;"
-            " set unclean.leader.election.enable=false, or start with --insecure-replication"
+        text = (
+            f"{place} allows unclean leader elections, which lose acknowledged records;"
+            " set unclean.leader.election.enable=false"
         )
+        findings.append(_Finding(text, _ELECTION))
     return findings
