@@ -5,7 +5,8 @@ What a page shows in a ```console block is a session in a shell, in the order of
 * a line that begins with `$ ` is a command; it goes on where a line ends with a backslash;
 * a command that ends with ` &` runs until the page's end, and the next one waits for the output that is shown;
 * what follows is its output, standard error included; `...` on a line of its own stands for any lines, `…` for anything
-  within a line. A command that fails must be followed by `$ echo $?`.
+  within a line. A command that fails must be followed by `$ echo $?`;
+* `kill %1` ends the command in the background by SIGTERM; it must then exit with 0.
 
 A block that follows `<!-- file: NAME -->` is written to NAME before any command runs.
 """
@@ -105,9 +106,13 @@ class Shell:
             process = self._start(["bash", "-c", f"exec {step.command.removesuffix(' &')}"])
             self._background.append(process)
             return "".join(self._line(process) for _ in step.output)
+        if step.command == "kill %1":
+            return self._stop(self._background.pop())
         assert self._bash.stdin is not None
         # The status is handed on, so that `echo $?` shows it; then `:` keeps it from being a failure of ours.
-        self._bash.stdin.write(f"{step.command}\n__status=$?; echo; echo {_DONE} $__status; (exit $__status)\n")
+        self._bash.stdin.write(
+            f"{step.command}\n__status=$?; echo; echo {_DONE} $__status; (exit $__status)\n"
+        )
         self._bash.stdin.flush()
         return self._until_done(step)
 
@@ -117,6 +122,13 @@ class Shell:
             process.terminate()
         for process in (*self._background, self._bash):
             process.communicate(timeout=_TIMEOUT_S)
+
+    def _stop(self, process: subprocess.Popen[str]) -> str:
+        process.terminate()
+        output, _ = process.communicate(timeout=_TIMEOUT_S)
+        assert process.returncode == 0, output
+        self.status = 0
+        return output
 
     def _until_done(self, step: Step) -> str:
         lines: list[str] = []
