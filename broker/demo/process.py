@@ -108,6 +108,11 @@ def _use_own_topics(config: Path) -> None:
     config.write_text(tomli_w.dumps(document), encoding="utf-8")
 
 
+def topic_prefix(config: Path) -> str:
+    """How the names of the exchange's topics on Kafka begin."""
+    return str(tomllib.loads(config.read_text(encoding="utf-8"))["backend"]["kafka"]["prefix"])
+
+
 def free_port_pair() -> int:
     """A port on loopback that is free together with the next one (for mTLS).
 

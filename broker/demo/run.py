@@ -11,7 +11,7 @@ from pathlib import Path
 from broker.cli.settings import Given, resolve
 from broker.core.redact.paths import format_path, parse_path
 from broker.demo.observe import Observation, observe
-from broker.demo.process import BackendName, DemoFailed, prepared, served
+from broker.demo.process import BackendName, DemoFailed, prepared, served, topic_prefix
 from broker.demo.samples import CRASH_REPORTS, TOPICS, Publication, publications
 from broker.demo.story import PRINCIPALS, Story, expected_count, find_faults
 from connectors.client import Client
@@ -36,6 +36,10 @@ def run_demo(backend: BackendName, kafka: str | None, *, progress: Callable[[str
                 raise DemoFailed(str(error)) from None
         progress("reading the ledger")
         entries = asyncio.run(count_ledger(config))
+        if kafka is not None:
+            progress(
+                f"topics that begin with '{topic_prefix(config)}' remain on {kafka}; delete them if you like"
+            )
     received = {key: observation.received for key, observation in seen.items()}
     views = {name: seen[name, CRASH_REPORTS].last_content for name in ("ems", "transport")}
     faults = find_faults(published, received, markings, entries)

@@ -291,18 +291,18 @@ async def test_subscribe_writes_cloudevents_with_cursor_and_disclosure(harness: 
     assert harness.script.opens[0].credit.records == 5
     # The cursor of the third record, the last of its batch, goes on with the fourth.
     again = await harness.entente(
-        "subscribe", "t", "--purpose", "p", "--from", ran.lines[2]["cursor"], "--idle-timeout", "0.1"
+        "subscribe", "t", "--purpose", "p", "--from", ran.lines[2]["cursor"], "--max", "2"
     )
     assert [line.get("id", "notice") for line in again.lines] == ["3", "notice"]
 
 
 async def test_each_record_is_acknowledged_after_it_was_written(harness: Harness) -> None:
     harness.script.log += [record(number) for number in range(3)]
-    arguments = ("subscribe", "t", "--purpose", "p", "--subscription", "intake", "--idle-timeout", "0.1")
-    ran = await harness.entente(*arguments)
+    arguments = ("subscribe", "t", "--purpose", "p", "--subscription", "intake")
+    ran = await harness.entente(*arguments, "--max", "3")
     assert (ran.code, len(ran.lines)) == (0, 3)
     assert harness.script.positions["intake"] == 3
-    assert (await harness.entente(*arguments)).lines == []
+    assert (await harness.entente(*arguments, "--idle-timeout", "0.1")).lines == []
 
 
 async def test_what_could_not_be_written_is_not_acknowledged(
@@ -334,7 +334,8 @@ async def test_a_reader_that_left_is_no_failure(harness: Harness, monkeypatch: p
 @pytest.mark.parametrize(("count", "expected"), [(0, []), (2, ["0", "1"])])
 async def test_subscribe_as_json_is_one_array(harness: Harness, count: int, expected: list[str]) -> None:
     harness.script.log += [record(number) for number in range(count)]
-    ran = await harness.entente("subscribe", "t", "--purpose", "p", "--idle-timeout", "0.1", "-o", "json")
+    end = ("--max", str(count)) if count else ("--idle-timeout", "0.1")
+    ran = await harness.entente("subscribe", "t", "--purpose", "p", *end, "-o", "json")
     assert [event["id"] for event in json.loads(ran.out)] == expected
 
 

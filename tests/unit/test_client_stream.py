@@ -114,7 +114,8 @@ async def test_each_cursor_is_safe_to_resume_from() -> None:
         cursors = [delivery.cursor async for delivery in stream]
     assert cursors == [b"1:0", b"1:0", b"1:3", b"1:3", b"1:3", b"1:6", b"1:6", b"1:8"]
     for number, cursor in enumerate(cursors):
-        async with subscribed(script, start=cursor, idle_timeout_s=0.05) as stream:
+        remaining = 8 - int(cursor.split(b":")[1])
+        async with subscribed(script, start=cursor, limit=remaining) as stream:
             seen = await ids(stream)
         assert set(map(str, range(number + 1, 8))) <= set(seen)
 
@@ -191,8 +192,8 @@ async def test_a_draining_instance_is_left_after_the_last_acknowledgement() -> N
 async def test_idleness_ends_the_stream_and_an_outage_does_not_count() -> None:
     script = filled(3)
     script.refusals.extend([(grpc.StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE")] * 3)
-    slow = Retry(attempts=9, first_s=0.2, longest_s=0.2)
-    async with subscribed(script, idle_timeout_s=0.05, reconnect=slow) as stream:
+    slow = Retry(attempts=9, first_s=0.5, longest_s=0.5)  # together longer than the idle time
+    async with subscribed(script, idle_timeout_s=0.6, reconnect=slow) as stream:
         assert await ids(stream) == ["0", "1", "2"]
 
 
@@ -210,13 +211,15 @@ async def test_a_heartbeat_moves_a_subscription_whose_deliveries_are_dealt_with(
 
 async def test_a_heartbeat_never_moves_past_what_is_not_dealt_with() -> None:
     script = filled(3)
-    async with subscribed(script, subscription="s", idle_timeout_s=0.1) as stream:
+    async with subscribed(script, subscription="s") as stream:
         for _ in range(3):
             last = await anext(stream)
+        reading = asyncio.create_task(ids(stream))
         script.heartbeats.put_nowait(None)
-        assert await ids(stream) == []
+        await until(lambda: stream.cursor == b"1:3:h")
         assert script.acks == []
         await stream.ack(last)
+        reading.cancel()
     assert script.acks == [b"1:3"]
 
 
