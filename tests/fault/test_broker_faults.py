@@ -7,7 +7,7 @@ import os
 import random
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
@@ -16,16 +16,9 @@ import pytest
 from protos.entente.v1 import exchange_pb2, exchange_pb2_grpc
 from tests.services.broker import BrokerProcess, opening, reason, vulnerability
 
+BACKENDS = ["embedded", pytest.param("kafka", marks=pytest.mark.kafka)]
 KILL_RECORDS = int(os.environ.get("ENTENTE_TEST_KILL_RECORDS", "10000"))
 BATCH = 50
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[BrokerProcess]:
-    process = BrokerProcess(tmp_path / "exchange")
-    process.start()
-    yield process
-    process.stop()
 
 
 async def received(channel: grpc.aio.Channel, broker: BrokerProcess, count: int) -> AsyncIterator[str]:
@@ -74,6 +67,7 @@ async def publish_until_killed(broker: BrokerProcess, kill_at: int) -> set[str]:
     return acknowledged
 
 
+@pytest.mark.parametrize("broker", BACKENDS, indirect=True)
 async def test_records_acknowledged_before_a_kill_are_there_once(broker: BrokerProcess) -> None:
     acknowledged = await publish_until_killed(broker, random.randrange(BATCH, KILL_RECORDS - 8 * BATCH))
     broker.start()

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import time
+import tomllib
+import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,21 +28,51 @@ from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from tests.services.ports import free_port
 
 ENTENTE = Path(sys.executable).with_name("entente")
+TOKEN_REUSE_S = 600.0
+
+Metadata = tuple[tuple[str, str], ...]
 
 
 class BrokerProcess:
-    """One exchange's directory and the broker that serves it; can be stopped, killed and started again."""
+    """One exchange's directory and the broker that serves it; can be stopped, killed and started again.
+
+    With `kafka`, HOST:PORT, its topics have a prefix of their own there.
+    """
 
     def __init__(
         self, directory: Path, *, kafka: str | None = None, limits: Mapping[str, object] | None = None
     ) -> None:
         backend = "embedded" if kafka is None else "kafka"
-        initialise(directory, listen=f"127.0.0.1:{free_port(2)}", backend=backend, kafka=kafka)
+        if not directory.exists():
+            initialise(directory, listen=f"127.0.0.1:{free_port(2)}", backend=backend, kafka=kafka)
         self.directory = directory
         self.file = directory / "entente.toml"
+        if kafka is not None:
+            self.change({"backend": self._backend_with(prefix=f"test-{uuid.uuid4().hex[:12]}")})
         if limits:
             self.change({"limits": dict(limits)})
         self._process: subprocess.Popen[str] | None = None
+        self._tokens: dict[str, tuple[float, Metadata]] = {}
+
+    @classmethod
+    def beside(cls, other: BrokerProcess, directory: Path) -> BrokerProcess:
+        """A second instance of the same exchange: same stores on Kafka, same keys and rulebook, other ports."""
+        shutil.copytree(other.directory, directory)
+        port = free_port(2)
+        second = cls(directory)
+        second.change({"listen": {"tls": f"127.0.0.1:{port}", "mtls": f"127.0.0.1:{port + 1}"}})
+        return second
+
+    @property
+    def kafka_prefix(self) -> str:
+        """What the names of its Kafka topics begin with."""
+        kafka = self.config.backend.kafka
+        assert kafka is not None
+        return kafka.prefix
+
+    def _backend_with(self, **kafka: object) -> dict[str, object]:
+        backend = tomllib.loads(self.file.read_text())["backend"]
+        return {**backend, "kafka": {**backend["kafka"], **kafka}}
 
     @property
     def config(self) -> Config:
@@ -53,8 +87,6 @@ class BrokerProcess:
 
     def change(self, changes: Mapping[str, object]) -> None:
         """Replace top-level sections of the configuration file, for the next start."""
-        import tomllib
-
         document = tomllib.loads(self.file.read_text()) | dict(changes)
         self.file.write_text(tomli_w.dumps(document))
 
@@ -115,11 +147,15 @@ class BrokerProcess:
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
-    def metadata(self, context: str) -> tuple[tuple[str, str], ...]:
-        """Call metadata with a fresh token of one of the sample principals."""
-        config = self.config
-        token = token_for_context(config.contexts[context], config.exchange.audience, SystemClock())
-        return (("authorization", f"Bearer {token}"),)
+    def metadata(self, context: str) -> Metadata:
+        """Call metadata with a token of one of the sample principals, of an hour, not older than ten minutes."""
+        made_at, metadata = self._tokens.get(context, (0.0, ()))
+        if not metadata or time.monotonic() - made_at > TOKEN_REUSE_S:
+            config = self.config
+            token = token_for_context(config.contexts[context], config.exchange.audience, SystemClock())
+            metadata = (("authorization", f"Bearer {token}"),)
+            self._tokens[context] = time.monotonic(), metadata
+        return metadata
 
     @asynccontextmanager
     async def channel(self) -> AsyncIterator[grpc.aio.Channel]:
@@ -143,7 +179,9 @@ class BrokerProcess:
         return list(response.results)
 
 
-def vulnerability(record_id: str, *, category: str | None = None, filler_bytes: int = 0) -> CloudEvent:
+def vulnerability(
+    record_id: str, *, category: str | None = None, filler_bytes: int = 0, partition_key: str | None = None
+) -> CloudEvent:
     """A record of the sample type, as cyber-centre would publish it."""
     event = CloudEvent(id=record_id, source="//cyber-centre/test", spec_version="1.0", type="gov.cisa.kev.v1")
     event.text_data = json.dumps({"cveID": record_id, "shortDescription": "x" * filler_bytes})
@@ -151,6 +189,8 @@ def vulnerability(record_id: str, *, category: str | None = None, filler_bytes: 
     event.attributes["datacontenttype"].ce_string = "application/json"
     if category is not None:
         event.attributes["datacategory"].ce_string = category
+    if partition_key is not None:
+        event.attributes["partitionkey"].ce_string = partition_key
     return event
 
 
