@@ -52,7 +52,14 @@ test_no_labels_at_all if {
 }
 
 test_no_vocabulary_permits_nothing_but_empty_labels if {
-	labels.problems(_good) == object.keys(_good) with data.data as {}
+	labels.problems(_good) == object.keys(_good) - {"releasableto"} with data.data as {}
+}
+
+test_whom_a_record_names_is_not_looked_up if {
+	labels.problems(object.union(_good, {"releasableto": ["ems", "no-such-agency"]})) == set()
+	every odd in ["", "-ems", "ems,transport", " ems", "ems\n", null, 1, ["ems"]] {
+		labels.problems(object.union(_good, {"releasableto": ["ems", odd]})) == {"releasableto"}
+	}
 }
 
 test_refusals if {
