@@ -19,11 +19,8 @@ from broker.model.record import Positions, StoredRecord
 from deploy.kafka.node import KafkaNode
 from tests.contract.kafka_backend import fingerprint
 from tests.contract.samples import START_MS, appended, key_for, read_all, record, subscription, topic
-from tests.services.kafka_sockets import SOCKET_MARKS, sockets_collected
 
-__all__ = ["sockets_collected"]
-
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, *SOCKET_MARKS]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 NAME = "crash-reports"
 KEYS = [key_for(partition, 3) for partition in range(3)]

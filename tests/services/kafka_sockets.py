@@ -1,4 +1,4 @@
-"""For tests in which Kafka cannot be reached: kafka-python leaves the sockets of failed attempts to the garbage collector.
+"""For tests of refused TLS handshakes: kafka-python leaves their sockets to the garbage collector.
 
 Import `sockets_collected` into a test module and add SOCKET_MARKS to its `pytestmark`.
 """

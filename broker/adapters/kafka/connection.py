@@ -15,6 +15,8 @@ from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 from kafka.net.compat import KafkaNetClient
 
+from broker.adapters.kafka.sockets import DIRECT
+
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 BOOTSTRAP_TIMEOUT_MS = 8_000
@@ -104,6 +106,7 @@ class KafkaConnection:
             "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
             "request_timeout_ms": REQUEST_TIMEOUT_MS,
             "reconnect_backoff_max_ms": 1_000,
+            "proxy_url": DIRECT,
             "security_protocol": ("SASL_" if self.sasl_mechanism else "")
             + ("SSL" if self.encrypted else "PLAINTEXT"),
             "ssl_context": self._tls_context() if self.encrypted else None,
