@@ -78,7 +78,7 @@ def wire(
     keys = FileKeys.open(config.keys.directory)
     codec = CursorCodec(keys)
     decider = Decider(engine, clock, time_dependent=rulebook.revision.time_dependent)
-    access = Access(registry, decider)
+    access = Access(registry, decider, clock)
     evidence = Evidence(stores.ledger, clock, rulebook.revision.id, engine.version)
     discloser = Discloser(registry, keys)
     limits = _record_limits(config)

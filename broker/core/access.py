@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from broker.core.decide import Decider, Question
 from broker.core.questions import probe_labels, publish_question, subscribe_question
 from broker.errors import EntenteError, NoDecision, Reason
 from broker.model.principal import Principal
 from broker.model.registry import Registry, Topic
+from broker.ports.clock import Clock
 
 _TOPIC_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """What a rulebook may call a topic; anything else is missing without being asked about."""
@@ -18,9 +20,10 @@ _TOPIC_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 class Access:
     """Answers from one revision's registry and decisions. All methods raise EntenteError POLICY_UNAVAILABLE."""
 
-    def __init__(self, registry: Registry, decider: Decider) -> None:
+    def __init__(self, registry: Registry, decider: Decider, clock: Clock) -> None:
         self._registry = registry
         self._decider = decider
+        self._clock = clock
 
     async def require_subscribe(self, principal: Principal, topic: str, purpose: str) -> Topic:
         """The topic, if the principal may subscribe to it for `purpose`.
@@ -91,7 +94,9 @@ class Access:
             raise EntenteError(Reason.POLICY_UNAVAILABLE) from None
         if any(decision is None for decision in decisions):
             raise EntenteError(Reason.POLICY_UNAVAILABLE)
-        return [decision is not None and decision.permitted for decision in decisions]
+        # An agreement that has ended permits nothing any more: the topic is hidden again.
+        now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
+        return [d is not None and d.permitted and d.holds_at(now) for d in decisions]
 
 
 def _may_exist(topic: str) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from broker.core.access import Access
 from broker.core.decide import Decider
 from broker.core.deliver.disclose import Discloser
+from broker.core.deliver.prepare import why_withheld
 from broker.core.deliver.view import RecordViews
 from broker.core.evidence import Evidence, who
 from broker.core.questions import deliver_question
@@ -27,10 +28,11 @@ from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
 @dataclass(frozen=True, slots=True)
 class PartyOutlook:
-    """What one agency would receive for one purpose; `delivery` only where it is a record."""
+    """What one agency would receive for one purpose in any one of `roles`; `delivery` only where it is a record."""
 
     agency: str
     purpose: str
+    roles: tuple[str, ...]
     effect: Effect
     delivery: exchange_pb2.Delivery | None
 
@@ -86,10 +88,14 @@ class Previewer:
             return RecordOutlook(refusal)
         stored = StoredRecord(0, 0, record.recorded_ms, record.body)
         parties = [await self._party(topic, stored, subject) for subject in self._parties(principal, topic)]
-        return RecordOutlook(None, tuple(parties), _unreviewed(candidate))
+        return RecordOutlook(None, _united(parties), _unreviewed(candidate))
 
     def _parties(self, principal: Principal, topic: Topic) -> Iterable[SubjectClass]:
-        """A class for each agreement and purpose, with the most that the consumer's registration permits."""
+        """A class for each agreement, purpose and role, with the highest attributes that the registration permits.
+
+        Roles are asked about one by one: a rule for one role may restrict what another would see, and an outlook for all
+        of them at once would then promise too little.
+        """
         seen = set()
         for agreement in self._registry.agreements:
             if agreement.owner != principal.agency or topic.name not in agreement.topics:
@@ -97,8 +103,8 @@ class Previewer:
             agency = self._registry.agencies[agreement.consumer]
             for purpose in agreement.purposes:
                 attributes = tuple(sorted(agency.attributes.items()))
-                seen.add(SubjectClass(agency.name, tuple(sorted(agency.roles)), attributes, purpose))
-        return sorted(seen, key=lambda subject: (subject.agency, subject.purpose))
+                seen.update(SubjectClass(agency.name, (role,), attributes, purpose) for role in agency.roles)
+        return sorted(seen, key=lambda subject: (subject.agency, subject.purpose, subject.roles))
 
     async def _party(self, topic: Topic, stored: StoredRecord, subject: SubjectClass) -> PartyOutlook:
         # A view of its own: the preview's place is no place in the log, so nothing of it may be cached.
@@ -111,15 +117,28 @@ class Previewer:
             decision = await self._decider.ask(question)
         except NoDecision:
             raise EntenteError(Reason.POLICY_UNAVAILABLE) from None
+        if why_withheld(view, decision, self._clock.now_ms()) is not None:
+            return PartyOutlook(subject.agency, subject.purpose, subject.roles, Effect.WITHHOLD, None)
         if decision.effect is not Effect.RELEASE:
-            return PartyOutlook(subject.agency, subject.purpose, decision.effect, None)
+            return PartyOutlook(subject.agency, subject.purpose, subject.roles, decision.effect, None)
         try:
             treated = self._discloser.treat(decision, labels, subject)
             encoded = self._discloser.encode_once(view, treated, subject)
         except Unredactable:
-            return PartyOutlook(subject.agency, subject.purpose, Effect.WITHHOLD, None)
+            return PartyOutlook(subject.agency, subject.purpose, subject.roles, Effect.WITHHOLD, None)
         delivery = exchange_pb2.Batch.FromString(encoded).deliveries[0]
-        return PartyOutlook(subject.agency, subject.purpose, Effect.RELEASE, delivery)
+        return PartyOutlook(subject.agency, subject.purpose, subject.roles, Effect.RELEASE, delivery)
+
+
+def _united(parties: Iterable[PartyOutlook]) -> tuple[PartyOutlook, ...]:
+    """One outlook for all roles of an agency and purpose that are treated alike."""
+    alike: dict[tuple[str, str, Effect, bytes], PartyOutlook] = {}
+    for party in parties:
+        shown = party.delivery.SerializeToString(deterministic=True) if party.delivery else b""
+        key = (party.agency, party.purpose, party.effect, shown)
+        roles = alike[key].roles if key in alike else ()
+        alike[key] = replace(party, roles=(*roles, *party.roles))
+    return tuple(alike.values())
 
 
 def _unreviewed(candidate: Candidate) -> tuple[str, ...]:

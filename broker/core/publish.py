@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from broker.core.access import Access
 from broker.core.cursor import Cursor, CursorBinding, CursorCodec
@@ -104,7 +105,11 @@ class Publisher:
             raise EntenteError(Reason.POLICY_UNAVAILABLE) from None
         if any(decision is None for decision in decisions):
             raise EntenteError(Reason.POLICY_UNAVAILABLE)
-        by_key = {key: d is not None and d.permitted for key, d in zip(distinct, decisions, strict=True)}
+        now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
+        by_key = {
+            key: d is not None and d.permitted and d.holds_at(now)
+            for key, d in zip(distinct, decisions, strict=True)
+        }
         return {index: by_key[question.key] for index, question in questions.items()}
 
     def _stamp(

@@ -187,7 +187,7 @@ class Preparer:
         prepared: Prepared,
     ) -> bool:
         """Release or skip one record; False if it would go out but the budget is used up."""
-        outcome = _overlay(view, decision, now_ms)
+        outcome = why_withheld(view, decision, now_ms)
         if outcome is not None or decision is None or view.label_set is None:
             prepared.account.outcomes[outcome or "unregistered"] += 1
             return True
@@ -220,8 +220,8 @@ class Preparer:
         prepared.account.outcomes[decision.effect.value] += 1
 
 
-def _overlay(view: RecordView, decision: Decision | None, now_ms: int) -> str | None:
-    """Why the record is withheld, or None if it is released; what applies after the memo only ever restricts."""
+def why_withheld(view: RecordView, decision: Decision | None, now_ms: int) -> str | None:
+    """Why the record is withheld, or None if it goes out; what applies after the memo only ever restricts."""
     if decision is None:
         return "unregistered"
     if decision.effect is Effect.WITHHOLD:
