@@ -139,7 +139,6 @@ def wire(
         identity=identify,
         quotas=quotas,
         times=_stream_times(config),
-        clock=clock,
         message_bytes=config.limits.message_bytes,
     )
     exchange = ExchangeServicer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -118,15 +119,24 @@ async def _listening(config: Config, exchange: Exchange) -> AsyncIterator[tuple[
 def _bind(server: grpc.aio.Server, config: Config) -> tuple[str, str | None]:
     """Both listeners; grpcio can only require or ignore client certificates, hence two."""
     pair = (config.tls.key.read_bytes(), config.tls.certificate.read_bytes())
-    tls = _address(
-        config.listen.tls, server.add_secure_port(config.listen.tls, grpc.ssl_server_credentials([pair]))
-    )
+    tls = _add(server, config.listen.tls, grpc.ssl_server_credentials([pair]))
     if config.listen.mtls is None or config.tls.client_ca is None:
         return tls, None
     credentials = grpc.ssl_server_credentials(
         [pair], root_certificates=config.tls.client_ca.read_bytes(), require_client_auth=True
     )
-    return tls, _address(config.listen.mtls, server.add_secure_port(config.listen.mtls, credentials))
+    return tls, _add(server, config.listen.mtls, credentials)
+
+
+def _add(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials) -> str:
+    """The address with its real port, as port 0 asks for a free one; raises OSError."""
+    try:
+        port = server.add_secure_port(listen, credentials)
+    except RuntimeError:
+        raise OSError(
+            errno.EADDRNOTAVAIL, "cannot listen there; choose another address or port", listen
+        ) from None
+    return f"{listen.rpartition(':')[0]}:{port}"
 
 
 def insecure_settings(config: Config) -> tuple[str, ...]:
@@ -140,10 +150,6 @@ def insecure_settings(config: Config) -> tuple[str, ...]:
         for name, value in settings.items()
         if name.startswith("insecure_") and value
     )
-
-
-def _address(listen: str, port: int) -> str:
-    return f"{listen.rpartition(':')[0]}:{port}"
 
 
 def _options(limits: Limits) -> list[tuple[str, int]]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _PREVIEW_RECORDS = 100
 """The exchange's limit for one call."""
 
-_COLUMNS = ("records", "agency", "purpose", "effect", "removed", "changed", "obligations")
+_COLUMNS = ("records", "agency", "purpose", "roles", "effect", "removed", "changed", "obligations")
 
 
 async def preview(
@@ -65,6 +65,7 @@ def _party(record: CloudEvent, party: PartyPreview) -> dict[str, object]:
     return {
         "agency": party.agency,
         "purpose": party.purpose,
+        "roles": list(party.roles),
         "effect": exchange_pb2.Effect.Name(party.effect).removeprefix("EFFECT_").lower(),
         "removed": removed,
         "changed": changed,
@@ -80,9 +81,10 @@ def alike(outlooks: Sequence[dict[str, object]]) -> list[dict[str, object]]:
     for each in outlooks:
         refusal, parties = each["refusal"], each["parties"]
         if isinstance(refusal, dict):
-            counts[("(nobody)", "", f"refused: {refusal['reason']}", "", "", "")] += 1
+            counts[("(nobody)", "", "", f"refused: {refusal['reason']}", "", "", "")] += 1
         for party in parties if isinstance(parties, list) else []:
             cells = (", ".join(party[name]) for name in ("removed", "changed", "obligations"))
-            counts[(party["agency"], party["purpose"], party["effect"], *cells)] += 1
+            roles = ", ".join(party["roles"])
+            counts[(party["agency"], party["purpose"], roles, party["effect"], *cells)] += 1
     rows = [(str(count), *row) for row, count in sorted(counts.items())]
     return [dict(zip(_COLUMNS, row, strict=True)) for row in rows]

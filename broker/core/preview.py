@@ -96,7 +96,7 @@ class Previewer:
         Roles are asked about one by one: a rule for one role may restrict what another would see, and an outlook for all
         of them at once would then promise too little.
         """
-        seen = set()
+        seen: set[SubjectClass] = set()
         for agreement in self._registry.agreements:
             if agreement.owner != principal.agency or topic.name not in agreement.topics:
                 continue

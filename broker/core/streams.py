@@ -141,7 +141,7 @@ class Streams:
             buffers=self._fanout.buffers,
         )
         await self._evidence.write("stream_opened", _stream(session))
-        self._fanout.park(session)
+        self._fanout.begin(session)
         return session
 
     async def acknowledge(self, session: Session, sealed: bytes) -> None:

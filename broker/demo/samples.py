@@ -47,7 +47,7 @@ def _crash() -> CloudEvent:
         data=(DATA / "niem-crash-driver.json").read_bytes(),
         labels={
             "dataclassification": "amber",
-            "purposes": ["cyber-defence", "emergency-response", "road-safety-statistics"],
+            "purposes": ["emergency-response", "law-enforcement", "road-safety-statistics"],
         },
     )
 

@@ -103,6 +103,7 @@ def _party(party: PartyOutlook) -> exchange_pb2.PartyPreview:
     preview = exchange_pb2.PartyPreview(
         agency=party.agency,
         purpose=party.purpose,
+        roles=party.roles,
         effect=exchange_pb2.Effect.Value(f"EFFECT_{party.effect.name}"),
     )
     if party.delivery is not None:

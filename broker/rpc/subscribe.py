@@ -13,7 +13,6 @@ from broker.core.deliver.fanout import FanOut
 from broker.core.deliver.session import Outgoing, Session
 from broker.core.streams import OpenRequest, Start, StartAt, Streams
 from broker.errors import EntenteError, Reason, fault_place
-from broker.ports.clock import Clock
 from broker.rpc.call import Call
 from broker.rpc.interceptors import IdentityInterceptor
 from broker.rpc.quotas import Quotas
@@ -56,7 +55,6 @@ class SubscribeServicer:
         identity: IdentityInterceptor,
         quotas: Quotas,
         times: StreamTimes,
-        clock: Clock,
         message_bytes: int,
     ) -> None:
         self._streams = streams
@@ -64,7 +62,6 @@ class SubscribeServicer:
         self._identity = identity
         self._quotas = quotas
         self._times = times
-        self._clock = clock
         self._message_bytes = message_bytes
         self._open: set[_Stream] = set()
         self._closing: set[asyncio.Task[None]] = set()
@@ -175,16 +172,11 @@ class SubscribeServicer:
         stream.session.close_credit()
 
     async def _beat(self, stream: _Stream) -> None:
-        """On a fixed timer, whether or not there were records (rule 6); also where the token's end is noticed."""
-        while self._fanout.is_served(stream.session):
-            await asyncio.sleep(self._pause_s(stream))
-            if self._fanout.is_served(stream.session):
-                heartbeat = exchange_pb2.Heartbeat(cursor=stream.session.cursor())
-                stream.session.put(_outgoing(SubscribeResponse(heartbeat=heartbeat)))
-
-    def _pause_s(self, stream: _Stream) -> float:
-        left_s = stream.session.principal.expires_at.timestamp() - self._clock.now_ms() / 1000
-        return max(0.0, min(self._times.heartbeat_s, left_s))
+        """On a fixed timer, whether or not there were records (rule 6)."""
+        while True:
+            await asyncio.sleep(self._times.heartbeat_s)
+            heartbeat = exchange_pb2.Heartbeat(cursor=stream.session.cursor())
+            stream.session.put(_outgoing(SubscribeResponse(heartbeat=heartbeat)))
 
     async def _acknowledge(self, stream: _Stream) -> None:
         while True:

@@ -13,6 +13,9 @@ from broker.errors import EntenteError, Reason
 from broker.model.principal import SubjectClass
 from broker.ports.subscription_store import SubscriptionStore
 
+SWEEP_S = 1.0
+"""How long a stream on which nothing is delivered may outlive its token or its subscription's takeover elsewhere."""
+
 
 class FanOut:
     """Groups by topic and class; used from the event loop only."""
@@ -33,6 +36,27 @@ class FanOut:
         self._subscriptions = subscriptions
         self._groups: dict[tuple[str, SubjectClass], list[Group]] = {}
         self._parked: set[Session] = set()
+        self._sessions: set[Session] = set()
+        self._sweeper: asyncio.Task[None] | None = None
+
+    def begin(self, session: Session) -> None:
+        """A stream is open: serve it once it has credit. Its subscription's earlier streams end now."""
+        self._sessions.add(session)
+        if self._sweeper is None:
+            self._sweeper = asyncio.get_running_loop().create_task(self._sweep_each_second())
+        self.sweep()
+        self.park(session)
+
+    def sweep(self) -> None:
+        """End every stream whose token has expired or whose subscription was taken over, moved or deleted."""
+        for session in list(self._sessions):
+            self.is_served(session)
+
+    async def _sweep_each_second(self) -> None:
+        """For what happens on other instances, and to streams that nothing is delivered to."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.sweep()
 
     def place(self, session: Session) -> None:
         """Let the session be served from its position: in the group that stands there, or in a new one."""
@@ -78,6 +102,7 @@ class FanOut:
 
     def end(self, session: Session) -> None:
         """The stream is over: serve it no more and give its room back."""
+        self._sessions.discard(session)
         self.remove(session)
         was_full = self.buffers.left_bytes <= 0
         session.discard()
@@ -121,6 +146,8 @@ class FanOut:
     async def close(self) -> None:
         """Stop all groups and wait until they have stopped."""
         tasks = [g.task for groups in self._groups.values() for g in groups if g.task is not None]
+        if self._sweeper is not None:
+            tasks.append(self._sweeper)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

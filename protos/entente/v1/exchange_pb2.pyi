@@ -359,7 +359,7 @@ class RecordPreview(_message.Message):
 
     @_builtins.property
     def parties(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartyPreview]:
-        """What each party of an agreement would receive, by agency and purpose."""
+        """What each party of an agreement would receive, by agency, purpose and roles."""
 
     @_builtins.property
     def unreviewed_paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -393,12 +393,15 @@ class PartyPreview(_message.Message):
     EFFECT_FIELD_NUMBER: _builtins.int
     RECORD_FIELD_NUMBER: _builtins.int
     DISCLOSURE_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
     agency: _builtins.str
     """The consumer's agency."""
     purpose: _builtins.str
     """The purpose of the agreement."""
     effect: Global___Effect.ValueType
-    """RELEASE, NOTICE or WITHHOLD, for a principal with the most that the agency's registration permits."""
+    """RELEASE, NOTICE or WITHHOLD, for a principal in one of `roles` with the highest attributes that the agency's
+    registration permits.
+    """
     @_builtins.property
     def record(self) -> _cloudevents_pb2.CloudEvent:
         """The record as the party would receive it; absent unless effect is RELEASE."""
@@ -406,6 +409,12 @@ class PartyPreview(_message.Message):
     @_builtins.property
     def disclosure(self) -> Global___Disclosure:
         """How it would be disclosed; absent unless effect is RELEASE."""
+
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The roles, each taken alone, for which this is the outcome; sorted. Roles that are treated differently have a preview
+        of their own.
+        """
 
     def __init__(
         self,
@@ -415,10 +424,11 @@ class PartyPreview(_message.Message):
         effect: Global___Effect.ValueType = ...,
         record: _cloudevents_pb2.CloudEvent | None = ...,
         disclosure: Global___Disclosure | None = ...,
+        roles: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["disclosure", b"disclosure", "record", b"record"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "disclosure", b"disclosure", "effect", b"effect", "purpose", b"purpose", "record", b"record"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "disclosure", b"disclosure", "effect", b"effect", "purpose", b"purpose", "record", b"record", "roles", b"roles"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
