@@ -89,7 +89,7 @@ test: setup-test static ## everything, on real Kafka and OPA, with coverage
 	@$(PY) -m pytest --cov --cov-report=term
 
 soak: setup-test ## the tests that run for minutes
-	@$(PY) -m pytest -m soak --timeout 3600
+	@$(PY) -m pytest -m soak --timeout 3600 --log-cli-level INFO
 
 static: lint-python lint-rego lint-protos
 

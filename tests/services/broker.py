@@ -42,9 +42,9 @@ class BrokerProcess:
     def __init__(
         self, directory: Path, *, kafka: str | None = None, limits: Mapping[str, object] | None = None
     ) -> None:
-        backend = "embedded" if kafka is None else "kafka"
         if not directory.exists():
-            initialise(directory, listen=f"127.0.0.1:{free_port(2)}", backend=backend, kafka=kafka)
+            address = f"127.0.0.1:{free_port(2)}"
+            initialise(directory, address, "embedded" if kafka is None else "kafka", kafka)
         self.directory = directory
         self.file = directory / "entente.toml"
         if kafka is not None:
@@ -157,16 +157,19 @@ class BrokerProcess:
             self._tokens[context] = time.monotonic(), metadata
         return metadata
 
+    def credentials(self) -> grpc.ChannelCredentials:
+        """What a client needs to trust it."""
+        return grpc.ssl_channel_credentials((self.directory / "tls" / "ca.pem").read_bytes())
+
     @asynccontextmanager
     async def channel(self) -> AsyncIterator[grpc.aio.Channel]:
         """A TLS channel to it, connected anew however often it was down."""
-        credentials = grpc.ssl_channel_credentials((self.directory / "tls" / "ca.pem").read_bytes())
         options = [
             ("grpc.max_receive_message_length", -1),
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 500),
         ]
-        async with grpc.aio.secure_channel(self.config.listen.tls, credentials, options) as channel:
+        async with grpc.aio.secure_channel(self.config.listen.tls, self.credentials(), options) as channel:
             yield channel
 
     async def publish(
@@ -209,9 +212,9 @@ def reason(error: grpc.aio.AioRpcError) -> str:
     from google.rpc import error_details_pb2
     from grpc_status import rpc_status
 
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    status = rpc_status.from_call(error)
     if status is None:
         return ""
     info = error_details_pb2.ErrorInfo()
     status.details[0].Unpack(info)
-    return info.reason
+    return str(info.reason)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition, admin
 
 _TIMEOUT_S = 30.0
 
@@ -45,7 +45,8 @@ def stored_records(bootstrap: str, topic: str) -> Iterator[KafkaRecord]:
 def _records_of(consumer: Consumer, place: TopicPartition, end: int) -> Iterator[KafkaRecord]:
     consumer.assign([place])
     while True:
-        message = consumer.poll(_TIMEOUT_S)
+        # Its stubs say of each part of a message that it may be None.
+        message: Any = consumer.poll(_TIMEOUT_S)
         assert message is not None, f"no answer from {place}"
         if message.error() is not None:
             assert message.error().name() == "_PARTITION_EOF", message.error()
@@ -58,13 +59,14 @@ def _records_of(consumer: Consumer, place: TopicPartition, end: int) -> Iterator
 
 def delete_topic(bootstrap: str, topic: str) -> None:
     """Delete a topic, as an operator's tool would."""
-    client = AdminClient({"bootstrap.servers": bootstrap})
+    client = admin.AdminClient({"bootstrap.servers": bootstrap})
     client.delete_topics([topic])[topic].result(_TIMEOUT_S)
 
 
 def set_topic_config(bootstrap: str, topic: str, name: str, value: str) -> None:
     """Change one setting of a topic."""
-    entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
-    client = AdminClient({"bootstrap.servers": bootstrap})
+    library: Any = admin  # its typed parts do not export these names
+    entry = library.ConfigEntry(name, value, incremental_operation=library.AlterConfigOpType.SET)
+    resource = library.ConfigResource(library.ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
+    client = library.AdminClient({"bootstrap.servers": bootstrap})
     client.incremental_alter_configs([resource])[resource].result(_TIMEOUT_S)

@@ -56,13 +56,17 @@ class Failures:
     async def note(self, error: grpc.aio.AioRpcError) -> None:
         """Count it, or raise it."""
         found = reason(error)
-        broken = not found and error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-        if found not in self.permitted or not (found or broken):
+        if found not in self.permitted or not (found or _broke(error)):
             raise error
         self.seen[found] += 1
         await self.progress.add(1)
         # Without this a closed door would be tried thousands of times a second.
         await asyncio.sleep(_PAUSE_S)
+
+
+def _broke(error: grpc.aio.AioRpcError) -> bool:
+    """Whether the connection broke; grpc.aio says INTERNAL by itself for a write that met a call's end."""
+    return error.code() is grpc.StatusCode.UNAVAILABLE or error.details() == "Internal error from Core"
 
 
 class Lane:
