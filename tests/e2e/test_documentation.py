@@ -21,6 +21,7 @@ from tests.e2e.pages import PAGES, ROOT, files, matches, moved, shell, steps
 from tests.services.ports import free_port
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_TEST = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
@@ -63,6 +64,14 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in _anchors(linked), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_tests_that_are_named_exist(page: Path) -> None:
+    for path, test in _TEST.findall(page.read_text()):
+        source = ROOT / path
+        assert source.exists(), path
+        assert not test or re.search(rf"^ *(async )?def {test}\(", source.read_text(), re.MULTILINE), test
+
+
 def test_every_page_can_be_reached() -> None:
     reached = {ROOT / "README.md"}
     waiting = list(reached)
@@ -95,12 +104,8 @@ def test_every_method_is_documented() -> None:
         for service in file.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     ]
-    assert file_package() == PACKAGE
+    assert exchange_pb2.DESCRIPTOR.package == PACKAGE
     assert sorted(documented) == sorted(declared)
-
-
-def file_package() -> str:
-    return exchange_pb2.DESCRIPTOR.package
 
 
 def test_every_configuration_key_is_documented_with_its_default() -> None:
