@@ -142,7 +142,7 @@ class Exchange(exchange_pb2_grpc.ExchangeServicer):
         )
         return exchange_pb2.PreviewPublishResponse(previews=[preview] * len(request.records))
 
-    async def Subscribe(self, requests: Any, context: Any) -> None:
+    async def Subscribe(self, requests: Any, context: Any) -> None:  # type: ignore[override]
         await self.script.enter(context, "Subscribe")
         first = await context.read()
         assert first.WhichOneof("message") == "open"
