@@ -12,8 +12,8 @@ JsonValue = str | int | float | bool | None | list["JsonValue"] | dict[str, "Jso
 class LedgerEntry:
     """One event. `body` never holds a payload, a field's value, a token or a key (design rule 2).
 
-    kind: call_refused | refused_aggregate | publish | delivery | subscription | stream_opened | stream_closed |
-    moved | engine_fault | configuration.
+    kind: configuration | call_refused | refused_aggregate | publish | preview | subscription | stream_opened |
+    delivery | engine_fault | stream_closed.
     """
 
     kind: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from broker.core.decide import Question
+from broker.core.decide import ENGINE_FAULT, Question
 from broker.model.decision import Decision, Treatment
 from broker.model.ledger import JsonValue
 from broker.model.record import Positions, StoredRecord
@@ -17,6 +17,7 @@ class Account:
 
     decisions: list[JsonValue] = field(default_factory=list)
     released: list[JsonValue] = field(default_factory=list)
+    faulted: list[JsonValue] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
     _index: dict[bytes, int] = field(default_factory=dict)
 
@@ -27,6 +28,12 @@ class Account:
             number = self._index[question.key] = len(self.decisions)
             self.decisions.append({"input": _json(question.item), "output": _output(decision)})
         return number
+
+    def withhold(self, stored: StoredRecord, outcome: str) -> None:
+        """A record that does not go out; where the engine failed its place is kept, since it can be delivered later."""
+        self.outcomes[outcome] += 1
+        if outcome == ENGINE_FAULT:
+            self.faulted.append([stored.partition, stored.offset])
 
     def hand_out(self, stored: StoredRecord, decision_number: int) -> None:
         """A record or notice that goes out."""

@@ -117,6 +117,8 @@ class Group:
         ready = [m for m in self.members if self._placement.is_served(m) and m.budget().is_open]
         prepared = Prepared(begin)
         await prepare(_shared_budget(ready), prepared)
+        if prepared.account.faulted:
+            await self._account_faults(prepared)
         if prepared.deliveries:
             await self._release(ready, prepared)
         else:
@@ -174,18 +176,27 @@ class Group:
         self._leave_behind([m for m in self.members if m not in ready], begin)
         self._placement.merge(self)
 
-    async def _account(self, ready: list[Session], prepared: Prepared) -> None:
-        subject: JsonValue = {
+    async def _account_faults(self, prepared: Prepared) -> None:
+        """What the rulebook has no answer for is withheld, and its places are kept: a seek delivers it later (rule 1)."""
+        body: dict[str, JsonValue] = {"topic": self.lens.topic, "class": self._subject()}
+        await self._tools.evidence.write(
+            "engine_fault", body | {"records": list_of(prepared.account.faulted)}
+        )
+
+    def _subject(self) -> JsonValue:
+        return {
             "agency": self.lens.subject.agency,
             "roles": list(self.lens.subject.roles),
             "attributes": dict(self.lens.subject.attributes),
             "purpose": self.lens.subject.purpose,
         }
+
+    async def _account(self, ready: list[Session], prepared: Prepared) -> None:
         receivers = list_of([_receiver(member) for member in ready])
         prepared.account.outcomes.update(self._withheld)
         body = prepared.account.as_body(self._accounted, prepared.standing.cursor)
         await self._tools.evidence.write(
-            "delivery", {"topic": self.lens.topic, "class": subject, "receivers": receivers, **body}
+            "delivery", {"topic": self.lens.topic, "class": self._subject(), "receivers": receivers, **body}
         )
         self._withheld.clear()
         self._accounted = prepared.standing.cursor

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 
-from broker.core.decide import Decider, Question
+from broker.core.decide import ENGINE_FAULT, Decider, Question
 from broker.core.deliver.account import Account
 from broker.core.deliver.disclose import Discloser, Treated
 from broker.core.deliver.standing import Lag, Progress, Standing
@@ -189,7 +189,7 @@ class Preparer:
         """Release or skip one record; False if it would go out but the budget is used up."""
         outcome = why_withheld(view, decision, now_ms)
         if outcome is not None or decision is None or view.label_set is None:
-            prepared.account.outcomes[outcome or "unregistered"] += 1
+            prepared.account.withhold(view.stored, outcome or "unregistered")
             return True
         if not budget.is_open:
             return False
@@ -197,7 +197,7 @@ class Preparer:
             treated = lens.treated(view.label_set, decision)
             delivery = lens.discloser.encode(lens.topic, view, treated, lens.subject)
         except Unredactable:
-            prepared.account.outcomes["unredactable"] += 1
+            prepared.account.withhold(view.stored, "unredactable")
             return True
         self._release(lens, view, decision, delivery, budget, prepared)
         return True
@@ -225,7 +225,7 @@ def why_withheld(view: RecordView, decision: Decision | None, now_ms: int) -> st
     if decision is None:
         return "unregistered"
     if decision.effect is Effect.WITHHOLD:
-        return "engine_fault" if "engine_fault" in decision.reasons else "withhold"
+        return ENGINE_FAULT if ENGINE_FAULT in decision.reasons else "withhold"
     if view.expires_ms is not None and view.expires_ms <= now_ms:
         return "expired"
     if decision.not_before is not None and view.stored.recorded_ms < _ms(decision.not_before):
