@@ -120,8 +120,9 @@ proto-breaking: $(BIN)/buf ## whether the API breaks its callers on main
 
 # ---- what is generated ----
 
-protos: $(VENV)/.dev ## generate the API's Python code and stubs
+protos: $(VENV)/.dev ## generate the API's Python code, stubs and reference
 	@$(PY) protos/generate.py
+	@$(PY) docs/generate.py
 
 UV_COMPILE = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-header --no-annotate pyproject.toml --extra build
