@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -15,15 +14,15 @@ from cloudevents.core.formats.json import JSONFormat
 
 from connectors.cloudevents import to_json_event
 from deploy.kafka.node import KafkaNode
-from protos.entente.v1 import exchange_pb2, exchange_pb2_grpc
+from protos.entente.v1 import exchange_pb2
 from protos.entente.v1.exchange_pb2 import (
     ON_EXPIRED_EARLIEST,
     START_POSITION_LATEST,
     Credit,
-    Open,
     PublishAcknowledgement,
 )
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
+from tests.fault.streams import stream
 from tests.integration.exchange.failure import Failure
 from tests.integration.exchange.live import Stream
 from tests.services.broker import BrokerProcess, vulnerability
@@ -64,20 +63,6 @@ def pair(module_kafka_node: KafkaNode, tmp_path_factory: pytest.TempPathFactory)
 
 def kafka_topic(broker: BrokerProcess) -> str:
     return f"{broker.kafka_prefix}.records.{TOPIC}"
-
-
-@asynccontextmanager
-async def stream(broker: BrokerProcess, **opening: object) -> AsyncIterator[Stream]:
-    """A stream of partner-cert that has been opened; credit for 100 records unless told."""
-    fields = {"topic": TOPIC, "purpose": "cyber-defence", "credit": Credit(records=100), **opening}
-    async with broker.channel() as channel:
-        call = exchange_pb2_grpc.ExchangeStub(channel).Subscribe(metadata=broker.metadata("partner-cert"))
-        opened = Stream(call)
-        try:
-            await opened.send(open=Open(**fields))  # type: ignore[arg-type]
-            yield opened
-        finally:
-            call.cancel()
 
 
 async def publish(broker: BrokerProcess, *ids: str, key: str = "k") -> list[PublishAcknowledgement]:

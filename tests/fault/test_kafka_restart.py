@@ -23,11 +23,20 @@ from tests.contract.samples import START_MS, appended, key_for, read_all, record
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 NAME = "crash-reports"
+PREFIX = ""
 KEYS = [key_for(partition, 3) for partition in range(3)]
 
 
+@pytest.fixture
+def kafka_node(module_kafka_node: KafkaNode, monkeypatch: pytest.MonkeyPatch) -> KafkaNode:
+    """The module's node, running again whatever the test before did, and topics of the test's own."""
+    monkeypatch.setattr(sys.modules[__name__], "PREFIX", f"fault-{uuid.uuid4().hex[:8]}")
+    module_kafka_node.start()
+    return module_kafka_node
+
+
 def connection_to(node: KafkaNode) -> KafkaConnection:
-    return KafkaConnection(bootstrap=(node.bootstrap,), prefix="fault", replication=1)
+    return KafkaConnection(bootstrap=(node.bootstrap,), prefix=PREFIX, replication=1)
 
 
 @asynccontextmanager

@@ -15,13 +15,14 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import grpc
 import tomli_w
 
 from broker.adapters.clock import SystemClock
 from broker.app.config import Config, load_config
-from broker.app.initialise import initialise
+from broker.app.initialise import DEFAULT_RULEBOOK, initialise
 from broker.app.tokens import token_for_context
 from protos.entente.v1 import exchange_pb2, exchange_pb2_grpc
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
@@ -40,11 +41,16 @@ class BrokerProcess:
     """
 
     def __init__(
-        self, directory: Path, *, kafka: str | None = None, limits: Mapping[str, object] | None = None
+        self,
+        directory: Path,
+        *,
+        kafka: str | None = None,
+        limits: Mapping[str, object] | None = None,
+        rulebook: Path = DEFAULT_RULEBOOK,
     ) -> None:
         if not directory.exists():
-            address = f"127.0.0.1:{free_port(2)}"
-            initialise(directory, address, "embedded" if kafka is None else "kafka", kafka)
+            backend: Literal["embedded", "kafka"] = "embedded" if kafka is None else "kafka"
+            initialise(directory, f"127.0.0.1:{free_port(2)}", backend, kafka, rulebook=rulebook)
         self.directory = directory
         self.file = directory / "entente.toml"
         if kafka is not None:
@@ -173,12 +179,17 @@ class BrokerProcess:
             yield channel
 
     async def publish(
-        self, channel: grpc.aio.Channel, records: Sequence[CloudEvent]
+        self,
+        channel: grpc.aio.Channel,
+        records: Sequence[CloudEvent],
+        *,
+        topic: str = "vulnerabilities",
+        context: str = "cyber-centre",
     ) -> list[exchange_pb2.PublishResult]:
-        """Publish vulnerabilities as cyber-centre; raises grpc.aio.AioRpcError."""
-        request = exchange_pb2.PublishRequest(topic="vulnerabilities", records=records)
+        """Publish, vulnerabilities as cyber-centre unless told; raises grpc.aio.AioRpcError."""
+        request = exchange_pb2.PublishRequest(topic=topic, records=records)
         stub = exchange_pb2_grpc.ExchangeStub(channel)
-        response = await stub.Publish(request, metadata=self.metadata("cyber-centre"), timeout=60)
+        response = await stub.Publish(request, metadata=self.metadata(context), timeout=60)
         return list(response.results)
 
 
