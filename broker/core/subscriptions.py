@@ -49,7 +49,8 @@ class SubscriptionDesk:
         """The stored subscription; an equal one that exists is returned. Raises as Subscriptions.CreateSubscription."""
         await self._access.require_subscribe(principal, topic, purpose)
         check_name(name)
-        if len(await self.list(principal)) >= self._limit:
+        mine = await self.list(principal)
+        if len(mine) >= self._limit and all(stored.key.name != name for stored in mine):
             raise EntenteError(Reason.LIMIT_EXCEEDED, f"{self._limit} subscriptions a principal")
         log_topic = self._places.log_topic(topic)
         key = SubscriptionKey(principal.agency, principal.subject, name)

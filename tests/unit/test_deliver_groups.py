@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from unittest import mock
 
 import pytest
@@ -189,9 +190,6 @@ async def test_a_record_that_expires_is_withheld_from_then_on(world: World) -> N
 
 
 async def test_an_agreement_without_history_opens_only_what_comes_after_it(world: World) -> None:
-    from dataclasses import replace
-    from datetime import UTC, datetime, timedelta
-
     begin = datetime.fromtimestamp(world.clock.now_ms() / 1000, UTC) + timedelta(seconds=30)
     world.decider.answer = lambda _: replace(RELEASE, not_before=begin)
     await world.store("alpha", "before")
@@ -202,9 +200,6 @@ async def test_an_agreement_without_history_opens_only_what_comes_after_it(world
 
 
 async def test_a_decision_that_has_lapsed_releases_nothing(world: World) -> None:
-    from dataclasses import replace
-    from datetime import UTC, datetime, timedelta
-
     end = datetime.fromtimestamp(world.clock.now_ms() / 1000, UTC) + timedelta(seconds=30)
     world.decider.answer = lambda _: replace(RELEASE, valid_until=end)
     await world.store("alpha", "0")
