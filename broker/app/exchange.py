@@ -53,6 +53,7 @@ class Exchange:
     interceptors: tuple[Interceptor, ...]
     ledger_interceptor: LedgerInterceptor
     subscribe: SubscribeServicer
+    publisher: Publisher
     fanout: FanOut
     evidence: Evidence
     identity: JwtIdentity
@@ -165,6 +166,7 @@ def wire(
         ),
         ledger_interceptor=account,
         subscribe=subscribe,
+        publisher=publisher,
         fanout=fanout,
         evidence=evidence,
         identity=identity,

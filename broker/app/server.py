@@ -110,6 +110,7 @@ async def _listening(config: Config, exchange: Exchange) -> AsyncIterator[tuple[
         await server.stop(STOP_GRACE_S)
         await exchange.fanout.close()
         await exchange.subscribe.settle()
+        await exchange.publisher.settle()
         flusher.cancel()
         await exchange.ledger_interceptor.flush()
         await exchange.identity.close()

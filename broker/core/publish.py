@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -59,6 +60,7 @@ class Publisher:
         self._codec = codec
         self._clock = clock
         self._limits = limits
+        self._storing: set[asyncio.Future[list[Outcome]]] = set()
 
     async def publish(
         self, principal: Principal, topic_name: str, events: Sequence[CloudEvent]
@@ -71,6 +73,23 @@ class Publisher:
         topic = await self._access.require_publish(principal, topic_name)
         candidates = [self._examine(event, principal, topic) for event in events]
         prepared = await self._decide(candidates, principal, topic)
+        # A caller that hangs up meanwhile must not keep what is stored out of the ledger.
+        storing = asyncio.ensure_future(self._store(principal, topic, candidates, prepared))
+        self._storing.add(storing)
+        storing.add_done_callback(self._storing.discard)
+        return await asyncio.shield(storing)
+
+    async def settle(self) -> None:
+        """Wait until all that was stored is accounted for, also for callers that have gone."""
+        await asyncio.gather(*self._storing, return_exceptions=True)
+
+    async def _store(
+        self,
+        principal: Principal,
+        topic: Topic,
+        candidates: Sequence[Candidate | EntenteError],
+        prepared: Sequence[NewRecord | EntenteError],
+    ) -> list[Outcome]:
         stored = await self._append(topic, [p for p in prepared if isinstance(p, NewRecord)])
         outcomes, places = self._settle(principal, topic, prepared, stored)
         await self._account(principal, topic, candidates, outcomes, places)

@@ -191,7 +191,7 @@ class World:
         self.decider = ScriptedDecider()
         self.keys = FixedKeys()
         self.codec = CursorCodec(self.keys)
-        registry = _registry()
+        known = registry()
         self.fanout = FanOut(
             tools=Tools(
                 self.log,
@@ -199,8 +199,8 @@ class World:
                 Evidence(self.ledger, self.clock, "sha256:0", "scripted 1"),
                 self.clock,
             ),
-            views=RecordViews(registry),
-            discloser=Discloser(registry, self.keys),
+            views=RecordViews(known),
+            discloser=Discloser(known, self.keys),
             subscriptions=cast(SubscriptionStore, self.epochs),
             buffer_limit_bytes=buffer_limit_bytes,
         )
@@ -289,7 +289,8 @@ def ids_in(outgoing: Outgoing) -> list[str]:
     return [delivery.record.id for delivery in batch.deliveries]
 
 
-def _registry() -> Registry:
+def registry() -> Registry:
+    """Agencies alpha, beta and gamma, which publish one type on one topic."""
     names = frozenset({"alpha", "beta", "gamma"})
     agencies = {
         name: Agency(name, name, f"desk@{name}.example", (), frozenset(), frozenset(), {}, 600)
@@ -298,6 +299,12 @@ def _registry() -> Registry:
     record_type = RecordType(TYPE, "alpha", "A test", "application/json", names, {}, {})
     topic = Topic(TOPIC, "A test", "alpha", frozenset({TYPE}), 1, None)
     words = Vocabulary(
-        ("green", "red"), frozenset(), frozenset(), frozenset(), frozenset(), {}, frozenset({"unreviewed"})
+        ("green", "red"),
+        frozenset(),
+        frozenset(),
+        frozenset({"odd"}),
+        frozenset(),
+        {},
+        frozenset({"unreviewed"}),
     )
     return Registry(agencies, {TOPIC: topic}, {TYPE: record_type}, (), words)

@@ -169,6 +169,21 @@ async def test_streams_that_share_a_batch_share_the_common_room(world: World) ->
     await tight.close()
 
 
+async def test_a_batch_stays_below_what_clients_accept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group, "BATCH_BYTES", 2_000)
+    monkeypatch.setattr(group, "CHUNK_BYTES", 1_000)
+    await fill(world, 200)
+    session = world.session(records=1_000)
+    found: list[str] = []
+    while len(found) < 200:
+        outgoing = await session.next()
+        assert outgoing is not None
+        assert outgoing.size_bytes < 3_100
+        found += ids_in(outgoing)
+        world.fanout.written(session, outgoing)
+    assert found == [str(number) for number in range(200)]
+
+
 async def test_retention_that_overtakes_a_stream_ends_it(world: World) -> None:
     await fill(world, 3)
     world.log.start = [2]

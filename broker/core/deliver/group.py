@@ -239,11 +239,16 @@ class Group:
 
 
 def _shared_budget(ready: list[Session]) -> Budget:
-    """The least of the members' budgets: what each of them can take whole."""
+    """The least of the members' budgets, what each of them can take whole, and never more than clients accept at once.
+
+    Redaction can make records longer, so that what was read says little about what goes out; with a record of 1 MiB as
+    its last, a batch stays below gRPC's default limit of 4 MiB.
+    """
     budgets = [member.budget(len(ready)) for member in ready]
     if not budgets:
         return Budget(0, 0)
-    return Budget(min(b.records for b in budgets), min(b.size_bytes for b in budgets))
+    size_bytes = min(BATCH_BYTES + CHUNK_BYTES, *(b.size_bytes for b in budgets))
+    return Budget(min(b.records for b in budgets), size_bytes)
 
 
 def _receiver(member: Session) -> JsonValue:

@@ -1,0 +1,197 @@
+"""The publish use case without I/O: what is stored is accounted for, whatever becomes of the caller."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import pytest
+
+from broker.core.access import Access
+from broker.core.cursor import CursorCodec
+from broker.core.decide import Decider, Question
+from broker.core.evidence import Evidence
+from broker.core.publish import Accepted, Outcome, Publisher
+from broker.core.record.admission import RecordLimits
+from broker.errors import EntenteError, Reason, StorageUnavailable
+from broker.model.decision import Decision
+from broker.model.record import Appended, AppendResult, IdReused, LogTopic, NewRecord
+from broker.ports.record_log import RecordLog
+from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
+from tests.fakes.clock import TurnedClock
+from tests.fakes.delivery import (
+    RELEASE,
+    TOPIC,
+    TYPE,
+    WITHHOLD,
+    FixedKeys,
+    MemoryLedger,
+    ScriptedDecider,
+    World,
+    registry,
+)
+
+
+class AppendOnly:
+    """The append of a RecordLog; `failure` is raised instead, `hold` makes it wait."""
+
+    def __init__(self) -> None:
+        self.records: dict[bytes, tuple[int, bytes]] = {}
+        self.failure: StorageUnavailable | None = None
+        self.hold: asyncio.Event | None = None
+        self.asked = asyncio.Event()
+
+    async def append(self, topic: str, records: Sequence[NewRecord]) -> Sequence[AppendResult]:
+        """See RecordLog."""
+        self.asked.set()
+        if self.hold is not None:
+            await self.hold.wait()
+        if self.failure is not None:
+            raise self.failure
+        return [self._add(record) for record in records]
+
+    def _add(self, record: NewRecord) -> AppendResult:
+        known = self.records.get(record.identity)
+        if known is None:
+            self.records[record.identity] = (len(self.records), record.digest)
+            return Appended(0, len(self.records) - 1)
+        return Appended(0, known[0], duplicate=True) if known[1] == record.digest else IdReused()
+
+
+@dataclass
+class Desk:
+    """A publisher and what stands behind it."""
+
+    publisher: Publisher
+    log: AppendOnly
+    ledger: MemoryLedger
+    decider: ScriptedDecider
+    clock: TurnedClock
+
+    async def publish(self, *events: CloudEvent) -> list[Outcome]:
+        """As agency alpha."""
+        principal = World().principal("p-1", "alpha")
+        return await self.publisher.publish(principal, TOPIC, events)
+
+
+@pytest.fixture
+async def desk() -> Desk:
+    log, ledger, decider, clock = AppendOnly(), MemoryLedger(), ScriptedDecider(), TurnedClock()
+    scripted = cast(Decider, decider)
+    publisher = Publisher(
+        registry=registry(),
+        topics={TOPIC: LogTopic(TOPIC, 1, b"i" * 16)},
+        access=Access(registry(), scripted, clock),
+        decider=scripted,
+        log=cast(RecordLog, log),
+        evidence=Evidence(ledger, clock, "sha256:0", "scripted 1"),
+        codec=CursorCodec(FixedKeys()),
+        clock=clock,
+        limits=RecordLimits(),
+    )
+    return Desk(publisher, log, ledger, decider, clock)
+
+
+def event(record_id: str, text: str = "1") -> CloudEvent:
+    made = CloudEvent(id=record_id, source="//alpha/x", spec_version="1.0", type=TYPE, text_data=text)
+    made.attributes["dataclassification"].ce_string = "green"
+    return made
+
+
+def rows(desk: Desk) -> list[Any]:
+    """What the ledger says of records, of all publish entries."""
+    return [row for entry in desk.ledger.entries for row in cast(list[Any], entry.body["records"])]
+
+
+async def test_the_ledger_names_each_record_and_its_place(desk: Desk) -> None:
+    outcomes = await desk.publish(event("1"), event("2"), event("1"), event("1", "2"), event("3", "{"))
+    shown = [o.duplicate if isinstance(o, Accepted) else o.reason for o in outcomes]
+    assert shown == [False, False, True, Reason.ID_REUSED, Reason.CONTENT_INVALID]
+    assert [(row.get("id"), row.get("offset"), row.get("refused")) for row in rows(desk)] == [
+        ("1", 0, None),
+        ("2", 1, None),
+        ("1", 0, None),
+        ("1", None, "ID_REUSED"),
+        (None, None, "CONTENT_INVALID"),
+    ]
+
+
+@pytest.mark.parametrize("during", ["append", "ledger"])
+async def test_a_caller_that_hangs_up_does_not_keep_its_record_out_of_the_ledger(
+    desk: Desk, during: str
+) -> None:
+    hold = asyncio.Event()
+    slow = desk.log if during == "append" else desk.ledger
+    slow.hold = hold
+    call = asyncio.ensure_future(desk.publish(event("1")))
+    await slow.asked.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    hold.set()
+    await desk.publisher.settle()
+    assert len(desk.log.records) == 1
+    assert [(row["id"], row["offset"]) for row in rows(desk)] == [("1", 0)]
+
+
+async def test_without_the_ledger_nothing_is_acknowledged_and_a_repetition_is_a_duplicate(desk: Desk) -> None:
+    desk.ledger.failures = 1
+    with pytest.raises(EntenteError) as caught:
+        await desk.publish(event("1"))
+    assert caught.value.reason is Reason.LEDGER_UNAVAILABLE
+    (outcome,) = await desk.publish(event("1"))
+    assert isinstance(outcome, Accepted)
+    assert outcome.duplicate
+
+
+@pytest.mark.parametrize(("full", "reason"), [(False, "STORAGE_UNAVAILABLE"), (True, "STORAGE_FULL")])
+async def test_a_log_that_cannot_be_written(desk: Desk, full: bool, reason: str) -> None:
+    desk.log.failure = StorageUnavailable("scripted", full=full)
+    with pytest.raises(EntenteError) as caught:
+        await desk.publish(event("1"))
+    assert caught.value.reason.name == reason
+    assert desk.ledger.entries == []
+
+
+async def test_without_a_decision_nothing_is_stored(desk: Desk) -> None:
+    answers: list[Decision | None] = [RELEASE, None]
+
+    def answer(question: Question) -> Decision | None:
+        labels = cast(dict[str, Any], question.item.get("record", {})).get("labels", {})
+        return answers[1] if labels.get("datacategory") == "odd" else answers[0]
+
+    desk.decider.answer = answer
+    odd = event("2")
+    odd.attributes["datacategory"].ce_string = "odd"
+    with pytest.raises(EntenteError) as caught:
+        await desk.publish(event("1"), odd)
+    assert caught.value.reason is Reason.POLICY_UNAVAILABLE
+    assert desk.log.records == {}
+    answers[1] = replace(WITHHOLD)
+    first, second = await desk.publish(event("1"), odd)
+    assert isinstance(first, Accepted)
+    assert isinstance(second, EntenteError)
+    assert second.reason is Reason.PUBLISH_DENIED
+    assert len(desk.log.records) == 1
+
+
+async def test_who_is_permitted_nothing_is_told_that_there_is_no_topic(desk: Desk) -> None:
+    desk.decider.answer = lambda _: WITHHOLD
+    with pytest.raises(EntenteError) as hidden:
+        await desk.publish(event("1"))
+    principal = World().principal("p-1", "alpha")
+    with pytest.raises(EntenteError) as missing:
+        await desk.publisher.publish(principal, "u", [event("1")])
+    assert hidden.value.reason is missing.value.reason is Reason.TOPIC_NOT_FOUND
+    assert str(hidden.value).replace("'t'", "'u'") == str(missing.value)
+    assert desk.log.records == {}
+
+
+async def test_a_record_that_has_expired_is_refused(desk: Desk) -> None:
+    record = event("1")
+    record.attributes["expirytime"].ce_timestamp.FromMilliseconds(desk.clock.now_ms())
+    (outcome,) = await desk.publish(record)
+    assert isinstance(outcome, EntenteError)
+    assert outcome.reason is Reason.RECORD_EXPIRED
