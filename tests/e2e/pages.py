@@ -31,7 +31,7 @@ _SHOWN = ("127.0.0.1:7443", "127.0.0.1:7444")
 """The addresses of `entente init`, which the pages show."""
 
 _DONE = "----done----"
-_TIMEOUT_S = 30.0
+_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)

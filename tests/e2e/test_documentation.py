@@ -108,6 +108,21 @@ def test_every_method_is_documented() -> None:
     assert sorted(documented) == sorted(declared)
 
 
+def test_every_kind_of_ledger_entry_is_documented() -> None:
+    written = {
+        kind
+        for source in (ROOT / "broker").rglob("*.py")
+        for kind in re.findall(r"evidence\.write\(\s*\"([a-z_]+)\"", source.read_text())
+    }
+    documented = re.findall(r"^\| `([a-z_]+)` \|", _ledger_kinds(), re.MULTILINE)
+    assert sorted(documented) == sorted(written)
+
+
+def _ledger_kinds() -> str:
+    """The first table of the ledger's page."""
+    return (ROOT / "docs/ledger.md").read_text().partition("`who` holds")[0]
+
+
 def test_every_configuration_key_is_documented_with_its_default() -> None:
     page = (ROOT / "docs/configuration.md").read_text()
     documented = dict(re.findall(r"^\| `([a-z_.<>]+)` \| ([^|]*?) \|", page, re.MULTILINE))
