@@ -137,6 +137,46 @@ def test_answers_are_sets(opa_binary: Path, rule: str) -> None:
     assert "contains" in found[0].reason
 
 
+MISSPELT = {
+    "deny": 'denies contains "x" if input.side == "owner"',
+    "redact": 'redacts contains {"marking": "pii", "treatment": {"kind": "remove"}}',
+    "oblige": 'Oblige contains "x"',
+}
+
+
+@pytest.mark.parametrize("rule", MISSPELT.values(), ids=MISSPELT.keys())
+def test_a_set_that_nobody_asks_for_is_refused(opa_binary: Path, rule: str) -> None:
+    """A misspelt denial would deny nothing, and nobody would be told."""
+    found = findings_of(opa_binary, f"package agencies.ems\n\n{rule}\n")
+
+    assert [finding.line for finding in found] == [3]
+    assert "nobody asks for" in found[0].reason
+
+
+def test_a_private_set_may_have_any_name(opa_binary: Path) -> None:
+    source = 'package agencies.ems\n\n_helpers contains "x"\n\ndeny contains "no" if count(_helpers) > 1\n'
+
+    assert findings_of(opa_binary, source) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "package"),
+    [
+        ("agencies/ems/volunteers_test.rego", "agencies.ems"),
+        ("agencies/ems/module.rego", "agencies.ems.module_test"),
+        ("entente/tlp/tlp_test.rego", "entente.tlp"),
+    ],
+)
+def test_rules_are_not_left_out_as_tests_nor_tests_loaded_as_rules(
+    opa_binary: Path, path: str, package: str
+) -> None:
+    """A file of tests is not loaded, so a denial in it would deny nothing."""
+    found = findings_of(opa_binary, f'\npackage {package}\n\ndeny contains "no"\n', path=path)
+
+    assert [(finding.path, finding.line) for finding in found] == [(path, 2)]
+    assert "_test" in found[0].reason
+
+
 TIMES = {
     "by name": "input.item.time > input.item.topic",
     "by key": 'input.item["time"] == 1',

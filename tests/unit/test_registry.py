@@ -188,6 +188,10 @@ FAULTS: list[tuple[Change, str]] = [
     (at(*CRASH, "fields", value={"$.a": []}), "crash.v1.fields.$.a: has no marking"),
     (at(*CRASH, "fields", value={"$.a": ["secret"]}), "'secret' is no marking of the vocabulary"),
     (at(*CRASH, "attributes", value={"Sub-ject": ["pii"]}), "crash.v1.attributes.Sub-ject"),
+    # What reaches every consumer cannot be marked: the marking would count for nothing.
+    (at(*CRASH, "attributes", value={"time": ["pii"]}), "crash.v1.attributes.time: cannot be marked"),
+    (at(*CRASH, "attributes", value={"dataschema": ["pii"]}), "attributes.dataschema: cannot be marked"),
+    (at(*CRASH, "attributes", value={"authid": ["pii"]}), "attributes.authid: cannot be marked"),
     (at("agreements/nobody", value={}), "data/agreements/nobody/data.yaml: 'nobody' is no registered agency"),
     (at(*DEAL, "consumer", value="patrol"), "ems-crashes.consumer: is the owner itself"),
     (at(*DEAL, "consumer", value="nobody"), "ems-crashes.consumer: 'nobody' is no registered agency"),

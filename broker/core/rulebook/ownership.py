@@ -53,7 +53,11 @@ def check_ownership(
         except ValueError:
             findings.append(Finding(path, 1, "is not valid Rego; run `opa check` on it"))
             continue
-        found = [*_package_faults(path, module, agencies), *_agency_faults(module)]
+        found = [
+            *_package_faults(path, module, agencies),
+            *_test_faults(path, module),
+            *_agency_faults(module),
+        ]
         if not time_dependent:
             found += _time_faults(module)
         findings += [Finding(path, line, reason) for line, reason in sorted(set(found))]
@@ -86,6 +90,17 @@ def _package_faults(path: str, module: Node, agencies: Collection[str]) -> Itera
         yield (
             line,
             f"declares package {_dotted(package)}; only entente.<name> and agencies.<agency> may be declared",
+        )
+
+
+def _test_faults(path: str, module: Node) -> Iterator[_Fault]:
+    """Files of tests are not loaded: a denial that stood in one by mistake would deny nothing."""
+    package = package_path(module)
+    is_test = package[-1:] != () and package[-1].endswith("_test")
+    if path.endswith("_test.rego") != is_test:
+        yield (
+            _line(_node(module.get("package")), 1),
+            f"declares package {_dotted(package)}; tests, and only tests, have package and file end in _test",
         )
 
 
@@ -161,9 +176,12 @@ def _answer_faults(rule: Node) -> Iterator[_Fault]:
     head = _node(rule.get("head"))
     terms = _nodes(head.get("ref"))
     name = _head(terms)
-    if name not in ANSWERS:
-        return
     adds_to_set = len(terms) == 1 and "key" in head and "value" not in head and "args" not in head
+    if name not in ANSWERS:
+        if adds_to_set and not str(name).startswith("_"):
+            # Most likely a misspelt `deny`, which would fail open.
+            yield _line(rule, 1), f"defines the set `{name}`, which nobody asks for; begin its name with '_'"
+        return
     if not adds_to_set or rule.get("default"):
         yield _line(rule, 1), f"defines `{name}` otherwise than by `{name} contains ...`; write it so"
 

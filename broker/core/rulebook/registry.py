@@ -25,6 +25,12 @@ from broker.model.rulebook import Revision
 UNREVIEWED = "unreviewed"
 """The built-in marking of what no path names; no vocabulary lists it."""
 
+_UNMARKABLE = frozenset(
+    {"id", "source", "type", "specversion", "time", "datacontenttype", "dataschema", "dataclassification"}
+    | {"data", "recordedtime", "authid"}
+)
+"""Attributes that reach every consumer, whatever is marked, or, like what the broker stamps, none."""
+
 _TOPICS = "data/topics/data.yaml"
 _VOCABULARY = "data/vocabulary/data.yaml"
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
@@ -200,6 +206,8 @@ class _References:
                 yield f"{place}.fields.{text}: is the same path as another; keep one"
             paths.add(path)
         for attribute, markings in record_type.attributes.items():
+            if attribute in _UNMARKABLE:
+                yield f"{place}.attributes.{attribute}: cannot be marked, since every consumer or none gets it; leave it out"
             yield from self._marking_findings(f"{place}.attributes.{attribute}", markings)
         if record_type.fields and not _is_json(record_type.content_type):
             yield f"{place}.fields: only JSON can be redacted by field; leave them out or change content_type"

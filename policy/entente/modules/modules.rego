@@ -15,6 +15,8 @@
 #   - input: schema["agency.schema"]
 package entente.modules
 
+import data.entente.lib
+
 # METADATA
 # title: What an agency's module says of an item
 # description: |
@@ -56,11 +58,19 @@ _are_texts(values) if {
 	}
 }
 
+# A misspelt marking would redact nothing, and nobody would be told.
+_is_marking("unreviewed")
+
+_is_marking(name) if {
+	is_string(name)
+	lib.holds(data.data.vocabulary.markings, name)
+}
+
 _are_redactions(values) if {
 	is_set(values)
 	every value in values {
 		object.keys(value) == {"marking", "treatment"}
-		is_string(value.marking)
+		_is_marking(value.marking)
 		is_object(value.treatment)
 	}
 }

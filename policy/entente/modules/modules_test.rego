@@ -31,6 +31,7 @@ test_an_answer_of_another_form_denies if {
 	every odd in [
 		{"deny": true}, {"deny": "no"}, {"deny": ["no"]}, {"deny": {1}}, {"deny": {"a": "b"}}, {"deny": null},
 		{"oblige": ["x"]}, {"oblige": {null}}, {"redact": {"pii"}}, {"redact": {"pii": {"kind": "mask"}}},
+		{"redact": {{"marking": "no-such-marking", "treatment": {"kind": "remove"}}}},
 		{"redact": {{"marking": "pii"}}}, {"redact": {{"marking": 1, "treatment": {}}}},
 		{"redact": {{"marking": "pii", "treatment": "mask"}}},
 		{"redact": {{"marking": "pii", "treatment": {}, "more": 1}}},
