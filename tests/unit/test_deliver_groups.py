@@ -184,6 +184,20 @@ async def test_a_batch_stays_below_what_clients_accept(world: World, monkeypatch
     assert found == [str(number) for number in range(200)]
 
 
+@pytest.mark.parametrize(
+    "foreign", [b"\xff\xff", b"", b"\x0a\x01x"], ids=["garbage", "empty", "half an event"]
+)
+async def test_what_no_exchange_stored_is_withheld_and_stops_nobody(world: World, foreign: bytes) -> None:
+    await world.store("alpha", "0")
+    await world.log.add(0, foreign, world.clock.now_ms())
+    await world.store("alpha", "passing", expirytime="not a time")
+    await world.store("nobody/..", "unplaced")
+    await world.store("alpha", "1")
+    session = world.session(records=5)
+    assert await world.receive(session, 2) == ["0", "1"]
+    assert world.ledger.entries[-1].body["outcomes"] == {"release": 2, "unregistered": 3}
+
+
 async def test_retention_that_overtakes_a_stream_ends_it(world: World) -> None:
     await fill(world, 3)
     world.log.start = [2]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
 
 from broker.core.record.envelope import instant_ms_attribute, read_labels, source_agency, text_attribute
 from broker.model.labels import Labels
 from broker.model.record import StoredRecord
 from broker.model.registry import RecordType, Registry
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
+
+log = logging.getLogger(__name__)
 
 _LABELS = ("dataclassification", "dataregulation", "datacategory", "purposes", "releasableto")
 
@@ -58,8 +63,14 @@ class RecordViews:
         return view
 
     def _parse(self, stored: StoredRecord) -> RecordView:
-        event = CloudEvent.FromString(stored.body)
-        return RecordView(stored, event, self._label_set(event), instant_ms_attribute(event, "expirytime"))
+        try:
+            event = CloudEvent.FromString(stored.body)
+            expires_ms = instant_ms_attribute(event, "expirytime")
+        except (DecodeError, ValueError):
+            # Not stored by an exchange: withheld, so that it stops no stream.
+            log.error("a stored record is no event: partition=%d offset=%d", stored.partition, stored.offset)
+            return RecordView(stored, CloudEvent(), None, None)
+        return RecordView(stored, event, self._label_set(event), expires_ms)
 
     def _label_set(self, event: CloudEvent) -> LabelSet | None:
         owner = source_agency(event.source)
@@ -72,7 +83,7 @@ class RecordViews:
 
     def _intern(self, event: CloudEvent, owner: str | None) -> LabelSet | None:
         record_type = self._registry.record_types.get(event.type)
-        if record_type is None or owner is None:
+        if record_type is None or owner is None or owner not in self._registry.agencies:
             return None
         try:
             return LabelSet(record_type, owner, read_labels(event))
