@@ -85,10 +85,9 @@ class FanOut:
             self.place(session)
 
     def written(self, session: Session, outgoing: Outgoing) -> None:
-        """The transport took a message; if all streams together had no room, others may go on now as well."""
-        was_full = self.buffers.left_bytes <= 0
+        """The transport took a message; if somebody found no room, others may go on now as well."""
         session.written(outgoing)
-        self._wake_all([session], was_full)
+        self._wake_all([session])
 
     def remove(self, session: Session) -> None:
         """Serve the session no more; it keeps its position."""
@@ -104,13 +103,13 @@ class FanOut:
         """The stream is over: serve it no more and give its room back."""
         self._sessions.discard(session)
         self.remove(session)
-        was_full = self.buffers.left_bytes <= 0
         session.discard()
-        self._wake_all([], was_full)
+        self._wake_all([])
 
-    def _wake_all(self, sessions: list[Session], was_full: bool) -> None:
-        """The sessions that found room, or every one if there had been none for anybody."""
-        for waiting in list(self._parked) if was_full else sessions:
+    def _wake_all(self, sessions: list[Session]) -> None:
+        """The sessions whose own room grew, or every one if the common room had been too small for somebody."""
+        starved, self.buffers.starved = self.buffers.starved, False
+        for waiting in list(self._parked) if starved else sessions:
             self.wake(waiting)
 
     def is_served(self, session: Session) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from dataclasses import dataclass
+from collections import Counter, deque
+from dataclasses import dataclass, field
 
 from broker.core.cursor import Cursor, CursorBinding, CursorCodec
 from broker.core.deliver.prepare import Budget
@@ -28,15 +28,27 @@ class Outgoing:
 
 @dataclass(slots=True)
 class Buffers:
-    """What all streams of an instance have queued, and the most that they may."""
+    """What all streams of an instance have queued, and the most that they may.
+
+    An agency gets no more room once it uses as much as is free, so whatever some do, another finds some: k agencies
+    that do not read leave one part in k + 1. starved: somebody found no room since this was last set to False.
+    """
 
     limit_bytes: int
     used_bytes: int = 0
+    starved: bool = False
+    _used_by: Counter[str] = field(default_factory=Counter)
 
-    @property
-    def left_bytes(self) -> int:
-        """Room that is left for all streams together."""
-        return self.limit_bytes - self.used_bytes
+    def left_bytes(self, agency: str) -> int:
+        """Room that is left for all streams of one agency together."""
+        left = self.limit_bytes - self.used_bytes - self._used_by[agency]
+        self.starved = self.starved or left <= 0
+        return left
+
+    def use(self, agency: str, change_bytes: int) -> None:
+        """Account for what an agency's stream queues, or, negative, no longer does."""
+        self.used_bytes += change_bytes
+        self._used_by[agency] += change_bytes
 
 
 class Session:
@@ -113,7 +125,7 @@ class Session:
         """
         if not self.is_open:
             return Budget(0, 0)
-        common = -(-self._buffers.left_bytes // sharing)
+        common = -(-self._buffers.left_bytes(self.principal.agency) // sharing)
         room = min(self._buffer_limit_bytes - self._buffered_bytes, common)
         return Budget(self._credit_records, min(self._credit_bytes, room))
 
@@ -172,7 +184,7 @@ class Session:
 
     def _buffer(self, change_bytes: int) -> None:
         self._buffered_bytes += change_bytes
-        self._buffers.used_bytes += change_bytes
+        self._buffers.use(self.principal.agency, change_bytes)
 
     def cursor(self) -> bytes:
         """A fresh cursor of where the stream stands."""
