@@ -41,7 +41,8 @@ class Buffers:
 
     def left_bytes(self, agency: str) -> int:
         """Room that is left for all streams of one agency together."""
-        left = self.limit_bytes - self.used_bytes - self._used_by[agency]
+        # Half of the difference, rounded up: once that is used, the agency's part and what is free are equal.
+        left = -((self.used_bytes + self._used_by[agency] - self.limit_bytes) // 2)
         self.starved = self.starved or left <= 0
         return left
 
