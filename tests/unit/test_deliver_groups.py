@@ -198,6 +198,22 @@ async def test_what_no_exchange_stored_is_withheld_and_stops_nobody(world: World
     assert world.ledger.entries[-1].body["outcomes"] == {"release": 2, "unregistered": 3}
 
 
+async def test_after_the_end_nothing_is_served_whoever_makes_room() -> None:
+    tight = World(buffer_limit_bytes=1)
+    await fill(tight, 2)
+    stuck = tight.session("p-1", records=100)
+    await tight.idle()
+    waiting = tight.session("p-2", records=100)
+    await tight.idle()
+    await tight.close()
+    reads = tight.log.reads
+    tight.fanout.end(stuck)
+    tight.grant(waiting, 5)
+    late = tight.session("p-3", records=100)
+    await tight.idle()
+    assert (queued(waiting), queued(late), tight.log.reads) == ([], [], reads)
+
+
 async def test_retention_that_overtakes_a_stream_ends_it(world: World) -> None:
     await fill(world, 3)
     world.log.start = [2]

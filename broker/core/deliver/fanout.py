@@ -36,6 +36,7 @@ class FanOut:
         self._subscriptions = subscriptions
         self._groups: dict[tuple[str, SubjectClass], list[Group]] = {}
         self._parked: set[Session] = set()
+        self._closed = False
         self._sessions: set[Session] = set()
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -71,7 +72,7 @@ class FanOut:
 
     def park(self, session: Session) -> None:
         """Set the session aside until it has credit and room."""
-        if not session.is_open:
+        if self._closed or not session.is_open:
             return
         if session.budget().is_open:
             self.place(session)
@@ -80,7 +81,7 @@ class FanOut:
 
     def wake(self, session: Session) -> None:
         """Credit came, or room in its buffer."""
-        if session in self._parked and session.budget().is_open:
+        if not self._closed and session in self._parked and session.budget().is_open:
             self._parked.discard(session)
             self.place(session)
 
@@ -143,7 +144,8 @@ class FanOut:
             self._groups.pop(key, None)
 
     async def close(self) -> None:
-        """Stop all groups and wait until they have stopped."""
+        """Stop all groups and wait until they have stopped; no session is served afterwards."""
+        self._closed = True
         tasks = [g.task for groups in self._groups.values() for g in groups if g.task is not None]
         if self._sweeper is not None:
             tasks.append(self._sweeper)
