@@ -26,6 +26,7 @@ from broker.core.publish import Publisher
 from broker.core.record.admission import RecordLimits
 from broker.core.streams import Places, Streams
 from broker.core.subscriptions import SubscriptionDesk
+from broker.errors import RulebookRefused
 from broker.model.record import LogTopic
 from broker.ports.clock import Clock
 from broker.rpc.call import Interceptor
@@ -61,9 +62,12 @@ class Exchange:
 
 
 async def open_topics(stores: Stores, rulebook: PreparedRulebook) -> dict[str, LogTopic]:
-    """Create the rulebook's topics where they are absent; by name."""
+    """Create the rulebook's topics where they are absent; by name. Raises RulebookRefused for another partition count."""
     topics = rulebook.registry.topics.values()
-    return {topic.name: await stores.record_log.open_topic(topic) for topic in topics}
+    try:
+        return {topic.name: await stores.record_log.open_topic(topic) for topic in topics}
+    except ValueError as error:
+        raise RulebookRefused((f"data/topics/data.yaml: {error}",)) from None
 
 
 def wire(
