@@ -41,11 +41,15 @@ def _link(interceptor: Interceptor, method: Method) -> Method:
 
 
 class LedgerInterceptor:
-    """Accounts for refused calls and then answers them; unauthenticated ones are counted per peer and minute (rule 3)."""
+    """Accounts for refused calls and then answers them.
+
+    Those without a known caller are counted per peer and minute (rule 3), those over a limit per agency and minute:
+    calls that cost their caller nothing must not fill the ledger.
+    """
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
-        self._unauthenticated: Counter[tuple[str, str]] = Counter()
+        self._counted: Counter[tuple[str, str, str]] = Counter()
 
     async def __call__(self, call: Call, proceed: Method) -> None:
         """Answers every EntenteError with its status."""
@@ -57,14 +61,14 @@ class LedgerInterceptor:
 
     async def flush(self) -> None:
         """Write the counts since the last flush; if the ledger cannot take them they are kept."""
-        counted, self._unauthenticated = self._unauthenticated, Counter()
-        for (peer, reason), count in counted.items():
+        counted, self._counted = self._counted, Counter()
+        for (what, whose, reason), count in counted.items():
             try:
                 await self._evidence.write(
-                    "refused_aggregate", {"peer": peer, "reason": reason, "count": count}
+                    "refused_aggregate", {what: whose, "reason": reason, "count": count}
                 )
             except EntenteError:
-                self._unauthenticated[peer, reason] += count
+                self._counted[what, whose, reason] += count
 
     async def flush_each_minute(self) -> None:
         """Runs until it is cancelled."""
@@ -74,11 +78,14 @@ class LedgerInterceptor:
 
     async def _account(self, call: Call, error: EntenteError) -> None:
         if call.principal is None:
-            known = (call.peer, error.reason.name) in self._unauthenticated
-            peer = call.peer if known or len(self._unauthenticated) < MAX_PEERS else "others"
-            self._unauthenticated[peer, error.reason.name] += 1
+            known = ("peer", call.peer, error.reason.name) in self._counted
+            peer = call.peer if known or len(self._counted) < MAX_PEERS else "others"
+            self._counted["peer", peer, error.reason.name] += 1
             return
         if call.accounted:
+            return
+        if error.reason is Reason.LIMIT_EXCEEDED:
+            self._counted["agency", call.principal.agency, error.reason.name] += 1
             return
         body: dict[str, JsonValue] = {
             "who": who(call.principal),

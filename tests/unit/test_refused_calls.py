@@ -1,0 +1,71 @@
+"""Refused calls are in the ledger, but a known caller cannot fill it with calls beyond its limits (rules 3 and 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, NoReturn, cast
+
+import pytest
+
+from broker.core.evidence import Evidence
+from broker.errors import EntenteError, Reason
+from broker.model.principal import Principal
+from broker.rpc.call import Call
+from broker.rpc.interceptors import LedgerInterceptor
+from tests.fakes.clock import TurnedClock
+from tests.fakes.delivery import MemoryLedger
+
+_CALLER = Principal("ems", "p-1", (), (), {}, "token-1", datetime(2030, 1, 1, tzinfo=UTC))
+
+
+class Aborted(Exception):
+    """What ends a call."""
+
+
+class Context:
+    """The part of grpc.aio.ServicerContext that refusals use."""
+
+    def peer(self) -> str:
+        return "ipv4:192.0.2.1:50000"
+
+    async def abort(self, *_: object) -> NoReturn:
+        raise Aborted
+
+
+async def refuse(interceptor: LedgerInterceptor, reason: Reason, caller: Principal | None) -> None:
+    """One call that ends with the reason."""
+    call = Call("entente.v1.Catalog/WhoAmI", cast(Any, Context()), principal=caller)
+
+    async def method(_: Call) -> None:
+        raise EntenteError(reason)
+
+    with pytest.raises(Aborted):
+        await interceptor(call, method)
+
+
+def made() -> tuple[MemoryLedger, LedgerInterceptor]:
+    ledger = MemoryLedger()
+    return ledger, LedgerInterceptor(Evidence(ledger, TurnedClock(), "sha256:0", "scripted 1"))
+
+
+def kinds(ledger: MemoryLedger) -> Sequence[str]:
+    return [entry.kind for entry in ledger.entries]
+
+
+async def test_a_refused_call_of_a_known_caller_has_an_entry() -> None:
+    ledger, interceptor = made()
+    await refuse(interceptor, Reason.TOPIC_NOT_FOUND, _CALLER)
+    assert kinds(ledger) == ["call_refused"]
+    assert ledger.entries[0].body["reason"] == "TOPIC_NOT_FOUND"
+
+
+async def test_calls_beyond_the_limits_are_counted_not_listed() -> None:
+    ledger, interceptor = made()
+    for _ in range(1_000):
+        await refuse(interceptor, Reason.LIMIT_EXCEEDED, _CALLER)
+    assert kinds(ledger) == []
+    await interceptor.flush()
+    assert kinds(ledger) == ["refused_aggregate"]
+    body = ledger.entries[0].body
+    assert (body["agency"], body["reason"], body["count"]) == ("ems", "LIMIT_EXCEEDED", 1_000)
