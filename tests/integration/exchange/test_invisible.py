@@ -121,7 +121,7 @@ async def test_an_expired_record_is_delivered_no_more(live: Live) -> None:
     caller = live.caller("ems")
     async with caller.stream(ALERTS, **LATEST) as stream:
         start = (await stream.opened()).cursor
-        expiry = (datetime.now(UTC) + timedelta(seconds=2)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        expiry = (datetime.now(UTC) + timedelta(seconds=4)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         passing, lasting = alert("highway-patrol", "p", expirytime=expiry), alert("highway-patrol", "l")
         await live.caller("highway-patrol").publish_all(ALERTS, passing, lasting)
         assert await stream.ids(2) == [passing.id, lasting.id]

@@ -19,7 +19,7 @@ from tests.integration.exchange.rulebooks import ALERTS, alert, with_alerts
 
 pytestmark = [pytest.mark.opa, pytest.mark.asyncio(loop_scope="session")]
 RULEBOOK = with_alerts
-LIMITS = {"slow_consumer_s": 1.0, "stream_buffer_bytes": 1_000_000}
+LIMITS = {"slow_consumer_s": 2.0, "stream_buffer_bytes": 1_000_000}
 SERVICES = {"entente.v1.Exchange", "entente.v1.Subscriptions", "entente.v1.Catalog"}
 
 
@@ -110,15 +110,10 @@ async def test_a_subscriber_that_stops_reading_is_ended_and_costs_nobody_else(li
             ALERTS, credit=Credit(records=1_000, bytes=200 << 20), position=latest
         ) as reading:
             await reading.opened()
-            names: list[str] = []
             for number in range(20):
                 records = [alert("highway-patrol", f"{number} {'x' * 200_000}") for _ in range(3)]
                 await live.caller("highway-patrol").publish_all(ALERTS, *records)
-                names += [record.id for record in records]
-            found: list[str] = []
-            while len(found) < 60:
-                found += [d.record.id for d in (await reading.next("batch")).deliveries]
-            assert found == names
+                assert await reading.ids(3) == [record.id for record in records]
             while not [e for e in live.ledger("stream_closed") if e["who"]["subject"] == "paramedic-3"]:
                 await reading.next("heartbeat")
         (closed,) = [e for e in live.ledger("stream_closed") if e["who"]["subject"] == "paramedic-3"]

@@ -379,7 +379,7 @@ async def test_a_refresh_that_no_longer_permits_the_purpose_ends_the_stream(live
 
 
 async def test_the_end_of_the_token_ends_the_stream_unless_it_is_refreshed(live: Live) -> None:
-    ending = live.caller("ems", ttl_s=2)
+    ending = live.caller("ems", ttl_s=4)
     async with ending.stream(ALERTS, **LATEST) as stream, ending.stream(ALERTS, **LATEST) as refreshed:
         await stream.opened()
         await refreshed.opened()

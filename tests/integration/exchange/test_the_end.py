@@ -176,6 +176,29 @@ async def test_an_exchange_that_starts_again_resumes_and_knows_what_it_stored(
             assert await stream.ids(4) == [record.id for record in records]
 
 
+async def test_cursors_and_subscriptions_of_a_topic_that_was_made_anew_are_refused(
+    tmp_path: Path, opa_binary: Path
+) -> None:
+    """The records are gone and the topic's name stands for another one: an old place in it would be a wrong place."""
+    async with (
+        running_live(tmp_path / "exchange", opa_binary) as live,
+        live.caller("ems").stream("crash-reports", subscription="s") as named,
+        live.caller("ems").stream("crash-reports") as unnamed,
+    ):
+        await named.opened()
+        cursor = (await unnamed.opened()).cursor
+    for path in sorted((live.directory / "data").glob("records.db*")):
+        path.unlink()
+    async with running_live(tmp_path / "exchange", opa_binary) as live:
+        for opening in ({"cursor": cursor}, {"subscription": "s"}):
+            async with live.caller("ems").stream("crash-reports", **opening) as stream:
+                failure = await stream.failure()
+            failure.check_shape()
+            assert failure.reason == "CURSOR_INVALID"
+        async with live.caller("ems").stream("crash-reports", subscription="t") as stream:
+            await stream.opened()
+
+
 async def test_the_data_files_are_sound_after_the_end(tmp_path: Path, opa_binary: Path) -> None:
     async with running_live(tmp_path / "exchange", opa_binary) as live:
         await failure_in(live.caller("ems").publish("no-such-topic"))
