@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from broker.core.deliver import group
+from broker.core.deliver.standing import Standing
 from tests.fakes.delivery import World
 
 
@@ -48,3 +49,16 @@ async def test_a_stream_that_found_no_room_goes_on_when_another_agency_frees_som
         await world.idle()
     assert world.fanout.buffers.used_bytes <= taken
     assert await world.receive(waiting, 200) == [str(number) for number in range(200)]
+
+
+async def test_groups_of_one_class_share_what_they_have_learned(world: World) -> None:
+    for number in range(4):
+        await world.store("alpha", str(number))
+    ahead = world.session("p-1", records=10, standing=Standing((4,)))
+    behind = world.session("p-2", records=10)
+    (groups,) = world.fanout._groups.values()
+    assert len(groups) == 2
+    assert groups[0].lens is groups[1].lens
+    assert await world.receive(behind, 4) == ["0", "1", "2", "3"]
+    await world.store("alpha", "4")
+    assert await world.receive(ahead, 1) == ["4"]

@@ -33,6 +33,9 @@ _VISIBLE = ("time", "datacontenttype", "dataschema", "dataclassification")
 PLANS = 10_000
 """Compiled plans that are kept."""
 
+_KEY_BYTES = 500
+"""What an entry of the cache takes besides its bytes, so that small ones do not escape the bound."""
+
 OUTPUT_BYTES = 16 << 20
 """The most that a redacted document may take: fillers and pseudonyms can be longer than what they stand for."""
 
@@ -107,9 +110,9 @@ class Discloser:
             return cached
         encoded = self.encode_once(view, treated, subject)
         self._encoded[key] = encoded
-        self._bytes += len(encoded)
+        self._bytes += len(encoded) + _KEY_BYTES
         while self._bytes > self._limit_bytes:
-            self._bytes -= len(self._encoded.popitem(last=False)[1])
+            self._bytes -= len(self._encoded.popitem(last=False)[1]) + _KEY_BYTES
         return encoded
 
     def encode_once(self, view: RecordView, treated: Treated, subject: SubjectClass) -> bytes:

@@ -154,7 +154,9 @@ class FanOut:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _start(self, session: Session, groups: list[Group]) -> Group:
-        lens = Lens(session.topic, session.subject_class, self._views, self._discloser)
+        # Groups of one class see alike, so memory for what was seen goes by classes and not by streams.
+        alike = groups[0].lens if groups else None
+        lens = alike or Lens(session.topic, session.subject_class, self._views, self._discloser)
         group = Group(self._tools, self, lens, session.standing)
         groups.append(group)
         group.task = asyncio.get_running_loop().create_task(group.run())

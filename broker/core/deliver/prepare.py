@@ -91,7 +91,7 @@ class Lens:
         return treated
 
 
-_LENS_LIMIT = 10_000
+_LENS_LIMIT = 1_000
 
 
 class _Wait(Enum):

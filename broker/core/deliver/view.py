@@ -16,6 +16,12 @@ from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
 log = logging.getLogger(__name__)
 
+_VIEW_OVERHEAD_BYTES = 1_500
+"""What a view takes besides its record's bytes: the parsed event, the places in tables."""
+
+_SET_OVERHEAD_BYTES, _BYTES_PER_CHARACTER = 1_000, 20
+"""What a label set takes: a list of short words costs a multiple of its text."""
+
 _LABELS = ("dataclassification", "dataregulation", "datacategory", "purposes", "releasableto")
 
 
@@ -42,14 +48,15 @@ class RecordViews:
     """A bounded cache of views by place, and the interned label sets of one revision."""
 
     def __init__(
-        self, registry: Registry, *, limit_bytes: int = 64 << 20, limit_label_sets: int = 100_000
+        self, registry: Registry, *, limit_bytes: int = 64 << 20, limit_label_bytes: int = 64 << 20
     ) -> None:
         self._registry = registry
         self._views: OrderedDict[tuple[str, int, int], RecordView] = OrderedDict()
         self._bytes = 0
         self._limit_bytes = limit_bytes
         self._label_sets: dict[tuple[str | None, ...], LabelSet | None] = {}
-        self._limit_label_sets = limit_label_sets
+        self._label_bytes = 0
+        self._limit_label_bytes = limit_label_bytes
 
     def view(self, topic: str, stored: StoredRecord) -> RecordView:
         """The record's view, from the cache if another group has read it lately."""
@@ -74,10 +81,13 @@ class RecordViews:
 
     def _label_set(self, event: CloudEvent) -> LabelSet | None:
         owner = source_agency(event.source)
-        key = (event.type, owner, *(text_attribute(event, name) for name in _LABELS))
+        key = (event.type, owner, *(_label_text(event, name) for name in _LABELS))
         if key not in self._label_sets:
-            if len(self._label_sets) >= self._limit_label_sets:
+            size_bytes = _SET_OVERHEAD_BYTES + _BYTES_PER_CHARACTER * sum(len(text or "") for text in key)
+            if self._label_bytes + size_bytes > self._limit_label_bytes:
                 self._label_sets.clear()
+                self._label_bytes = 0
+            self._label_bytes += size_bytes
             self._label_sets[key] = self._intern(event, owner)
         return self._label_sets[key]
 
@@ -92,8 +102,17 @@ class RecordViews:
 
     def _remember(self, key: tuple[str, int, int], view: RecordView) -> None:
         replaced = self._views.pop(key, None)
-        self._bytes += len(view.stored.body) - (len(replaced.stored.body) if replaced else 0)
+        self._bytes += _size(view) - (_size(replaced) if replaced else 0)
         self._views[key] = view
         while self._bytes > self._limit_bytes and self._views:
             _, oldest = self._views.popitem(last=False)
-            self._bytes -= len(oldest.stored.body)
+            self._bytes -= _size(oldest)
+
+
+def _label_text(event: CloudEvent, name: str) -> str | None:
+    """None where there is no such label; "", which no good label is, where it is no text."""
+    return (text_attribute(event, name) or "") if name in event.attributes else None
+
+
+def _size(view: RecordView) -> int:
+    return len(view.stored.body) + _VIEW_OVERHEAD_BYTES
