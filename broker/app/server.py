@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import signal
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from broker import __version__
 from broker.adapters.clock import SystemClock
 from broker.adapters.opa.engine import OpaEngine
 from broker.app.backends import open_stores
-from broker.app.config import Config, Limits
+from broker.app.config import Config, Limits, Tls
 from broker.app.exchange import Exchange, open_topics, wire
 from broker.app.rulebook import find_opa, prepare_rulebook
 from broker.rpc.services import PACKAGE, generic_handlers
@@ -119,6 +120,7 @@ async def _listening(config: Config, exchange: Exchange) -> AsyncIterator[tuple[
 
 def _bind(server: grpc.aio.Server, config: Config) -> tuple[str, str | None]:
     """Both listeners; grpcio can only require or ignore client certificates, hence two."""
+    _check_pair(config.tls)
     pair = (config.tls.key.read_bytes(), config.tls.certificate.read_bytes())
     tls = _add(server, config.listen.tls, grpc.ssl_server_credentials([pair]))
     if config.listen.mtls is None or config.tls.client_ca is None:
@@ -127,6 +129,15 @@ def _bind(server: grpc.aio.Server, config: Config) -> tuple[str, str | None]:
         [pair], root_certificates=config.tls.client_ca.read_bytes(), require_client_auth=True
     )
     return tls, _add(server, config.listen.mtls, credentials)
+
+
+def _check_pair(tls: Tls) -> None:
+    """Raises OSError for files that gRPC would refuse without saying why."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key, password="")
+    except ssl.SSLError:
+        message = "is no PEM key without a password, or not the key of tls.certificate; correct tls.key"
+        raise OSError(errno.EINVAL, message, str(tls.key)) from None
 
 
 def _add(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials) -> str:

@@ -125,7 +125,11 @@ async def test_it_listens_on_no_network_and_knows_nothing_of_the_environment(pro
         rows = proc(process, f"net/{table}").read_text().splitlines()[1:]
         assert not inodes & {row.split()[9] for row in rows}, table
     names = {pair.split(b"=")[0] for pair in proc(process, "environ").read_bytes().split(b"\0") if pair}
-    assert names == {b"GOMEMLIMIT"}
+    assert names == {b"GOGC", b"GOMEMLIMIT"}
+
+
+async def test_a_terminals_signals_do_not_reach_it(process: OpaProcess) -> None:
+    assert os.getsid(process.process.pid) == process.process.pid
 
 
 async def test_its_memory_is_limited(process: OpaProcess) -> None:

@@ -131,6 +131,7 @@ async def _spawn(opa: Path, directory: Path, settings: OpaSettings) -> asyncio.s
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches the broker alone, which still needs decisions while it drains
         )
     except OSError as error:
         raise OpaStartFailed(
