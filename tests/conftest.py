@@ -31,6 +31,12 @@ def module_kafka_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafk
 
 
 @pytest.fixture(scope="session")
+def session_kafka_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaNode]:
+    """As `kafka_node`, for tests that may leave it stopped: start it first."""
+    yield from _node_or_fail(tmp_path_factory.mktemp("kafka-session"))
+
+
+@pytest.fixture(scope="session")
 def opa_binary() -> Path:
     """The path of the pinned OPA."""
     try:

@@ -30,10 +30,11 @@ async def open_kafka_stores(backend: Backend) -> Stores:
     )
     if findings:
         raise StorageUnavailable("; ".join(findings))
+    timeout_s = backend.kafka.timeout_s
     return Stores(
-        record_log=await KafkaRecordLog.open(connection, fingerprint=fingerprint),
-        ledger=await KafkaLedger.open(connection),
-        subscriptions=await KafkaSubscriptionStore.open(connection),
+        record_log=await KafkaRecordLog.open(connection, fingerprint=fingerprint, append_timeout_s=timeout_s),
+        ledger=await KafkaLedger.open(connection, append_timeout_s=timeout_s),
+        subscriptions=await KafkaSubscriptionStore.open(connection, timeout_s=timeout_s),
         rulebooks=await KafkaRulebookStore.open(connection),
     )
 

@@ -112,7 +112,10 @@ class Tls(Section):
 
 
 class Kafka(Section):
-    """How to reach Kafka; `prefix` begins the names of all topics that the exchange makes there."""
+    """How to reach Kafka; `prefix` begins the names of all topics that the exchange makes there.
+
+    `timeout_s`: how long what must be stored waits for Kafka before the caller is told to try again.
+    """
 
     bootstrap: list[Address] = Field(min_length=1)
     prefix: str = Field(default="entente.", pattern=r"^[a-zA-Z0-9._-]{1,80}$")
@@ -125,6 +128,7 @@ class Kafka(Section):
     sasl_password_file: FilePath | None = None
     replication: int = Field(default=3, ge=1, le=32)
     min_insync_replicas: int = Field(default=2, ge=1, le=32)
+    timeout_s: float = Field(default=10.0, gt=0, le=60)
     insecure_plaintext: bool = False
     insecure_replication: bool = False
     insecure_unclean_election: bool = False

@@ -39,20 +39,20 @@ Pair = tuple[BrokerProcess, BrokerProcess]
 
 
 @pytest.fixture
-def broker(module_kafka_node: KafkaNode, tmp_path: Path) -> Iterator[BrokerProcess]:
-    """On a Kafka node that its tests may stop, as long as they start it again."""
-    process = BrokerProcess(tmp_path / "exchange", kafka=module_kafka_node.bootstrap, limits=LIMITS)
+def broker(kafka_node: KafkaNode, tmp_path: Path) -> Iterator[BrokerProcess]:
+    process = BrokerProcess(tmp_path / "exchange", kafka=kafka_node.bootstrap, limits=LIMITS)
     process.start()
     yield process
-    module_kafka_node.start()
+    kafka_node.start()
     process.stop()
 
 
 @pytest.fixture(scope="module")
-def pair(module_kafka_node: KafkaNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    """Two instances of one exchange, for tests that leave both running."""
+def pair(session_kafka_node: KafkaNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Two instances of one exchange, for tests that leave all running."""
+    session_kafka_node.start()
     root = tmp_path_factory.mktemp("pair")
-    first = BrokerProcess(root / "first", kafka=module_kafka_node.bootstrap, limits=LIMITS)
+    first = BrokerProcess(root / "first", kafka=session_kafka_node.bootstrap, limits=LIMITS)
     second = BrokerProcess.beside(first, root / "second")
     for each in (first, second):
         each.start()
@@ -75,7 +75,7 @@ async def publish(broker: BrokerProcess, *ids: str, key: str = "k") -> list[Publ
 
 @pytest.mark.parametrize("fault", ["stop", pytest.param("kill", marks=pytest.mark.soak)])
 async def test_without_kafka_nothing_is_acknowledged_or_released_and_afterwards_all_is_there_once(
-    broker: BrokerProcess, module_kafka_node: KafkaNode, fault: str
+    broker: BrokerProcess, kafka_node: KafkaNode, fault: str
 ) -> None:
     """The waiting stream's records lie in the broker's memory, so only the ledger can hold them back."""
     names = ["a", "b", "c"]
@@ -88,16 +88,16 @@ async def test_without_kafka_nothing_is_acknowledged_or_released_and_afterwards_
             tasks.create_task(lane.run(1_000))
         following = tasks.create_task(follower.run(1_000))
         await progress.reaches(600)
-        await asyncio.to_thread(module_kafka_node.stop if fault == "stop" else module_kafka_node.kill)
+        await asyncio.to_thread(kafka_node.stop if fault == "stop" else kafka_node.kill)
         await waiting.send(credit=Credit(records=100))
         await failures.progress.reaches(1)
         await waiting.beats(5)
         assert {each.WhichOneof("message") for each in waiting.seen} == {"opened", "heartbeat"}
         assert not following.done()
-        await asyncio.to_thread(module_kafka_node.start)
+        await asyncio.to_thread(kafka_node.start)
         assert len(await waiting.ids(100)) == 100
     assert follower.streams == 1
-    stored = stored_records(module_kafka_node.bootstrap, kafka_topic(broker))
+    stored = stored_records(kafka_node.bootstrap, kafka_topic(broker))
     assert Counter(CloudEvent.FromString(each.value).id for each in stored) == Counter(
         f"{name}/{number}" for name in names for number in range(1_000)
     )
@@ -109,11 +109,11 @@ async def test_without_kafka_nothing_is_acknowledged_or_released_and_afterwards_
 
 
 async def test_what_is_stored_and_what_is_delivered_are_read_by_others(
-    broker: BrokerProcess, module_kafka_node: KafkaNode
+    broker: BrokerProcess, kafka_node: KafkaNode
 ) -> None:
     """Kafka's records by confluent-kafka; a delivery in the CloudEvents JSON format by the CloudEvents SDK."""
     await publish(broker, "CVE-1", "CVE-2")
-    stored = list(stored_records(module_kafka_node.bootstrap, kafka_topic(broker)))
+    stored = list(stored_records(kafka_node.bootstrap, kafka_topic(broker)))
     assert [each.headers for each in stored] == [(("content-type", b"application/cloudevents+protobuf"),)] * 2
     events = [CloudEvent.FromString(each.value) for each in stored]
     assert [event.id for event in events] == ["CVE-1", "CVE-2"]
@@ -191,7 +191,7 @@ async def test_an_idle_stream_is_told_of_a_takeover_at_the_other_instance(pair: 
 
 
 async def test_a_topic_that_was_made_anew_refuses_old_cursors(
-    broker: BrokerProcess, module_kafka_node: KafkaNode
+    broker: BrokerProcess, kafka_node: KafkaNode
 ) -> None:
     await publish(broker, "1", "2")
     async with stream(broker, subscription="named", credit=Credit(records=1)) as opened:
@@ -200,7 +200,7 @@ async def test_a_topic_that_was_made_anew_refuses_old_cursors(
     async with stream(broker, credit=Credit(records=1)) as opened:
         unnamed = (await opened.next("batch")).cursor
     assert broker.stop() == 0
-    await asyncio.to_thread(delete_topic, module_kafka_node.bootstrap, kafka_topic(broker))
+    await asyncio.to_thread(delete_topic, kafka_node.bootstrap, kafka_topic(broker))
     broker.start()
     await publish(broker, "2", "3")
     for opening in ({"cursor": unnamed}, {"subscription": "named"}):
@@ -211,10 +211,10 @@ async def test_a_topic_that_was_made_anew_refuses_old_cursors(
 
 
 async def test_an_expired_position_fails_or_goes_on_from_the_earliest(
-    broker: BrokerProcess, module_kafka_node: KafkaNode
+    broker: BrokerProcess, kafka_node: KafkaNode
 ) -> None:
     """Retention itself removes the records, not a truncation."""
-    bootstrap, name = module_kafka_node.bootstrap, kafka_topic(broker)
+    bootstrap, name = kafka_node.bootstrap, kafka_topic(broker)
     async with stream(broker, credit=Credit()) as opened:
         cursor = (await opened.opened()).cursor
     await publish(broker, "1", "2")

@@ -7,9 +7,8 @@ import logging
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import grpc
 import pytest
@@ -27,6 +26,7 @@ from tests.services.broker import BrokerProcess, Metadata, opening, vulnerabilit
 
 log = logging.getLogger(__name__)
 
+LIMITS = {"calls_per_s": 1_000_000, "streams_per_agency": 1_000}
 WORKERS = 8
 STREAM_S = 0.5
 """A stream that was opened well stays open; so long it is listened to."""
@@ -52,16 +52,6 @@ class Outcomes:
         assert found == "OK" or found in Reason.__members__, f"{context}: {found!r}"
         assert found != "INTERNAL", context
         self.seen[found] += 1
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[BrokerProcess]:
-    process = BrokerProcess(
-        tmp_path / "exchange", limits={"calls_per_s": 1_000_000, "streams_per_agency": 1_000}
-    )
-    process.start()
-    yield process
-    process.stop()
 
 
 def random_message(kind: type[Message], chance: random.Random, depth: int = 0) -> Message:

@@ -29,12 +29,10 @@ PREFIX = ""
 KEYS = [key_for(partition, 3) for partition in range(3)]
 
 
-@pytest.fixture
-def kafka_node(module_kafka_node: KafkaNode, monkeypatch: pytest.MonkeyPatch) -> KafkaNode:
-    """The module's node, running again whatever the test before did, and topics of the test's own."""
+@pytest.fixture(autouse=True)
+def own_topics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node is shared by many tests."""
     monkeypatch.setattr(sys.modules[__name__], "PREFIX", f"fault-{uuid.uuid4().hex[:8]}")
-    module_kafka_node.start()
-    return module_kafka_node
 
 
 def connection_to(node: KafkaNode) -> KafkaConnection:
@@ -238,8 +236,10 @@ async def test_closing_while_kafka_is_away_ends_all_threads(kafka_node: KafkaNod
 async def test_opening_without_kafka_is_refused_and_leaves_no_threads(kafka_node: KafkaNode) -> None:
     kafka_node.stop()
     before = set(threading.enumerate())
-    with pytest.raises(StorageUnavailable):
-        await KafkaRecordLog.open(connection_to(kafka_node), fingerprint=fingerprint)
-    with pytest.raises(StorageUnavailable):
-        await KafkaLedger.open(connection_to(kafka_node))
+    outcomes = await asyncio.gather(
+        KafkaRecordLog.open(connection_to(kafka_node), fingerprint=fingerprint),
+        KafkaLedger.open(connection_to(kafka_node)),
+        return_exceptions=True,
+    )
+    assert [type(outcome) for outcome in outcomes] == [StorageUnavailable, StorageUnavailable]
     assert {thread.name for thread in set(threading.enumerate()) - before} == set()

@@ -60,10 +60,10 @@ async def test_nothing_is_released_while_the_ledger_cannot_be_written(broker: Br
         await opened.opened()
         await broker.publish(channel, records)
         with locked(broker.directory / "data" / "ledger.db"):
-            await opened.send(credit=Credit(records=100))
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await broker.publish(channel, [vulnerability("unaccounted", partition_key="k")])
             assert reason(refused.value) == "LEDGER_UNAVAILABLE"
+            await opened.send(credit=Credit(records=100))
             await quiet(opened)
         assert await opened.ids(100) == ids
         # What was stored without an account is acknowledged now, and delivered once.

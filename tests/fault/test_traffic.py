@@ -11,9 +11,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -25,6 +23,7 @@ log = logging.getLogger(__name__)
 
 BACKENDS = ["embedded", pytest.param("kafka", marks=pytest.mark.kafka)]
 LANES = 4
+LIMITS = {"publish_records_per_s": 1_000_000}
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Length:
     kafka_outages: int
 
 
-SHORT = Length(records=2_000, broker_kills=2, opa_kills=1, kafka_outages=1)
+SHORT = Length(records=1_000, broker_kills=1, opa_kills=1, kafka_outages=1)
 LONG = Length(records=25_000, broker_kills=30, opa_kills=10, kafka_outages=4)
 
 
@@ -47,16 +46,6 @@ def at_length(short: object, long: object) -> list[object]:
         pytest.param(short, id="short"),
         pytest.param(long, id="long", marks=[pytest.mark.soak, pytest.mark.timeout(1_800)]),
     ]
-
-
-@pytest.fixture
-def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BrokerProcess]:
-    """On the embedded stores or on a Kafka node that the test may stop."""
-    kafka = request.getfixturevalue("module_kafka_node").bootstrap if request.param == "kafka" else None
-    process = BrokerProcess(tmp_path / "exchange", kafka=kafka, limits={"publish_records_per_s": 1_000_000})
-    process.start()
-    yield process
-    process.stop()
 
 
 def faults_for(broker: BrokerProcess, kafka: KafkaNode | None, length: Length) -> list[Fault]:
@@ -92,7 +81,7 @@ async def test_parts_killed_under_traffic_lose_and_double_nothing(
     broker: BrokerProcess, length: Length, request: pytest.FixtureRequest
 ) -> None:
     on_kafka = broker.config.backend.kind == "kafka"
-    kafka = request.getfixturevalue("module_kafka_node") if on_kafka else None
+    kafka = request.getfixturevalue("kafka_node") if on_kafka else None
     faults = faults_for(broker, kafka, length)
     moments = sorted(random.sample(range(1, LANES * length.records), len(faults)))
     permitted = WHILE_KILLED | WHILE_OPA_FAILS | WHILE_STORES_FAIL

@@ -37,7 +37,7 @@ Metadata = tuple[tuple[str, str], ...]
 class BrokerProcess:
     """One exchange's directory and the broker that serves it; can be stopped, killed and started again.
 
-    With `kafka`, HOST:PORT, its topics have a prefix of their own there.
+    With `kafka`, HOST:PORT, its topics have a prefix of their own there, and it waits for Kafka for two seconds at most.
     """
 
     def __init__(
@@ -54,7 +54,9 @@ class BrokerProcess:
         self.directory = directory
         self.file = directory / "entente.toml"
         if kafka is not None:
-            self.change({"backend": self._backend_with(prefix=f"test-{uuid.uuid4().hex[:12]}")})
+            self.change(
+                {"backend": self._backend_with(prefix=f"test-{uuid.uuid4().hex[:12]}", timeout_s=2.0)}
+            )
         if limits:
             self.change({"limits": dict(limits)})
         self._process: subprocess.Popen[str] | None = None
@@ -110,6 +112,8 @@ class BrokerProcess:
             self.limit_files(file_limit_bytes)
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
+        if not line:
+            self.kill()
         assert line, f"the broker did not start: {self.log()[-2000:]}"
         assert json.loads(line)["ready"] is True
 
@@ -144,9 +148,7 @@ class BrokerProcess:
     def children(self) -> list[int]:
         """Process ids of its children that run OPA."""
         found = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return [
-            int(pid) for pid in found if b"opa" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
-        ]
+        return [int(pid) for pid in found if b"opa" in _command(pid)]
 
     def resident_bytes(self) -> int:
         """The broker's resident memory."""
@@ -229,3 +231,11 @@ def reason(error: grpc.aio.AioRpcError) -> str:
     info = error_details_pb2.ErrorInfo()
     status.details[0].Unpack(info)
     return str(info.reason)
+
+
+def _command(pid: str) -> bytes:
+    """A process's first argument; b"" once it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
+    except OSError:
+        return b""
