@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from broker.core.decide import Question
 from broker.core.deliver import group
 from broker.core.deliver.session import Outgoing, Session
+from broker.core.deliver.standing import Standing
 from broker.errors import EntenteError, Reason
 from broker.model.decision import Decision
+from protos.entente.v1.exchange_pb2 import SubscribeResponse
 from tests.fakes.delivery import RELEASE, WITHHOLD, World, ids_in, label_of
 
 
@@ -385,3 +387,42 @@ def _check(plan: Plan, found: list[str]) -> None:
             assert [
                 record_id for record_id in found if record_id.startswith(f"{owner}-{partition}-")
             ] == expected
+
+
+@given(plan=plans, breaks=st.lists(st.booleans(), min_size=1, max_size=10))
+@settings(max_examples=60, deadline=None)
+def test_streams_that_break_and_resume_from_their_cursor_lose_nothing(plan: Plan, breaks: list[bool]) -> None:
+    with _no_waiting():
+        asyncio.run(_run_with_breaks(plan, breaks))
+
+
+async def _run_with_breaks(plan: Plan, breaks: list[bool]) -> None:
+    world = World(partitions=2)
+    failures = list(plan.failures)
+    world.decider.answer = lambda question: (
+        None if failures and failures.pop() else (RELEASE if label_of(question) == "green" else WITHHOLD)
+    )
+    for number, (owner, partition, released) in enumerate(plan.records):
+        label = "green" if released else "red"
+        await world.store(owner, f"{owner}-{partition}-{number}", partition=partition, label=label)
+    expected = {
+        f"{owner}-{partition}-{n}" for n, (owner, partition, green) in enumerate(plan.records) if green
+    }
+    bystander = world.session("p-0", records=1_000)
+    session, found, turn = world.session("p-1", records=5), set[str](), 0
+    while found != expected:
+        outgoing = await asyncio.wait_for(session.next(), 20)
+        assert outgoing is not None
+        found |= set(ids_in(outgoing))
+        assert found <= expected
+        cursor = SubscribeResponse.FromString(outgoing.message).batch.cursor
+        world.fanout.written(session, outgoing)
+        if breaks[turn % len(breaks)]:
+            positions = session.open_cursor(cursor).positions
+            world.fanout.end(session)
+            session = world.session("p-1", records=5, standing=Standing(positions))
+        else:
+            world.grant(session, 5)
+        turn += 1
+    assert set(await world.receive(bystander, len(expected))) == expected
+    await world.close()
