@@ -18,7 +18,7 @@ from connectors.stream import RecordStream
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
 _ARRIVAL_TIMEOUT_S = 15.0
-"""For each delivery that is promised; a machine may be slow."""
+"""For each delivery that is promised, and for the refusal where none is; a machine may be slow."""
 _SURPLUS_TIMEOUT_S = 0.7
 """How long to look for a delivery that is not promised."""
 
@@ -76,12 +76,15 @@ class Observation:
 async def observe(
     client: Client, topic: str, purpose: str, promised: int, originals: Mapping[tuple[str, str], CloudEvent]
 ) -> Observation:
-    """Everything that one topic gives for one purpose: waits for what is promised, then a moment for anything more."""
+    """Everything that one topic gives for one purpose: waits for what is promised, then a moment for anything more.
+
+    Where nothing is promised, what comes first is a refusal, and it gets as much time as a delivery.
+    """
     seen = Observation()
     try:
         async with client.subscribe(topic, purpose) as stream:
             for number in count():
-                timeout_s = _ARRIVAL_TIMEOUT_S if number < promised else _SURPLUS_TIMEOUT_S
+                timeout_s = _ARRIVAL_TIMEOUT_S if number < max(promised, 1) else _SURPLUS_TIMEOUT_S
                 delivery = await _next(stream, timeout_s)
                 if delivery is None:
                     break

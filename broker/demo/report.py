@@ -12,6 +12,9 @@ from broker.cli.text import printable, to_json
 from broker.demo.samples import TOPICS
 from broker.demo.story import PRINCIPALS, Received, Story
 
+_WIDTH_ELSEWHERE = 120
+"""Columns of a log or a file."""
+
 
 def as_object(story: Story) -> dict[str, object]:
     """The story as one JSON object."""
@@ -44,8 +47,10 @@ def _received(met: Received) -> dict[str, object]:
 
 
 def show(story: Story) -> None:
-    """Print the story for people."""
+    """Print the story for people: as wide as the terminal, or wide enough for its names where there is none."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH_ELSEWHERE)
     console.print(_matrix(story))
     console.print(side_by_side(story.crash_views["ems"], story.crash_views["transport"]))
     entries = ", ".join(f"{count} {kind}" for kind, count in story.ledger_entries.items())
