@@ -68,13 +68,22 @@ def run(arguments: Sequence[str]) -> int:
         complain(str(failed))
         return failed.code
     except typer.TyperException as error:
-        complain(f"{error.format_message()} (see 'entente --help')")
+        complain(_usage(error))
         return ExitCode.USAGE
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last resort: a line instead of a traceback
         complain(f"unexpected {type(error).__name__} at {_origin(error)}; please report it")
         return ExitCode.FAILED
+
+
+def _usage(error: typer.TyperException) -> str:
+    """What is wrong with the arguments, and where it is explained."""
+    context = getattr(error, "ctx", None)
+    command = "entente" if context is None else context.command_path
+    # typer's own checks of choices come through pydantic, which puts this before them
+    problem = error.format_message().replace("Value error, ", "")
+    return f"{problem} (see '{command} --help')"
 
 
 def _origin(error: Exception) -> str:

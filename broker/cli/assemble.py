@@ -73,6 +73,19 @@ def parse_option_path(text: str, option: str) -> Path:
         raise CommandFailed(f"{option}: {error}", ExitCode.USAGE) from None
 
 
+def parse_time_or_path(text: str | None, option: str) -> str | Path | None:
+    """An RFC 3339 time, or a path if it begins with `$`. Raises CommandFailed (usage)."""
+    from connectors.cloudevents import parse_time
+
+    value = parse_value_or_path(text, option)
+    if isinstance(value, str):
+        try:
+            parse_time(value)
+        except ValueError as error:
+            raise CommandFailed(f"{option}: {error}", ExitCode.USAGE) from None
+    return value
+
+
 def parse_value_or_path(text: str | None, option: str) -> str | Path | None:
     """A value as it is, or a path if it begins with `$`."""
     if text is None or not text.startswith("$"):

@@ -11,6 +11,7 @@ from broker.cli.output import OutputFormat, show_all
 
 if TYPE_CHECKING:
     from broker.cli.assemble import Template
+    from broker.cli.tally import Tally
     from connectors.client import Client
     from protos.entente.v1.exchange_pb2 import PartyPreview, RecordPreview
     from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
@@ -26,6 +27,7 @@ async def preview(
     topic: str,
     template: Template,
     made: Callable[[Template], Iterator[CloudEvent]],
+    tally: Tally,
     form: OutputFormat,
 ) -> None:
     """Show the outlook: a table of what is done alike, or one object a record with what each party would see."""
@@ -36,7 +38,12 @@ async def preview(
     outlooks: list[dict[str, object]] = []
     for batch in cut(made(complete), max_records=_PREVIEW_RECORDS):
         previews = await client.preview(topic, batch)
-        outlooks += [outlook(record, each) for record, each in zip(batch, previews, strict=True)]
+        for record, each in zip(batch, previews, strict=True):
+            outlooks.append(outlook(record, each))
+            if each.HasField("refusal"):
+                tally.refuse(record.id, each.refusal.reason, each.refusal.message)
+            else:
+                tally.places.popleft()
     if form is OutputFormat.TABLE:
         show_all(form, _COLUMNS, alike(outlooks))
     else:

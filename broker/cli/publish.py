@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, BinaryIO, NoReturn
 
 import typer
 
@@ -28,7 +31,9 @@ Advance = Callable[[int], None]
 def publish(
     given: Given,
     topic: Annotated[str, typer.Argument(metavar="TOPIC")],
-    file: Annotated[str, typer.Argument(metavar="FILE|-", help="JSON, an array, or JSON Lines.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE|-", help="JSON, an array, or JSON Lines; sent by the thousand.")
+    ],
     type_: Annotated[str, typer.Option("--type", help="The record type.")],
     label: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="May be repeated.")] = None,
     source: Annotated[str | None, typer.Option(help="Default: //<your agency>/cli.")] = None,
@@ -50,9 +55,16 @@ def publish(
 ) -> None:
     """Publish one record per JSON document, or per element of an array.
 
-    Paths are RFC 9535 JSONPath limited to names and [*]. Exits with 6 if only a part was published.
+    Paths are RFC 9535 JSONPath limited to names and [*]. Exits with 6 if only a part was published, and
+    --dry-run with 3 if anything would be refused.
     """
-    from broker.cli.assemble import Template, parse_labels, parse_option_path, parse_value_or_path
+    from broker.cli.assemble import (
+        Template,
+        parse_labels,
+        parse_option_path,
+        parse_time_or_path,
+        parse_value_or_path,
+    )
     from broker.cli.documents import read_documents
     from broker.cli.preview import preview
 
@@ -64,15 +76,22 @@ def publish(
         ids=tuple(parse_option_path(each, "--id") for each in id_ or []),
         subject=parse_value_or_path(subject, "--subject"),
         partition_key=parse_value_or_path(partition_key, "--partition-key"),
-        time=parse_value_or_path(time, "--time"),
+        time=parse_time_or_path(time, "--time"),
     )
     form, tally = choose_format(given.output), Tally()
     with _opened(file) as stream:
         made = assemble(read_documents(stream, inside), tally)
         if dry_run:
-            call(given, lambda client: preview(client, topic, template, made, form))
+            call(given, lambda client: preview(client, topic, template, made, tally, form))
             raise typer.Exit(tally.exit_code())
-        code = call(given, lambda client: _publish(client, topic, template, made, tally))
+        try:
+            with interruptible():
+                code = call(given, lambda client: _publish(client, topic, template, made, tally))
+        except KeyboardInterrupt:
+            show_one(
+                form, tally.summary()
+            )  # what is durable is durable: whoever interrupted has to know how much
+            raise
     show_one(form, tally.summary())
     raise typer.Exit(code)
 
@@ -132,6 +151,23 @@ async def with_source(client: Client, template: Template) -> Template:
     if template.source:
         return template
     return replace(template, source=f"//{(await client.who_am_i()).agency}/cli")
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside the block Ctrl-C ends also the reading of a pipe that nobody writes to; asyncio would wait for its end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals arrive in the main thread only
+        return
+    before = signal.signal(signal.SIGINT, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 @contextmanager

@@ -88,9 +88,33 @@ def resolve(given: Given, environment: Mapping[str, str] = os.environ) -> Connec
     if context is not None and context.certificate is not None and context.key is not None:
         certificate = (context.certificate, context.key)
     ca_file = given.ca_file or _path(environment, "ENTENTE_CA_FILE") or (context.ca_file if context else None)
-    if ca_file is not None and not ca_file.is_file():
-        raise CommandFailed(f"CA file {ca_file}: no such file; correct the path", ExitCode.USAGE)
+    _check_endpoint(endpoint)
+    _check_ca_file(ca_file)
     return Connection(endpoint, ca_file, certificate, token, token_file, provider)
+
+
+def _check_endpoint(endpoint: str) -> None:
+    """gRPC would take a misspelt one for an exchange that is away."""
+    from broker.app.sections import split_address
+
+    try:
+        split_address(endpoint)
+    except ValueError as error:
+        raise CommandFailed(f"endpoint {endpoint}: {error}", ExitCode.USAGE) from None
+
+
+def _check_ca_file(path: Path | None) -> None:
+    """gRPC would report a file without a certificate as an exchange that is away."""
+    if path is None:
+        return
+    try:
+        holds_certificate = b"-----BEGIN CERTIFICATE-----" in path.read_bytes()
+    except FileNotFoundError:
+        raise CommandFailed(f"CA file {path}: no such file; correct the path", ExitCode.USAGE) from None
+    except OSError as error:
+        raise CommandFailed(f"CA file {path}: {error.strerror}; correct the path", ExitCode.USAGE) from None
+    if not holds_certificate:
+        raise CommandFailed(f"CA file {path}: holds no PEM certificate; name the CA's file", ExitCode.USAGE)
 
 
 def _given_token(given: Given, environment: Mapping[str, str]) -> tuple[str | None, Path | None]:
@@ -108,7 +132,8 @@ def _find_context(given: Given, path: Path, *, needed: bool) -> tuple[ClientConf
     """The context that was named, or the default one where something is missing without it."""
     if given.context is None and not needed:
         return None, None
-    if given.context is None and given.config is None and not path.is_file():
+    named = given.config is not None or path != DEFAULT_CONFIG
+    if given.context is None and not named and not path.is_file():
         return None, None
     from broker.app.config import ConfigError, load_client_config, select_context
 

@@ -28,14 +28,19 @@ class Tally:
 
     def note(self, outcome: PublishOutcome) -> None:
         """The exchange's answer for the oldest record without one."""
-        place = self.places.popleft()
         if outcome.position is None:
-            self.refused += 1
-            complain(f"{place} (id {outcome.id}): {outcome.reason}: {outcome.message}")
-        elif outcome.duplicate:
+            self.refuse(outcome.id, outcome.reason, outcome.message)
+            return
+        self.places.popleft()
+        if outcome.duplicate:
             self.duplicates += 1
         else:
             self.published += 1
+
+    def refuse(self, record_id: str, reason: str | None, message: str | None) -> None:
+        """The oldest record without an answer was refused, or would be."""
+        self.refused += 1
+        complain(f"{self.places.popleft()} (id {record_id}): {reason}: {message}")
 
     @property
     def durable(self) -> int:

@@ -344,6 +344,35 @@ def test_ctrl_c_ends_in_130_without_a_traceback(shell: Shell) -> None:
     assert (running.returncode, errors) == (130, "")
 
 
+def test_ctrl_c_ends_a_publication_that_waits_for_its_pipe(shell: Shell) -> None:
+    arguments = ("publish", "vulnerabilities", "--context", "cyber-centre", "--type", "gov.cisa.kev.v1")
+    labels = ("--label", "dataclassification=red", "--source", "//cyber-centre/pipe", "--id", "$.cveID", "-")
+    running = subprocess.Popen(
+        [ENTENTE, *arguments, *labels],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=shell.environment,
+    )
+    assert running.stdin is not None
+    with running:
+        # More than fits into the pipe: once it is written, the command is reading.
+        for number in range(4_000):
+            running.stdin.write(json.dumps({"cveID": f"PIPE-{number}", "text": "x" * 100}) + "\n")
+        running.stdin.flush()
+        running.send_signal(signal.SIGINT)
+        assert running.wait(timeout=30) == 130  # although the pipe is still open
+        assert running.stdout is not None
+        counts = json.loads(running.stdout.read())
+        assert running.stderr is not None
+        assert running.stderr.read() == ""
+    assert counts["refused"] == 0
+    held = shell.lines(*subscribe("cyber-centre", "vulnerabilities", "cyber-defence", "--idle-timeout", "2"))
+    stored = sum(each["source"] == "//cyber-centre/pipe" for each in held)
+    assert counts["published"] <= stored <= counts["published"] + counts["unknown"]
+
+
 def test_a_subscriber_goes_on_after_the_broker_was_killed(tmp_path: Path) -> None:
     process = BrokerProcess(tmp_path / "exchange")
     process.start()

@@ -127,6 +127,7 @@ class Exchange(exchange_pb2_grpc.ExchangeServicer):
 
     async def PreviewPublish(self, request: Any, context: Any) -> Any:
         await self.script.enter(context, "PreviewPublish")
+        unlabelled = exchange_pb2.PublishRefusal(reason="LABEL_INVALID", message="The labels were refused.")
         preview = exchange_pb2.RecordPreview(
             parties=[
                 exchange_pb2.PartyPreview(agency="ems", purpose="care", effect=exchange_pb2.EFFECT_NOTICE),
@@ -140,7 +141,12 @@ class Exchange(exchange_pb2_grpc.ExchangeServicer):
             ],
             unreviewed_paths=["$.new"],
         )
-        return exchange_pb2.PreviewPublishResponse(previews=[preview] * len(request.records))
+        refused = exchange_pb2.RecordPreview(refusal=unlabelled)
+        return exchange_pb2.PreviewPublishResponse(
+            previews=[
+                preview if "dataclassification" in each.attributes else refused for each in request.records
+            ]
+        )
 
     async def Subscribe(self, requests: Any, context: Any) -> None:  # type: ignore[override]
         await self.script.enter(context, "Subscribe")

@@ -232,6 +232,7 @@ async def test_an_error_after_a_part_was_published_ends_in_6(
         ("--records", "vulnerabilities"),
         ("--id", "$..id"),
         ("--subject", "$["),
+        ("--time", "yesterday"),
         ("--unknown",),
     ],
 )
@@ -271,6 +272,17 @@ async def test_a_dry_run_shows_each_party_and_stores_nothing(harness: Harness) -
     assert "transport" in table.out
     assert "no-copy" in table.out
     assert harness.script.log == []
+
+
+async def test_a_dry_run_of_what_would_be_refused_ends_in_3(harness: Harness) -> None:
+    write("two.json", '[{"a": 1}, {"a": 2}]')
+    ran = await harness.entente("publish", "t", "two.json", "--type", "t.v1", "--id", "$.a", "--dry-run")
+    assert ran.code == 3
+    assert [line["refusal"]["reason"] for line in ran.lines] == ["LABEL_INVALID", "LABEL_INVALID"]
+    assert ran.err.splitlines() == [
+        f"entente: document, record {number} (id {number}): LABEL_INVALID: The labels were refused."
+        for number in (1, 2)
+    ]
 
 
 async def test_subscribe_writes_cloudevents_with_cursor_and_disclosure(harness: Harness) -> None:

@@ -57,6 +57,25 @@ def test_usage_errors_are_one_line_and_2(
     assert shown.err.startswith("entente: ")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("nonsense",), "entente: No such command 'nonsense'. (see 'entente --help')"),
+        (("can-i", "subscribe"), "entente: Missing argument 'TOPIC'. (see 'entente can-i --help')"),
+        (
+            ("whoami", "-o", "xml"),
+            "entente: Invalid value for '--output' / '-o': 'xml' is not one of 'table', 'json', 'jsonl'."
+            " (see 'entente whoami --help')",
+        ),
+    ],
+)
+def test_usage_errors_name_the_help_that_explains(
+    arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    assert capsys.readouterr().err == told + "\n"
+
+
 def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 0
     assert "Usage: entente" in capsys.readouterr().out

@@ -37,7 +37,8 @@ def test_a_named_context_is_its_own_principal(config: Path) -> None:
 
 def test_variables_beat_the_context_and_options_beat_variables(config: Path, tmp_path: Path) -> None:
     authority = tmp_path / "ca.pem"
-    authority.write_text("x")
+    authority.write_bytes((config.parent / "tls" / "ca.pem").read_bytes())
+    another = config.parent / "tls" / "server.pem"
     environment = {
         "ENTENTE_CONFIG": str(config),
         "ENTENTE_ENDPOINT": "variable:1",
@@ -47,13 +48,13 @@ def test_variables_beat_the_context_and_options_beat_variables(config: Path, tmp
     found = resolve(Given(context="ems"), environment)
     assert (found.endpoint, found.token, found.ca_file) == ("variable:1", "variable-token", authority)
     assert found.token_provider is None
-    given = Given(endpoint="option:1", token_file=Path("t"), ca_file=config)
+    given = Given(endpoint="option:1", token_file=Path("t"), ca_file=another)
     found = resolve(given, environment)
     assert (found.endpoint, found.token, found.token_file, found.ca_file) == (
         "option:1",
         None,
         Path("t"),
-        config,
+        another,
     )
 
 
@@ -78,7 +79,12 @@ def test_the_default_file_is_found_in_the_working_directory(
         (Given(endpoint="e:1"), {"ENTENTE_TOKEN": "a", "ENTENTE_TOKEN_FILE": "b"}, "both set"),
         (Given(context="ems"), {"ENTENTE_ENDPOINT": "e:1", "ENTENTE_TOKEN": "a"}, "no such file"),
         (Given(config=Path("absent.toml")), {}, "no such file"),
+        (Given(), {"ENTENTE_CONFIG": "absent.toml"}, "absent.toml: no such file"),
         (Given(endpoint="e:1", ca_file=Path("absent.pem")), {"ENTENTE_TOKEN": "a"}, "CA file"),
+        (Given(endpoint="e:1", ca_file=Path()), {"ENTENTE_TOKEN": "a"}, "CA file .: Is a directory"),
+        (Given(endpoint="e:1", ca_file=Path("/dev/null")), {"ENTENTE_TOKEN": "a"}, "no PEM certificate"),
+        (Given(endpoint="https://e"), {"ENTENTE_TOKEN": "a"}, "endpoint https://e: must be HOST:PORT"),
+        (Given(), {"ENTENTE_ENDPOINT": "e:https", "ENTENTE_TOKEN": "a"}, "must be HOST:PORT"),
     ],
 )
 def test_what_is_missing_or_double_is_a_usage_error(
