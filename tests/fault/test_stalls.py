@@ -79,6 +79,9 @@ async def test_a_stalled_engine_holds_up_only_what_it_has_not_decided(broker: Br
     async with stream(broker, "ems", **of_alerts(2)) as opened:
         await publish(broker, "warm", "green", "green")
         assert sorted(await opened.ids(2)) == ["hp-warm-0", "tr-warm-0"]
+        # Ended for certain: a stream that is still there would ask about what comes next.
+        await opened.half_close()
+        await opened.rest()
     async with stream(broker, "ems", **of_alerts(0)) as opened:
         await opened.opened()
         await publish(broker, "mixed", "green", "amber", count=5)
