@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,7 +13,8 @@ from broker.core.deliver.prepare import why_withheld
 from broker.core.deliver.view import RecordViews
 from broker.core.evidence import Evidence, who
 from broker.core.questions import deliver_question
-from broker.core.record.admission import Candidate, RecordLimits, examine, stamp
+from broker.core.record.admission import Candidate, RecordLimits, stamp
+from broker.core.record.examination import Examiner
 from broker.core.redact.fieldmap import FieldMap
 from broker.core.redact.plan import Unredactable
 from broker.core.redact.unreviewed import unreviewed_paths
@@ -24,6 +26,9 @@ from broker.model.registry import Registry, Topic
 from broker.ports.clock import Clock
 from protos.entente.v1 import exchange_pb2
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
+
+PREVIEW_BYTES = 32 << 20
+"""The most that one call may have redacted, and so answered: it is the size of the records times that of the audience."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,7 @@ class Previewer:
         self._discloser = discloser
         self._evidence = evidence
         self._clock = clock
-        self._limits = limits
+        self._examiner = Examiner(registry, limits)
 
     async def preview(
         self, principal: Principal, topic_name: str, events: Sequence[CloudEvent]
@@ -76,18 +81,28 @@ class Previewer:
         await self._evidence.write(
             "preview", {"who": who(principal), "topic": topic_name, "records": len(events)}
         )
-        return [await self._outlook(event, principal, topic) for event in events]
+        parties = list(self._parties(principal, topic))
+        if sum(event.ByteSize() for event in events) * len(parties) > PREVIEW_BYTES:
+            raise EntenteError(
+                Reason.LIMIT_EXCEEDED, f"{PREVIEW_BYTES} bytes, each record counted for each party"
+            )
+        return [await self._outlook(event, principal, topic, parties) for event in events]
 
-    async def _outlook(self, event: CloudEvent, principal: Principal, topic: Topic) -> RecordOutlook:
+    async def _outlook(
+        self, event: CloudEvent, principal: Principal, topic: Topic, subjects: Sequence[SubjectClass]
+    ) -> RecordOutlook:
+        (candidate,) = await self._examiner.examine([event], principal, topic, keep_documents=True)
         try:
-            candidate = examine(event, principal, topic, self._registry, self._limits)
-            if principal.agency not in candidate.record_type.publishers:
-                raise EntenteError(Reason.PUBLISH_DENIED, candidate.record_type.name)
+            if isinstance(candidate, EntenteError):
+                raise candidate
             record = stamp(candidate, principal, self._clock.now_ms())
         except EntenteError as refusal:
             return RecordOutlook(refusal)
         stored = StoredRecord(0, 0, record.recorded_ms, record.body)
-        parties = [await self._party(topic, stored, subject) for subject in self._parties(principal, topic)]
+        parties = []
+        for subject in subjects:
+            parties.append(await self._party(topic, stored, subject))
+            await asyncio.sleep(0)  # decisions that are remembered give nobody else a turn
         return RecordOutlook(None, _united(parties), _unreviewed(candidate))
 
     def _parties(self, principal: Principal, topic: Topic) -> Iterable[SubjectClass]:

@@ -12,7 +12,8 @@ from broker.core.cursor import Cursor, CursorBinding, CursorCodec
 from broker.core.decide import Decider, Question
 from broker.core.evidence import Evidence, who
 from broker.core.questions import publish_question
-from broker.core.record.admission import Candidate, RecordLimits, examine, stamp
+from broker.core.record.admission import Candidate, RecordLimits, stamp
+from broker.core.record.examination import Examiner
 from broker.errors import EntenteError, NoDecision, Reason, StorageUnavailable
 from broker.model.ledger import JsonValue
 from broker.model.principal import Principal
@@ -59,7 +60,7 @@ class Publisher:
         self._evidence = evidence
         self._codec = codec
         self._clock = clock
-        self._limits = limits
+        self._examiner = Examiner(registry, limits)
         self._storing: set[asyncio.Future[list[Outcome]]] = set()
 
     async def publish(
@@ -71,7 +72,7 @@ class Publisher:
         call may then be repeated, since a record that was stored is acknowledged as a duplicate.
         """
         topic = await self._access.require_publish(principal, topic_name)
-        candidates = [self._examine(event, principal, topic) for event in events]
+        candidates = await self._examiner.examine(events, principal, topic)
         prepared = await self._decide(candidates, principal, topic)
         # A caller that hangs up meanwhile must not keep what is stored out of the ledger.
         storing = asyncio.ensure_future(self._store(principal, topic, candidates, prepared))
@@ -94,12 +95,6 @@ class Publisher:
         outcomes, places = self._settle(principal, topic, prepared, stored)
         await self._account(principal, topic, candidates, outcomes, places)
         return outcomes
-
-    def _examine(self, event: CloudEvent, principal: Principal, topic: Topic) -> Candidate | EntenteError:
-        try:
-            return examine(event, principal, topic, self._registry, self._limits)
-        except EntenteError as refusal:
-            return refusal
 
     async def _decide(
         self, candidates: Sequence[Candidate | EntenteError], principal: Principal, topic: Topic
