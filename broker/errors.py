@@ -50,9 +50,6 @@ class Reason(Enum):
     RECORD_TYPE_NOT_FOUND = _Entry(
         "NOT_FOUND", "Record type '{detail}' may not be used here, or it might not exist."
     )
-    NAME_NOT_FOUND = _Entry(
-        "NOT_FOUND", "'{detail}' is nothing that this caller may know, or it might not exist."
-    )
     SUBSCRIPTION_NOT_FOUND = _Entry(
         "NOT_FOUND", "You have no subscription '{detail}'; create it or open the stream with it."
     )

@@ -163,11 +163,17 @@ class Streams:
     async def refresh(self, session: Session, principal: Principal) -> None:
         """Go on under a new token of the same principal; a changed class is decided anew.
 
-        Raises EntenteError REFRESH_REFUSED, PURPOSE_NOT_PERMITTED, TOPIC_NOT_FOUND.
+        Raises EntenteError REFRESH_REFUSED, PURPOSE_NOT_PERMITTED, POLICY_DENIED.
         """
         if principal.key != session.principal.key:
             raise EntenteError(Reason.REFRESH_REFUSED)
-        await self._access.require_subscribe(principal, session.topic, session.purpose)
+        try:
+            await self._access.require_subscribe(principal, session.topic, session.purpose)
+        except EntenteError as error:
+            # An open stream tells no secret by naming its topic's owner as the one to ask.
+            raise (
+                EntenteError(Reason.POLICY_DENIED) if error.reason is Reason.TOPIC_NOT_FOUND else error
+            ) from None
         self._fanout.remove(session)
         session.principal = principal
         self._fanout.park(session)

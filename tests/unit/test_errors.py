@@ -59,8 +59,7 @@ def test_every_reason_is_used() -> None:
         if path != ROOT / "broker" / "errors.py"
     )
     unused = [reason.name for reason in Reason if not re.search(rf"Reason\.{reason.name}\b", sources)]
-    # Reserved: for a stream whose permission ends while it is open, and for a name that the command line looks up.
-    assert set(unused) <= {"POLICY_DENIED", "NAME_NOT_FOUND"}
+    assert unused == []
 
 
 def test_every_reason_that_the_protos_promise_exists() -> None:
