@@ -6,16 +6,20 @@ the bytes. Pseudonyms differ by receiver and purpose, which are then part of the
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from broker.core.deliver.view import LabelSet, RecordView
 from broker.core.deliver.wire import disclosure, notice_delivery, record_delivery, reduced_event
 from broker.core.questions import UNREVIEWED, markings_of
 from broker.core.record.admission import JSON_CONTENT, payload
 from broker.core.record.envelope import text_attribute
+from broker.core.record.examination import LARGE_BYTES, TURN_BYTES
 from broker.core.redact.apply import Pseudonymise, redact, redact_members
 from broker.core.redact.fieldmap import FieldMap
 from broker.core.redact.plan import Plan, Unredactable, compile_plan
@@ -32,6 +36,8 @@ _VISIBLE = ("time", "datacontenttype", "dataschema", "dataclassification")
 
 PLANS = 10_000
 """Compiled plans that are kept."""
+
+_THREADS = 2
 
 _KEY_BYTES = 500
 """What an entry of the cache takes besides its bytes, so that small ones do not escape the bound."""
@@ -65,6 +71,8 @@ class Discloser:
         self._encoded: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
         self._bytes = 0
         self._limit_bytes = limit_bytes
+        self._since_turn_bytes = 0
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="redact")
 
     def treat(self, decision: Decision, label_set: LabelSet, subject: SubjectClass) -> Treated:
         """Compile the decision for records of this label set."""
@@ -102,17 +110,33 @@ class Discloser:
             ),
         )
 
-    def encode(self, topic: str, view: RecordView, treated: Treated, subject: SubjectClass) -> bytes:
-        """One entry of Batch.deliveries; raises Unredactable, and then the record is withheld whole."""
+    async def encode(self, topic: str, view: RecordView, treated: Treated, subject: SubjectClass) -> bytes:
+        """One entry of Batch.deliveries; raises Unredactable, and then the record is withheld whole.
+
+        What takes long is done beside the event loop, as a hostile publisher's documents would hold up everybody.
+        """
         key = (topic, view.stored.partition, view.stored.offset, hash(view.stored.body), treated.key)
         cached = self._encoded.get(key)
         if cached is not None:
             return cached
-        encoded = self.encode_once(view, treated, subject)
+        encoded = await self._encode_in_turn(view, treated, subject)
+        if key not in self._encoded:
+            self._bytes += len(encoded) + _KEY_BYTES
         self._encoded[key] = encoded
-        self._bytes += len(encoded) + _KEY_BYTES
         while self._bytes > self._limit_bytes:
             self._bytes -= len(self._encoded.popitem(last=False)[1]) + _KEY_BYTES
+        return encoded
+
+    async def _encode_in_turn(self, view: RecordView, treated: Treated, subject: SubjectClass) -> bytes:
+        size_bytes = len(view.stored.body)
+        if size_bytes >= LARGE_BYTES and not treated.whole:
+            work = partial(self.encode_once, view, treated, subject)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        encoded = self.encode_once(view, treated, subject)
+        self._since_turn_bytes += size_bytes
+        if self._since_turn_bytes >= TURN_BYTES:
+            self._since_turn_bytes = 0
+            await asyncio.sleep(0)
         return encoded
 
     def encode_once(self, view: RecordView, treated: Treated, subject: SubjectClass) -> bytes:

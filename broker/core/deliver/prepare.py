@@ -111,7 +111,6 @@ class Preparer:
         """Add the chunk's records, which begin at `prepared.standing.next`, as far as decisions and budget go."""
         progress = Progress(prepared.standing)
         blocked: set[int] = set()
-        now_ms = self._clock.now_ms()
         for view, decision in await self._decided(lens, chunk):
             partition, offset = view.stored.partition, view.stored.offset
             if partition in blocked:
@@ -124,7 +123,7 @@ class Preparer:
                     prepared.blocked = True
                     blocked.add(partition)
                     continue
-            elif not self._add(lens, view, decision, now_ms, budget, prepared):
+            elif not await self._add(lens, view, decision, budget, prepared):
                 prepared.cut = True
                 break
             progress.next[partition] = offset + 1
@@ -137,7 +136,6 @@ class Preparer:
         progress = Progress(prepared.standing)
         end = progress.next[lag.partition]
         reached = chunk.next_positions[lag.partition]
-        now_ms = self._clock.now_ms()
         mine = [
             stored for stored in chunk.records if stored.partition == lag.partition and stored.offset < end
         ]
@@ -147,7 +145,7 @@ class Preparer:
             if decision is None:
                 prepared.stalled, reached = True, view.stored.offset
                 break
-            if not self._add(lens, view, decision, now_ms, budget, prepared):
+            if not await self._add(lens, view, decision, budget, prepared):
                 prepared.cut, reached = True, view.stored.offset
                 break
         progress.caught_up_to(lag, reached)
@@ -177,17 +175,16 @@ class Preparer:
         decided = dict(zip(wanted, answers, strict=True))
         return [decided[v.label_set] if v.label_set is not None else None for v in views]
 
-    def _add(
+    async def _add(
         self,
         lens: Lens,
         view: RecordView,
         decision: Decision | None,
-        now_ms: int,
         budget: Budget,
         prepared: Prepared,
     ) -> bool:
         """Release or skip one record; False if it would go out but the budget is used up."""
-        outcome = why_withheld(view, decision, now_ms)
+        outcome = why_withheld(view, decision, self._clock.now_ms())
         if outcome is not None or decision is None or view.label_set is None:
             prepared.account.withhold(view.stored, outcome or "unregistered")
             return True
@@ -195,7 +192,7 @@ class Preparer:
             return False
         try:
             treated = lens.treated(view.label_set, decision)
-            delivery = lens.discloser.encode(lens.topic, view, treated, lens.subject)
+            delivery = await lens.discloser.encode(lens.topic, view, treated, lens.subject)
         except Unredactable:
             prepared.account.withhold(view.stored, "unredactable")
             return True
