@@ -382,3 +382,18 @@ async def test_an_engine_that_raises_anything_else_is_no_decision(
         patch.setattr(engine, "decide", broken)
         assert await decider.decide([question()]) == [None]
     assert effects(await decider.decide([question()])) == ["release"]
+
+
+async def test_an_unforeseen_error_is_no_decision_and_its_words_are_not_logged(
+    make: Make,
+    engine: ScriptedEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fail(_: object) -> object:
+        raise RuntimeError("SECRET")
+
+    monkeypatch.setattr(engine, "decide", fail)
+    assert effects(await make().decide([question()])) == [None]
+    assert "RuntimeError" in caplog.text
+    assert "SECRET" not in caplog.text

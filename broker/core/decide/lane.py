@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from broker.core.decide.faults import Faults
 from broker.core.decide.limits import DeciderLimits
 from broker.core.decide.question import Question, canary
-from broker.errors import NoDecision
+from broker.errors import NoDecision, fault_place
 from broker.model.decision import Decision
 from broker.ports.clock import Clock
 from broker.ports.policy_engine import PolicyEngine
@@ -117,8 +117,9 @@ class Lane:
                         self._rest(self._limits.rest_s)
                         continue
                     await self._answer(batch, _Budget(self._limits.isolate_calls))
-                except Exception:  # noqa: BLE001 -- whatever it is, it is no decision, and the lane must go on
-                    _LOG.exception("asking for %s failed; its questions have no decision", self._name)
+                except Exception as error:  # noqa: BLE001 -- whatever it is, it is no decision, and the lane must go on
+                    # Its place and not its words, which could quote an input.
+                    _LOG.error("asking for %s failed: error=%s", self._name, fault_place(error))
                 finally:
                     self._give_up(batch)
         finally:
