@@ -37,6 +37,8 @@ def _anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.opa
+@pytest.mark.slow
+@pytest.mark.timeout(300)  # the README holds the whole demo, and machines may be busy
 @pytest.mark.parametrize("page", [page for page in PAGES if steps(page.read_text())], ids=_name)
 def test_commands_print_what_is_shown(page: Path, tmp_path: Path, opa_binary: Path) -> None:
     text = moved(page.read_text(), free_port(2))
