@@ -13,9 +13,13 @@ from broker.model.registry import Agency, Agreement, RecordType, Registry, Topic
 
 @dataclass(frozen=True, slots=True)
 class VisibleTopic:
-    """A topic and what the caller may do with it; both lists sorted, at least one not empty."""
+    """A topic and what the caller may do with it; all lists sorted, at least one of the last two not empty.
+
+    record_types: those of the accepted ones that the caller may know.
+    """
 
     topic: Topic
+    record_types: tuple[str, ...]
     publish_types: tuple[str, ...]
     subscribe_purposes: tuple[str, ...]
 
@@ -53,14 +57,25 @@ class Catalog:
             types = await self._access.publish_types(principal, topic)
             purposes = await self._access.subscribe_purposes(principal, name, sorted(principal.purposes))
             if types or purposes:
-                visible.append(VisibleTopic(topic, tuple(types), tuple(purposes)))
+                known = tuple(
+                    sorted(n for n in topic.accepts if n in types or self._knows(principal, topic, n))
+                )
+                visible.append(VisibleTopic(topic, known, tuple(types), tuple(purposes)))
         return visible
 
     async def record_types(self, principal: Principal) -> Mapping[str, tuple[RecordType, bool]]:
         """The types of those topics, by name, and whether the caller may see their field markings."""
-        names = {name for visible in await self.topics(principal) for name in visible.topic.accepts}
+        names = {name for visible in await self.topics(principal) for name in visible.record_types}
         types = (self._registry.record_types[name] for name in sorted(names))
         return {t.name: (t, principal.agency == t.owner or principal.agency in t.publishers) for t in types}
+
+    def _knows(self, principal: Principal, topic: Topic, name: str) -> bool:
+        """Whether the caller looks after the topic, publishes the type, or has an agreement there with who does."""
+        record_type = self._registry.record_types[name]
+        involved = {topic.steward, record_type.owner, *record_type.publishers}
+        return principal.agency in involved or any(
+            a.owner in record_type.publishers and topic.name in a.topics for a in self.agreements(principal)
+        )
 
     def agencies(self, principal: Principal) -> list[Agency]:
         """The caller's own agency and those with which it has an agreement, by name."""

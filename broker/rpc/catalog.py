@@ -103,7 +103,7 @@ def _topic(visible: VisibleTopic) -> catalog_pb2.Topic:
         name=topic.name,
         description=topic.description,
         steward=topic.steward,
-        record_types=sorted(topic.accepts),
+        record_types=visible.record_types,
         retention_s=topic.retention_s or 0,
         may_publish=bool(visible.publish_types),
         subscribe_purposes=visible.subscribe_purposes,

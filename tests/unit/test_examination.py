@@ -67,4 +67,4 @@ async def test_who_may_not_publish_a_type_has_no_content_examined(data: str) -> 
     """Authorise before validating: else whoever may read a topic could have documents checked at the others' cost."""
     (outcome,) = await examined("reader", event(data, "reader"))
     assert isinstance(outcome, EntenteError)
-    assert outcome.reason is Reason.PUBLISH_DENIED
+    assert outcome.reason is Reason.RECORD_TYPE_NOT_FOUND

@@ -68,11 +68,14 @@ def examine(
     if source_agency(event.source) != principal.agency:
         raise EntenteError(Reason.SOURCE_FORGED, principal.agency)
     record_type = registry.record_types.get(event.type)
-    if record_type is None or event.type not in topic.accepts:
+    # One answer for a missing type and one of others, which may be hidden from the caller (design rule 6). And before
+    # what follows: a document of somebody who may not publish it costs nothing.
+    if (
+        record_type is None
+        or event.type not in topic.accepts
+        or principal.agency not in record_type.publishers
+    ):
         raise EntenteError(Reason.RECORD_TYPE_NOT_FOUND, event.type)
-    if principal.agency not in record_type.publishers:
-        # Before what follows is looked at: a document of somebody who may not publish it costs nothing.
-        raise EntenteError(Reason.PUBLISH_DENIED, record_type.name)
     labels = _check_labels(event, registry.vocabulary)
     document = _check_content(event, record_type, limits)
     return Candidate(event, record_type, labels, document)

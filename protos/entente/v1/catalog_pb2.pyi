@@ -315,7 +315,7 @@ class Topic(_message.Message):
     """Whether the caller may publish to it."""
     @_builtins.property
     def record_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Record types that it accepts, sorted."""
+        """Those of the record types that it accepts which the caller may know, sorted."""
 
     @_builtins.property
     def subscribe_purposes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -142,7 +142,7 @@ async def test_who_may_only_read_is_denied_each_record(live: Live) -> None:
     (result,) = await live.caller("ems").publish(
         "crash-reports", event(CRASH_TYPE, "//ems/x", {}, dataclassification="amber")
     )
-    assert result.refused.reason == "PUBLISH_DENIED"
+    assert result.refused.reason == "RECORD_TYPE_NOT_FOUND"
 
 
 async def test_unknown_protobuf_fields_do_not_reach_anybody(live: Live) -> None:
