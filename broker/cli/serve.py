@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from broker.cli.command import shared_options
-from broker.cli.failures import CommandFailed, ExitCode
+from broker.cli.failures import CommandFailed, ExitCode, complain
 from broker.cli.output import OutputFormat, choose_format, show_one, write_line
 from broker.cli.settings import Given, config_path
 
@@ -32,13 +33,20 @@ def serve(given: Given) -> None:
         config = load_config(config_path(given))
         asyncio.run(serve_exchange(config, ready=lambda ready: _announce(form, ready)))
     except ConfigError as error:
-        raise CommandFailed("; ".join(error.findings), ExitCode.USAGE) from None
+        raise _each_on_its_line("", error.findings, ExitCode.USAGE) from None
     except RulebookRefused as error:
-        raise CommandFailed("the rulebook was refused: " + "; ".join(error.findings)) from None
+        raise _each_on_its_line("the rulebook was refused: ", error.findings) from None
     except (StorageUnavailable, KeysRefused, OpaStartFailed) as error:
         raise CommandFailed(str(error)) from None
     except OSError as error:
         raise CommandFailed(f"{error.filename or 'serve'}: {error.strerror or error}") from None
+
+
+def _each_on_its_line(what: str, findings: Sequence[str], code: ExitCode = ExitCode.FAILED) -> CommandFailed:
+    """Tells all findings but the last one, and gives that as what ends the command."""
+    for finding in findings[:-1]:
+        complain(what + finding)
+    return CommandFailed(what + (findings[-1] if findings else "no reason was given"), code)
 
 
 def _announce(form: OutputFormat, ready: Ready) -> None:

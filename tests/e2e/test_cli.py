@@ -411,6 +411,21 @@ def test_serve_tells_a_faulty_configuration_in_one_line(tmp_path: Path) -> None:
     assert "nonsense" in ran.stderr
 
 
+def test_serve_tells_each_finding_of_a_rulebook_on_its_line(tmp_path: Path) -> None:
+    process = BrokerProcess(tmp_path / "exchange")
+    rulebook = process.file.parent / "rulebook"
+    (rulebook / "data" / "note.txt").write_text("a note")
+    (rulebook / "keys" / "ems.jwks.txt").write_text("{}")
+    ran = Shell(process).run("serve")
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr.splitlines() == [
+        "entente: the rulebook was refused: data/note.txt: does not belong under data/, which holds only data.yaml;"
+        " move or rename it",
+        "entente: the rulebook was refused: keys/ems.jwks.txt: does not belong under keys/, which holds only"
+        " *.jwks.json; move or rename it",
+    ]
+
+
 def test_serve_tells_that_its_address_is_taken(shell: Shell) -> None:
     ran = shell.run("serve")
     assert (ran.returncode, ran.stdout) == (1, "")

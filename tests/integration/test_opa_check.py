@@ -65,7 +65,7 @@ async def test_a_key_file_that_is_missing_is_found(opa_binary: Path) -> None:
         (b"package agencies.ems\n\nx := time.now_ns()\n", "undefined function time.now_ns"),
         (
             b'package agencies.ems\n\nx := http.send({"method": "get", "url": "http://x"})\n',
-            "undefined function http.send",
+            "undefined function http.send; correct the name, or do without it: capabilities.json holds",
         ),
         (b'package agencies.ems\n\nx := rand.intn("x", 3)\n', "undefined function rand.intn"),
         (b"package agencies.ems\n\nx := opa.runtime()\n", "undefined function opa.runtime"),

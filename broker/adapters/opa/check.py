@@ -144,4 +144,7 @@ def _line(error: Mapping[str, Any]) -> str:
     location = error.get("location") or {}
     place = str(location.get("file", "rulebook")).removeprefix("bundle/")
     message = " ".join(str(error.get("message", "")).split())
-    return f"{place}:{location.get('row', 1)}: {message[:500]}; correct the module"
+    remedy = "correct the module"
+    if message.startswith("undefined function"):
+        remedy = f"correct the name, or do without it: {_CAPABILITIES} holds the permitted built-ins"
+    return f"{place}:{location.get('row', 1)}: {message[:500]}; {remedy}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from broker.errors import RulebookRefused
@@ -18,13 +19,14 @@ TOTAL_LIMIT_BYTES = 512 * 1024 * 1024
 FILES_LIMIT = 100_000
 
 _SEGMENT = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
-_KINDS: Mapping[str, re.Pattern[str]] = {
-    "entente": re.compile(r".+\.rego"),
-    "agencies": re.compile(r".+\.rego"),
-    "data": re.compile(r"data\.yaml"),
-    "schemas": re.compile(r".+\.schema\.json"),
-    "keys": re.compile(r".+\.jwks\.json"),
+_KINDS: Mapping[str, str] = {
+    "entente": "*.rego",
+    "agencies": "*.rego",
+    "data": "data.yaml",
+    "schemas": "*.schema.json",
+    "keys": "*.jwks.json",
 }
+"""By the folder at the top: the only names of files there, at any depth."""
 _SINGLE = frozenset({"capabilities.json", "manifest.yaml"})
 _REQUIRED = frozenset({*_SINGLE, "schemas/input.schema.json", "schemas/decision.schema.json"})
 _BESIDE = frozenset({"cases", "README.md", ".regal"})
@@ -104,8 +106,8 @@ def _misplaced(relative: PurePosixPath) -> str | None:
     kind = _KINDS.get(top)
     if kind is None or not all(_SEGMENT.fullmatch(part) for part in relative.parts):
         return "is not part of a rulebook; move it elsewhere"
-    if not kind.fullmatch(relative.name):
-        return f"does not belong under {top}/; only names like '{kind.pattern}' do"
+    if not fnmatchcase(relative.name, kind):
+        return f"does not belong under {top}/, which holds only {kind}; move or rename it"
     return None
 
 

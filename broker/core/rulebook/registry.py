@@ -115,10 +115,14 @@ class _Reader:
         )
 
 
+_PLAINER = {"missing": "is missing; add it", "extra_forbidden": "unknown key; remove it, or correct its name"}
+
+
 def _lines(error: ValidationError) -> Iterator[str]:
     for fault in error.errors(include_url=False, include_context=False, include_input=False):
         place = ".".join(str(part) for part in fault["loc"] if part != "[key]") or "the file"
-        yield f"{place}: {fault['msg'].removeprefix('Value error, ')}; correct it"
+        said = f"{fault['msg'].removeprefix('Value error, ')}; correct it"
+        yield f"{place}: {_PLAINER.get(fault['type'], said)}"
 
 
 class _References:
