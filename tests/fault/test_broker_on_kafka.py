@@ -109,25 +109,27 @@ async def test_without_kafka_nothing_is_acknowledged_or_released_and_afterwards_
 
 
 async def test_what_is_stored_and_what_is_delivered_are_read_by_others(
-    broker: BrokerProcess, kafka_node: KafkaNode
+    pair: Pair, session_kafka_node: KafkaNode
 ) -> None:
     """Kafka's records by confluent-kafka; a delivery in the CloudEvents JSON format by the CloudEvents SDK."""
-    await publish(broker, "CVE-1", "CVE-2")
-    stored = list(stored_records(kafka_node.bootstrap, kafka_topic(broker)))
-    assert [each.headers for each in stored] == [(("content-type", b"application/cloudevents+protobuf"),)] * 2
-    events = [CloudEvent.FromString(each.value) for each in stored]
-    assert [event.id for event in events] == ["CVE-1", "CVE-2"]
-    assert all(event.attributes["recordedtime"].HasField("ce_timestamp") for event in events)
-    assert [each.key for each in stored] == [b"k", b"k"]
-    async with stream(broker) as opened:
-        for number, delivery in enumerate(await opened.deliveries(2), 1):
-            event = JSONFormat().read(None, json.dumps(to_json_event(delivery.record)))
-            assert event.get_id() == f"CVE-{number}"
-            assert event.get_source() == "//cyber-centre/test"
-            assert event.get_type() == "gov.cisa.kev.v1"
-            assert event.get_datacontenttype() == "application/json"
-            assert event.get_extension("dataclassification") == "clear"
-            assert event.get_data() == {"cveID": f"CVE-{number}", "shortDescription": ""}
+    broker, _ = pair
+    async with stream(broker, **LATEST) as opened:
+        await opened.opened()
+        await publish(broker, "CVE-1", "CVE-2")
+        deliveries = await opened.deliveries(2)
+    stored = list(stored_records(session_kafka_node.bootstrap, kafka_topic(broker)))
+    assert {each.headers for each in stored} == {(("content-type", b"application/cloudevents+protobuf"),)}
+    events = {event.id: event for event in (CloudEvent.FromString(each.value) for each in stored)}
+    assert {each.key for each in stored} == {b"k"}
+    for number, delivery in enumerate(deliveries, 1):
+        assert events[f"CVE-{number}"].attributes["recordedtime"].HasField("ce_timestamp")
+        event = JSONFormat().read(None, json.dumps(to_json_event(delivery.record)))
+        assert event.get_id() == f"CVE-{number}"
+        assert event.get_source() == "//cyber-centre/test"
+        assert event.get_type() == "gov.cisa.kev.v1"
+        assert event.get_datacontenttype() == "application/json"
+        assert event.get_extension("dataclassification") == "clear"
+        assert event.get_data() == {"cveID": f"CVE-{number}", "shortDescription": ""}
 
 
 async def test_a_second_instance_delivers_what_the_first_stores_and_knows_its_duplicates(pair: Pair) -> None:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from broker.adapters.kafka import connection
 from broker.adapters.kafka.connection import KafkaConnection
 from broker.adapters.kafka.ledger import KafkaLedger
 from broker.adapters.kafka.record_log import KafkaRecordLog
@@ -21,6 +22,7 @@ from broker.model.record import Positions, StoredRecord
 from deploy.kafka.node import KafkaNode
 from tests.contract.kafka_backend import fingerprint
 from tests.contract.samples import START_MS, appended, key_for, read_all, record, subscription, topic
+from tests.services.ports import free_port
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -233,12 +235,15 @@ async def test_closing_while_kafka_is_away_ends_all_threads(kafka_node: KafkaNod
     assert left == set()
 
 
-async def test_opening_without_kafka_is_refused_and_leaves_no_threads(kafka_node: KafkaNode) -> None:
-    kafka_node.stop()
+async def test_opening_without_kafka_is_refused_and_leaves_no_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection, "BOOTSTRAP_TIMEOUT_MS", 1_000)
+    nobody = KafkaConnection(bootstrap=(f"127.0.0.1:{free_port()}",), prefix=PREFIX, replication=1)
     before = set(threading.enumerate())
     outcomes = await asyncio.gather(
-        KafkaRecordLog.open(connection_to(kafka_node), fingerprint=fingerprint),
-        KafkaLedger.open(connection_to(kafka_node)),
+        KafkaRecordLog.open(nobody, fingerprint=fingerprint),
+        KafkaLedger.open(nobody),
         return_exceptions=True,
     )
     assert [type(outcome) for outcome in outcomes] == [StorageUnavailable, StorageUnavailable]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -22,11 +23,11 @@ from tests.services.broker import BrokerProcess, reason, vulnerability
 LIMITS = {"heartbeat_s": 0.1, "drain_s": 0.0}
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[BrokerProcess]:
-    """On a rulebook with a topic of two owners."""
-    rulebook = with_alerts(tmp_path / "rulebook")
-    process = BrokerProcess(tmp_path / "exchange", limits=LIMITS, rulebook=rulebook)
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    """On a rulebook with a topic of two owners; its tests leave it running."""
+    root = tmp_path_factory.mktemp("stalls")
+    process = BrokerProcess(root / "exchange", limits=LIMITS, rulebook=with_alerts(root / "rulebook"))
     process.start()
     yield process
     process.stop()
@@ -128,9 +129,20 @@ def stalled(broker: BrokerProcess) -> Iterator[None]:
     (opa,) = broker.children()
     os.kill(opa, signal.SIGSTOP)
     try:
+        # The signal stops nothing before one of the threads has been given a processor.
+        while not has_stopped(opa):
+            time.sleep(0.001)
         yield
     finally:
         os.kill(opa, signal.SIGCONT)
+
+
+def has_stopped(pid: int) -> bool:
+    """Whether all threads are in state T (proc_pid_stat(5))."""
+    states = [
+        stat.read_text().rpartition(")")[2].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")
+    ]
+    return set(states) == {"T"}
 
 
 async def publish(broker: BrokerProcess, name: str, patrol: str, transport: str, *, count: int = 1) -> None:

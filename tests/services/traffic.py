@@ -124,7 +124,6 @@ class Reader:
         """Until each lane has brought so many records."""
         async with self._broker.channel() as channel:
             while min(self.received.values()) < until:
-                self.streams += 1
                 try:
                     await self._stream(channel, until)
                 except grpc.aio.AioRpcError as error:
@@ -138,6 +137,7 @@ class Reader:
         sent: dict[bytes, dict[str, int]] = {}
         try:
             async for response in call:
+                self.streams += response.HasField("opened")
                 if response.HasField("acked"):
                     self._confirm(sent, response.acked.cursor)
                 if response.HasField("batch"):
