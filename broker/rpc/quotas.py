@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,15 +11,22 @@ from dataclasses import dataclass
 from broker.errors import EntenteError, Reason
 from broker.ports.clock import Clock
 
+PACE_S = 0.05
+"""How often a stream that sends too fast is looked at again."""
+
 
 @dataclass(frozen=True, slots=True)
 class QuotaLimits:
-    """Rates are per agency and second, with one second's worth of burst."""
+    """Rates are per agency and second, with one second's worth of burst.
+
+    stream_messages_per_s: messages on open subscriptions, many times what acknowledging each batch takes.
+    """
 
     calls_per_s: int = 1_000
     publish_records_per_s: int = 50_000
     publish_bytes_per_s: int = 104_857_600
     streams_per_agency: int = 200
+    stream_messages_per_s: int = 5_000
 
 
 class _Bucket:
@@ -59,6 +67,12 @@ class Quotas:
         self._take(agency, "published records a second", records, self._limits.publish_records_per_s)
         self._take(agency, "published bytes a second", size_bytes, self._limits.publish_bytes_per_s)
 
+    async def pace(self, agency: str) -> None:
+        """Wait until one more message of the agency's streams may be read; meanwhile flow control holds its client."""
+        rate = self._limits.stream_messages_per_s
+        while not self._bucket(agency, "stream messages", rate).take(1, self._clock.monotonic_s()):  # noqa: ASYNC110 -- time makes room, no event does
+            await asyncio.sleep(PACE_S)
+
     @contextmanager
     def stream(self, agency: str) -> Iterator[None]:
         """Holds one of the agency's streams; raises LIMIT_EXCEEDED."""
@@ -73,7 +87,8 @@ class Quotas:
             self._streams[agency] -= 1
 
     def _take(self, agency: str, what: str, amount: int, rate: int) -> None:
-        now_s = self._clock.monotonic_s()
-        bucket = self._buckets.setdefault((agency, what), _Bucket(rate, now_s))
-        if not bucket.take(amount, now_s):
+        if not self._bucket(agency, what, rate).take(amount, self._clock.monotonic_s()):
             raise EntenteError(Reason.LIMIT_EXCEEDED, f"{rate} {what}")
+
+    def _bucket(self, agency: str, what: str, rate: int) -> _Bucket:
+        return self._buckets.setdefault((agency, what), _Bucket(rate, self._clock.monotonic_s()))

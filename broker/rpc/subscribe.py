@@ -153,6 +153,7 @@ class SubscribeServicer:
 
     async def _read(self, stream: _Stream) -> None:
         async for message in stream.call.messages():
+            await self._quotas.pace(stream.session.principal.agency)
             request = self._parse(message)
             match request.WhichOneof("message"):
                 case "credit":
