@@ -70,7 +70,7 @@ class Quotas:
     async def pace(self, agency: str) -> None:
         """Wait until one more message of the agency's streams may be read; meanwhile flow control holds its client."""
         rate = self._limits.stream_messages_per_s
-        while not self._bucket(agency, "stream messages", rate).take(1, self._clock.monotonic_s()):  # noqa: ASYNC110 -- time makes room, no event does
+        while not self._bucket(agency, "stream messages", rate).take(1, self._clock.monotonic_s()):  # noqa: ASYNC110
             await asyncio.sleep(PACE_S)
 
     @contextmanager
