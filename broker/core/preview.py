@@ -103,7 +103,7 @@ class Previewer:
         for subject in subjects:
             parties.append(await self._party(topic, stored, subject))
             await asyncio.sleep(0)  # decisions that are remembered give nobody else a turn
-        return RecordOutlook(None, _united(parties), _unreviewed(candidate))
+        return RecordOutlook(None, _united(parties), await asyncio.to_thread(_unreviewed, candidate))
 
     def _parties(self, principal: Principal, topic: Topic) -> Iterable[SubjectClass]:
         """A class for each agreement, purpose and role, with the highest attributes that the registration permits.
@@ -138,7 +138,7 @@ class Previewer:
             return PartyOutlook(subject.agency, subject.purpose, subject.roles, decision.effect, None)
         try:
             treated = self._discloser.treat(decision, labels, subject)
-            encoded = self._discloser.encode_once(view, treated, subject)
+            encoded = await self._discloser.encode_in_turn(view, treated, subject)
         except Unredactable:
             return PartyOutlook(subject.agency, subject.purpose, subject.roles, Effect.WITHHOLD, None)
         delivery = exchange_pb2.Batch.FromString(encoded).deliveries[0]

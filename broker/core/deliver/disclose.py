@@ -119,7 +119,7 @@ class Discloser:
         cached = self._encoded.get(key)
         if cached is not None:
             return cached
-        encoded = await self._encode_in_turn(view, treated, subject)
+        encoded = await self.encode_in_turn(view, treated, subject)
         if key not in self._encoded:
             self._bytes += len(encoded) + _KEY_BYTES
         self._encoded[key] = encoded
@@ -127,7 +127,8 @@ class Discloser:
             self._bytes -= len(self._encoded.popitem(last=False)[1]) + _KEY_BYTES
         return encoded
 
-    async def _encode_in_turn(self, view: RecordView, treated: Treated, subject: SubjectClass) -> bytes:
+    async def encode_in_turn(self, view: RecordView, treated: Treated, subject: SubjectClass) -> bytes:
+        """As `encode`, past the cache."""
         size_bytes = len(view.stored.body)
         if size_bytes >= LARGE_BYTES and not treated.whole:
             work = partial(self.encode_once, view, treated, subject)
@@ -140,7 +141,7 @@ class Discloser:
         return encoded
 
     def encode_once(self, view: RecordView, treated: Treated, subject: SubjectClass) -> bytes:
-        """As `encode`, past the cache."""
+        """As `encode_in_turn`, at once and in this thread."""
         if treated.effect is Effect.NOTICE:
             return self._notice(view, treated, subject)
         if treated.whole:
