@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from broker.ports.record_log import RecordLog
 from tests.contract.backend import BACKENDS, Backend, backend_module
 
 
@@ -21,3 +22,11 @@ async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
     started = await backend_module(name).start(request)
     yield started
     await started.stop()
+
+
+@pytest.fixture
+async def log(backend: Backend) -> AsyncIterator[RecordLog]:
+    """The backend's record log, closed after the test."""
+    opened = await backend.open_record_log()
+    yield opened
+    await opened.close()

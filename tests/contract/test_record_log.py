@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -15,13 +14,6 @@ from tests.contract.backend import Backend
 from tests.contract.samples import START_MS, appended, key_for, read_all, record, topic
 
 NAME = "crash-reports"
-
-
-@pytest.fixture
-async def log(backend: Backend) -> AsyncIterator[RecordLog]:
-    opened = await backend.open_record_log()
-    yield opened
-    await opened.close()
 
 
 class TestTopics:

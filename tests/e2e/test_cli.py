@@ -20,6 +20,12 @@ from tests.services.broker import BrokerProcess
 
 ENTENTE = Path(sys.executable).with_name("entente")
 DATA = Path(broker.demo.__file__).parent / "data"
+PUBLISH_CRASH = (
+    "publish",
+    "crash-reports",
+    str(DATA / "niem-crash-driver.json"),
+    *("--context", "highway-patrol", "--type", "gov.niem.crash-driver.v1"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +78,8 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
     process.start()
     shell = Shell(process)
     try:
-        publish = (
-            "publish",
-            "crash-reports",
-            "--context",
-            "highway-patrol",
-            "--type",
-            "gov.niem.crash-driver.v1",
-        )
         labels = ("--label", "dataclassification=amber", "--label", "purposes=emergency-response")
-        crash = str(DATA / "niem-crash-driver.json")
-        assert shell.lines(*publish, *labels, crash)[0]["published"] == 1
+        assert shell.lines(*PUBLISH_CRASH, *labels)[0]["published"] == 1
         assert shell.lines(*kev("dataclassification=clear"))[0]["published"] == 1404
         yield shell
     finally:
@@ -291,16 +288,8 @@ def test_a_part_with_faulty_labels_or_content_ends_in_6(shell: Shell) -> None:
 
 
 def test_a_dry_run_shows_the_owner_each_partys_view(shell: Shell) -> None:
-    arguments = (
-        "publish",
-        "crash-reports",
-        "--context",
-        "highway-patrol",
-        "--type",
-        "gov.niem.crash-driver.v1",
-    )
-    labels = ("--label", "dataclassification=amber", "--dry-run", str(DATA / "niem-crash-driver.json"))
-    (outlook,) = shell.lines(*arguments, *labels)
+    dry_run = (*PUBLISH_CRASH, "--label", "dataclassification=amber", "--dry-run")
+    (outlook,) = shell.lines(*dry_run)
     parties = {party["agency"]: party for party in outlook["parties"]}
     assert {name: party["effect"] for name, party in parties.items()} == {
         "cyber-centre": "notice",
@@ -317,7 +306,7 @@ def test_a_dry_run_shows_the_owner_each_partys_view(shell: Shell) -> None:
         "volunteer": (8, True),
     }
     assert "A1234567" not in json.dumps(parties["transport"])
-    table = shell.run(*arguments, *labels, "-o", "table")
+    table = shell.run(*dry_run, "-o", "table")
     assert "no-reidentification" in table.stdout
 
 

@@ -22,11 +22,7 @@ from broker.model.decision import Decision
 from protos.entente.v1.exchange_pb2 import SubscribeResponse
 from tests.fakes.delivery import RELEASE, WITHHOLD, World, ids_in, label_of
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group, "BACKOFF_S", (0.001, 0.004))
-    monkeypatch.setattr(group, "LINGER_S", 0.0)
+pytestmark = pytest.mark.usefixtures("quick_groups")
 
 
 @pytest.fixture

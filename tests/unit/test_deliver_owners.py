@@ -12,11 +12,7 @@ from broker.core.deliver.standing import Lag
 from broker.model.decision import Decision
 from tests.fakes.delivery import RELEASE, World, owner_of
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group, "BACKOFF_S", (0.001, 0.004))
-    monkeypatch.setattr(group, "LINGER_S", 0.0)
+pytestmark = pytest.mark.usefixtures("quick_groups")
 
 
 @pytest.fixture

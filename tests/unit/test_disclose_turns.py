@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 from broker.core.deliver.disclose import Discloser
@@ -14,6 +13,7 @@ from broker.model.registry import Registry
 from protos.entente.v1.exchange_pb2 import Batch
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from tests.fakes.delivery import TOPIC, TYPE, FixedKeys, registry
+from tests.fakes.turns import turns_of_others
 
 _READER = SubjectClass("reader", ("r",), (), "work")
 _PSEUDONYMS = Decision(Effect.RELEASE, {"pii": Treatment(TreatmentKind.PSEUDONYM)})
@@ -35,19 +35,10 @@ async def encoded(people: int) -> tuple[bytes, int]:
     assert view.label_set is not None
     discloser = Discloser(known, FixedKeys())
     treated = discloser.treat(_PSEUDONYMS, view.label_set, _READER)
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
-    counter = asyncio.create_task(count())
-    delivery = await discloser.encode(TOPIC, view, treated, _READER)
-    counter.cancel()
+    async with turns_of_others() as turns:
+        delivery = await discloser.encode(TOPIC, view, treated, _READER)
     assert delivery == discloser.encode_once(view, treated, _READER)
-    return delivery, turns
+    return delivery, turns.count
 
 
 async def test_others_have_their_turn_while_a_large_document_is_redacted() -> None:

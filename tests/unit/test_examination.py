@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 
 import pytest
@@ -13,6 +12,7 @@ from broker.errors import EntenteError, Reason
 from broker.model.principal import Principal
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from tests.fakes.delivery import TOPIC, TYPE, registry
+from tests.fakes.turns import turns_of_others
 
 _EXPENSIVE = "[" + ",".join(["[" * 62 + "]" * 62] * 4_000) + "]"
 """Half a megabyte that takes most of a second to look through."""
@@ -47,19 +47,10 @@ async def test_outcomes_are_in_the_order_of_the_records() -> None:
 
 async def test_the_event_loop_turns_while_an_expensive_record_is_examined() -> None:
     """On the loop itself one publisher's documents would hold up every stream of everybody."""
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
-    counter = asyncio.create_task(count())
-    (outcome,) = await examined("alpha", event(_EXPENSIVE))
-    counter.cancel()
+    async with turns_of_others() as turns:
+        (outcome,) = await examined("alpha", event(_EXPENSIVE))
     assert isinstance(outcome, Candidate)
-    assert turns > 10
+    assert turns.count > 10
 
 
 @pytest.mark.parametrize("data", ["{", _EXPENSIVE])
