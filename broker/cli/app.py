@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 
 from broker.cli.catalog import catalog
-from broker.cli.command import remember
+from broker.cli.command import example, remember
 from broker.cli.demonstrate import demo
 from broker.cli.failures import CommandFailed, ExitCode, complain
 from broker.cli.identity import can_i, whoami
@@ -22,7 +22,7 @@ from broker.cli.tokens import token
 app = typer.Typer(
     name="entente",
     help="Share records between agencies; policies decide who receives what.",
-    epilog="Example: entente demo",
+    epilog=example("entente demo"),
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -38,21 +38,23 @@ for _name, _command, _example in (
         "entente token --agency ems --role paramedic --purpose emergency-response --clearance red",
     ),
     ("whoami", whoami, "entente whoami --context ems"),
-    ("can-i", can_i, "entente can-i subscribe crash-reports --purpose emergency-response"),
+    ("can-i", can_i, "entente can-i subscribe crash-reports --purpose emergency-response --context ems"),
     (
         "publish",
         publish,
         "entente publish vulnerabilities --type gov.cisa.kev.v1 --label dataclassification=clear"
-        " --records '$.vulnerabilities' --id '$.cveID' catalogue.json",
+        " --records '$.vulnerabilities' --id '$.cveID' --subject '$.cveID' --context cyber-centre"
+        " broker/demo/data/cisa-kev.json",
     ),
     (
         "subscribe",
         subscribe,
-        "entente subscribe crash-reports --purpose emergency-response --subscription intake --idle-timeout 5",
+        "entente subscribe crash-reports --purpose emergency-response --subscription intake --idle-timeout 5"
+        " --context ems",
     ),
     ("demo", demo, "entente demo"),
 ):
-    app.command(_name, epilog=f"Example: {_example}")(_command)
+    app.command(_name, epilog=example(_example))(_command)
 app.add_typer(catalog)
 app.add_typer(subscription)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from broker.cli.command import call, shared_options
+from broker.cli.command import call, example, shared_options
 from broker.cli.failures import CommandFailed, ExitCode
 from broker.cli.output import choose_format, show_all, show_one
 from broker.cli.settings import Given
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from connectors.client import Client
     from protos.entente.v1 import catalog_pb2
 
-catalog = typer.Typer(name="catalog", help="What you may know of the exchange.")
+catalog = typer.Typer(
+    name="catalog", help="What you may know of the exchange.", epilog=example("entente catalog topics")
+)
 
 
-@catalog.command("topics", epilog="Example: entente catalog topics")
+@catalog.command("topics", epilog=example("entente catalog topics"))
 @shared_options
 def topics(given: Given) -> None:
     """Topics that you may publish to or subscribe to."""
@@ -27,7 +29,7 @@ def topics(given: Given) -> None:
     show_all(choose_format(given.output), tuple(_TOPIC_COLUMNS), found)
 
 
-@catalog.command("types", epilog="Example: entente catalog types")
+@catalog.command("types", epilog=example("entente catalog types"))
 @shared_options
 def types(given: Given) -> None:
     """Record types of those topics."""
@@ -35,7 +37,7 @@ def types(given: Given) -> None:
     show_all(choose_format(given.output), ("name", "owner", "content_type", "description"), found)
 
 
-@catalog.command("agencies", epilog="Example: entente catalog agencies")
+@catalog.command("agencies", epilog=example("entente catalog agencies"))
 @shared_options
 def agencies(given: Given) -> None:
     """Your agency and those with which it has an agreement."""
@@ -43,7 +45,7 @@ def agencies(given: Given) -> None:
     show_all(choose_format(given.output), ("name", "title", "contact"), found)
 
 
-@catalog.command("vocabulary", epilog="Example: entente catalog vocabulary -o json")
+@catalog.command("vocabulary", epilog=example("entente catalog vocabulary -o json"))
 @shared_options
 def vocabulary(given: Given) -> None:
     """The words that labels and tokens may use; classifications in rising order."""
@@ -52,7 +54,7 @@ def vocabulary(given: Given) -> None:
     show_one(choose_format(given.output), {name: list(getattr(words, name)) for name in names})
 
 
-@catalog.command("show", epilog="Example: entente catalog show crash-reports")
+@catalog.command("show", epilog=example("entente catalog show crash-reports"))
 @shared_options
 def show(given: Given, name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
     """One topic, record type or agency, whole."""

@@ -90,6 +90,11 @@ def shared_options(function: Callable[Concatenate[Given, _P], None]) -> Callable
     return command
 
 
+def example(command: str) -> str:
+    """The last paragraph of a help text, kept on one line so that it can be copied."""
+    return f"\b\nExample: {command}"
+
+
 def _discard_output() -> None:
     """Nothing that is left in a buffer goes to the broken pipe at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from broker.cli.command import call, shared_options
+from broker.cli.command import call, example, shared_options
 from broker.cli.failures import CommandFailed, ExitCode
 from broker.cli.output import choose_format, show_all, show_one
 from broker.cli.settings import Given
@@ -15,11 +15,15 @@ from broker.cli.start import encode_cursor, parse_start
 if TYPE_CHECKING:
     from protos.entente.v1.subscriptions_pb2 import Subscription
 
-subscription = typer.Typer(name="subscription", help="Your durable positions; 'subscribe' makes them.")
+subscription = typer.Typer(
+    name="subscription",
+    help="Your durable positions; 'subscribe' makes them.",
+    epilog=example("entente subscription list"),
+)
 _Name = Annotated[str, typer.Argument(metavar="NAME")]
 
 
-@subscription.command("list", epilog="Example: entente subscription list")
+@subscription.command("list", epilog=example("entente subscription list"))
 @shared_options
 def list_all(given: Given) -> None:
     """Your subscriptions, by name."""
@@ -27,14 +31,16 @@ def list_all(given: Given) -> None:
     show_all(choose_format(given.output), ("name", "topic", "purpose", "created", "updated"), found)
 
 
-@subscription.command("show", epilog="Example: entente subscription show intake")
+@subscription.command("show", epilog=example("entente subscription show intake --context ems"))
 @shared_options
 def show(given: Given, name: _Name) -> None:
     """One subscription and a cursor of its acknowledged position."""
     show_one(choose_format(given.output), _fields(call(given, lambda client: client.get_subscription(name))))
 
 
-@subscription.command("seek", epilog="Example: entente subscription seek intake --to 2026-01-31T00:00:00Z")
+@subscription.command(
+    "seek", epilog=example("entente subscription seek intake --to 2026-01-31T00:00:00Z --context ems")
+)
 @shared_options
 def seek(
     given: Given,
@@ -49,7 +55,7 @@ def seek(
     show_one(choose_format(given.output), _fields(moved))
 
 
-@subscription.command("delete", epilog="Example: entente subscription delete intake")
+@subscription.command("delete", epilog=example("entente subscription delete intake --context ems"))
 @shared_options
 def delete(given: Given, name: _Name) -> None:
     """Delete a subscription and its position."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from tests.services.broker import BrokerProcess
 
 ENTENTE = Path(sys.executable).with_name("entente")
 DATA = Path(broker.demo.__file__).parent / "data"
+CHECKOUT = Path(broker.demo.__file__).parents[2]
 PUBLISH_CRASH = (
     "publish",
     "crash-reports",
@@ -253,6 +255,35 @@ def test_a_hidden_topic_is_answered_like_a_missing_one(shell: Shell) -> None:
         return text.replace(topic, "X").split(" (reference")[0]
 
     assert shape(hidden.stderr, "vulnerabilities") == shape(missing.stderr, "nothing-at-all-x")
+
+
+EXAMPLES = (
+    ("whoami",),
+    ("can-i",),
+    ("token",),
+    ("publish",),
+    ("subscribe",),
+    *(("catalog", name) for name in ("topics", "types", "agencies", "vocabulary", "show")),
+    *(("subscription", name) for name in ("list", "show", "seek", "delete")),
+)
+
+
+def test_the_examples_of_the_help_texts_run_as_printed(shell: Shell) -> None:
+    # In this order: what `subscribe` makes is shown, moved and deleted.
+    for command in EXAMPLES:
+        last = shell.run(*command, "--help").stdout.rstrip().splitlines()[-1]
+        program, *arguments = shlex.split(last.strip().removeprefix("Example: "))
+        assert (program, *arguments[: len(command)]) == ("entente", *command)
+        ran = subprocess.run(
+            [ENTENTE, *arguments],
+            cwd=CHECKOUT,
+            check=False,
+            capture_output=True,
+            text=True,
+            env=shell.environment,
+            timeout=60,
+        )
+        assert ran.returncode == 0, (last, ran.stderr)
 
 
 def test_publishing_again_gives_duplicates_and_other_content_is_refused(shell: Shell) -> None:
