@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 
 from broker import __version__
 from broker.adapters.clock import SystemClock
+from broker.adapters.keyring import read_private_file
 from broker.adapters.opa.engine import OpaEngine
 from broker.app.backends import open_stores
 from broker.app.config import Config, Limits, Tls
@@ -33,6 +34,7 @@ SERVICES = tuple(f"{PACKAGE}.{name}" for file in _FILES for name in file.service
 
 log = logging.getLogger(__name__)
 
+TLS_KEY_BYTES = 64 << 10
 STOP_GRACE_S = 1.0
 
 
@@ -121,7 +123,8 @@ async def _listening(config: Config, exchange: Exchange) -> AsyncIterator[tuple[
 def _bind(server: grpc.aio.Server, config: Config) -> tuple[str, str | None]:
     """Both listeners; grpcio can only require or ignore client certificates, hence two."""
     _check_pair(config.tls)
-    pair = (config.tls.key.read_bytes(), config.tls.certificate.read_bytes())
+    key = read_private_file(config.tls.key, TLS_KEY_BYTES)
+    pair = (key, config.tls.certificate.read_bytes())
     tls = _add(server, config.listen.tls, grpc.ssl_server_credentials([pair]))
     if config.listen.mtls is None or config.tls.client_ca is None:
         return tls, None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.adapters.keyring import KeysRefused
 from broker.app.config import Config, load_config
 from broker.app.initialise import initialise
 from broker.app.server import running
@@ -32,6 +33,14 @@ async def test_a_key_that_is_not_the_certificates_is_named(config: Config, conte
             pass
 
     assert refused.value.filename == str(config.tls.key)
+
+
+async def test_a_key_that_others_may_read_is_refused(config: Config) -> None:
+    config.tls.key.chmod(0o640)
+
+    with pytest.raises(KeysRefused, match="chmod 600"):
+        async with running(config):
+            pass
 
 
 async def test_another_number_of_partitions_is_refused(config: Config) -> None:
