@@ -34,7 +34,8 @@ class PublishOutcome:
     """What became of one record, in the order of publication.
 
     position: opaque bytes if the record is durable, else None. duplicate: an equal record was there before.
-    reason, message: the catalogue's reason and its text if the record was refused, else None.
+    reason, message, reference: if the record was refused, the catalogue's reason, its text, and the call's reference, by
+    which the exchange's administrators find it; else None.
     """
 
     source: str
@@ -43,6 +44,7 @@ class PublishOutcome:
     duplicate: bool = False
     reason: str | None = None
     message: str | None = None
+    reference: str | None = None
 
 
 def cut(
@@ -77,7 +79,11 @@ def _outcome(record: CloudEvent, result: pb.PublishResult) -> PublishOutcome:
     # An empty result counts as refused: only a position makes a record durable.
     refused = result.refused
     return PublishOutcome(
-        record.source, record.id, reason=refused.reason or "INTERNAL", message=refused.message or "no result"
+        record.source,
+        record.id,
+        reason=refused.reason or "INTERNAL",
+        message=refused.message or "no result",
+        reference=refused.reference,
     )
 
 

@@ -41,7 +41,7 @@ async def preview(
         for record, each in zip(batch, previews, strict=True):
             outlooks.append(outlook(record, each))
             if each.HasField("refusal"):
-                tally.refuse(record.id, each.refusal.reason, each.refusal.message)
+                tally.refuse(record.id, each.refusal.reason, each.refusal.message, each.refusal.reference)
             else:
                 tally.places.popleft()
     if form is OutputFormat.TABLE:

@@ -29,7 +29,7 @@ class Tally:
     def note(self, outcome: PublishOutcome) -> None:
         """The exchange's answer for the oldest record without one."""
         if outcome.position is None:
-            self.refuse(outcome.id, outcome.reason, outcome.message)
+            self.refuse(outcome.id, outcome.reason, outcome.message, outcome.reference)
             return
         self.places.popleft()
         if outcome.duplicate:
@@ -37,10 +37,10 @@ class Tally:
         else:
             self.published += 1
 
-    def refuse(self, record_id: str, reason: str | None, message: str | None) -> None:
+    def refuse(self, record_id: str, reason: str | None, message: str | None, reference: str | None) -> None:
         """The oldest record without an answer was refused, or would be."""
         self.refused += 1
-        complain(f"{self.places.popleft()} (id {record_id}): {reason}: {message}")
+        complain(f"{self.places.popleft()} (id {record_id}): {reason}: {message} (reference {reference})")
 
     @property
     def durable(self) -> int:

@@ -20,6 +20,7 @@ from broker.core.redact.plan import Unredactable
 from broker.core.redact.unreviewed import unreviewed_paths
 from broker.errors import EntenteError, NoDecision, Reason
 from broker.model.decision import Effect
+from broker.model.ledger import JsonValue
 from broker.model.principal import Principal, SubjectClass
 from broker.model.record import StoredRecord
 from broker.model.registry import Registry, Topic
@@ -74,13 +75,12 @@ class Previewer:
         self._examiner = Examiner(registry, limits)
 
     async def preview(
-        self, principal: Principal, topic_name: str, events: Sequence[CloudEvent]
+        self, principal: Principal, topic_name: str, events: Sequence[CloudEvent], reference: str
     ) -> list[RecordOutlook]:
         """One outlook for each event, in order. Raises EntenteError TOPIC_NOT_FOUND, POLICY_UNAVAILABLE."""
         topic = await self._access.require_publish(principal, topic_name)
-        await self._evidence.write(
-            "preview", {"who": who(principal), "topic": topic_name, "records": len(events)}
-        )
+        body: dict[str, JsonValue] = {"who": who(principal), "topic": topic_name, "records": len(events)}
+        await self._evidence.write("preview", body | {"reference": reference})
         parties = list(self._parties(principal, topic))
         if sum(event.ByteSize() for event in events) * len(parties) > PREVIEW_BYTES:
             raise EntenteError(

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from broker.core.access import Access
 from broker.core.cursor import Cursor, CursorBinding, CursorCodec
 from broker.core.decide import Decider, Question
-from broker.core.evidence import Evidence, who
+from broker.core.evidence import Evidence, list_of, who
 from broker.core.questions import publish_question
 from broker.core.record.admission import Candidate, RecordLimits, stamp
 from broker.core.record.examination import Examiner
@@ -64,7 +64,7 @@ class Publisher:
         self._storing: set[asyncio.Future[list[Outcome]]] = set()
 
     async def publish(
-        self, principal: Principal, topic_name: str, events: Sequence[CloudEvent]
+        self, principal: Principal, topic_name: str, events: Sequence[CloudEvent], reference: str
     ) -> list[Outcome]:
         """One outcome for each event, in order.
 
@@ -75,7 +75,7 @@ class Publisher:
         candidates = await self._examiner.examine(events, principal, topic)
         prepared = await self._decide(candidates, principal, topic)
         # A caller that hangs up meanwhile must not keep what is stored out of the ledger.
-        storing = asyncio.ensure_future(self._store(principal, topic, candidates, prepared))
+        storing = asyncio.ensure_future(self._store(principal, topic, candidates, prepared, reference))
         self._storing.add(storing)
         storing.add_done_callback(self._storing.discard)
         return await asyncio.shield(storing)
@@ -90,10 +90,13 @@ class Publisher:
         topic: Topic,
         candidates: Sequence[Candidate | EntenteError],
         prepared: Sequence[NewRecord | EntenteError],
+        reference: str,
     ) -> list[Outcome]:
         stored = await self._append(topic, [p for p in prepared if isinstance(p, NewRecord)])
         outcomes, places = self._settle(principal, topic, prepared, stored)
-        await self._account(principal, topic, candidates, outcomes, places)
+        rows = list_of([_row(*row) for row in zip(candidates, outcomes, places, strict=True)])
+        body: dict[str, JsonValue] = {"who": who(principal), "topic": topic.name, "records": rows}
+        await self._evidence.write("publish", body | {"reference": reference})
         return outcomes
 
     async def _decide(
@@ -172,20 +175,6 @@ class Publisher:
                     record if isinstance(record, EntenteError) else EntenteError(Reason.ID_REUSED)
                 )
         return outcomes, places
-
-    async def _account(
-        self,
-        principal: Principal,
-        topic: Topic,
-        candidates: Sequence[Candidate | EntenteError],
-        outcomes: Sequence[Outcome],
-        places: Sequence[Appended | None],
-    ) -> None:
-        rows: list[JsonValue] = [
-            _row(candidate, outcome, place)
-            for candidate, outcome, place in zip(candidates, outcomes, places, strict=True)
-        ]
-        await self._evidence.write("publish", {"who": who(principal), "topic": topic.name, "records": rows})
 
 
 def _row(candidate: Candidate | EntenteError, outcome: Outcome, place: Appended | None) -> JsonValue:

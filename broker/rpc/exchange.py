@@ -58,8 +58,8 @@ class ExchangeServicer:
         request = exchange_pb2.PreviewPublishRequest.FromString(call.request)
         _check_count(len(request.records), PREVIEW_RECORDS)
         self._quotas.take_publish(call.caller.agency, len(request.records), len(call.request))
-        outlooks = await self._previewer.preview(call.caller, request.topic, request.records)
-        previews = [_preview(outlook) for outlook in outlooks]
+        outlooks = await self._previewer.preview(call.caller, request.topic, request.records, call.reference)
+        previews = [_preview(outlook, call.reference) for outlook in outlooks]
         call.response = exchange_pb2.PreviewPublishResponse(previews=previews).SerializeToString()
 
     async def _publish(
@@ -67,7 +67,8 @@ class ExchangeServicer:
     ) -> list[exchange_pb2.PublishResult]:
         _check_count(len(records), self._batch_records)
         self._quotas.take_publish(call.caller.agency, len(records), size_bytes)
-        return [_result(outcome) for outcome in await self._publisher.publish(call.caller, topic, records)]
+        outcomes = await self._publisher.publish(call.caller, topic, records, call.reference)
+        return [_result(outcome, call.reference) for outcome in outcomes]
 
 
 def _check_count(count: int, limit: int) -> None:
@@ -81,20 +82,20 @@ def _require_unexpired(call: Call, clock: Clock) -> None:
         raise EntenteError(Reason.TOKEN_EXPIRED)
 
 
-def _result(outcome: Outcome) -> exchange_pb2.PublishResult:
+def _result(outcome: Outcome, reference: str) -> exchange_pb2.PublishResult:
     if isinstance(outcome, Accepted):
         accepted = exchange_pb2.PublishAcknowledgement(position=outcome.position, duplicate=outcome.duplicate)
         return exchange_pb2.PublishResult(accepted=accepted)
-    return exchange_pb2.PublishResult(refused=_refusal(outcome))
+    return exchange_pb2.PublishResult(refused=_refusal(outcome, reference))
 
 
-def _refusal(error: EntenteError) -> exchange_pb2.PublishRefusal:
-    return exchange_pb2.PublishRefusal(reason=error.reason.name, message=str(error))
+def _refusal(error: EntenteError, reference: str) -> exchange_pb2.PublishRefusal:
+    return exchange_pb2.PublishRefusal(reason=error.reason.name, message=str(error), reference=reference)
 
 
-def _preview(outlook: RecordOutlook) -> exchange_pb2.RecordPreview:
+def _preview(outlook: RecordOutlook, reference: str) -> exchange_pb2.RecordPreview:
     if outlook.refusal is not None:
-        return exchange_pb2.RecordPreview(refusal=_refusal(outlook.refusal))
+        return exchange_pb2.RecordPreview(refusal=_refusal(outlook.refusal, reference))
     parties = [_party(party) for party in outlook.parties]
     return exchange_pb2.RecordPreview(parties=parties, unreviewed_paths=outlook.unreviewed_paths)
 

@@ -83,7 +83,9 @@ class Script:
     def publish(self, record: CloudEvent) -> exchange_pb2.PublishResult:
         """The exchange's answer for one record, and its effect."""
         if "dataclassification" not in record.attributes:
-            refusal = exchange_pb2.PublishRefusal(reason="LABEL_INVALID", message="The labels were refused.")
+            refusal = exchange_pb2.PublishRefusal(
+                reason="LABEL_INVALID", message="The labels were refused.", reference="ref-1"
+            )
             return exchange_pb2.PublishResult(refused=refusal)
         for position, known in enumerate(self.log):
             if (known.source, known.id) == (record.source, record.id):
@@ -127,7 +129,9 @@ class Exchange(exchange_pb2_grpc.ExchangeServicer):
 
     async def PreviewPublish(self, request: Any, context: Any) -> Any:
         await self.script.enter(context, "PreviewPublish")
-        unlabelled = exchange_pb2.PublishRefusal(reason="LABEL_INVALID", message="The labels were refused.")
+        unlabelled = exchange_pb2.PublishRefusal(
+            reason="LABEL_INVALID", message="The labels were refused.", reference="ref-1"
+        )
         preview = exchange_pb2.RecordPreview(
             parties=[
                 exchange_pb2.PartyPreview(agency="ems", purpose="care", effect=exchange_pb2.EFFECT_NOTICE),

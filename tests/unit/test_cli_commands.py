@@ -210,6 +210,7 @@ async def test_everything_refused_ends_in_3(harness: Harness, tmp_path: Path) ->
     ran = await harness.entente("publish", "t", "--type", "t.v1", "one.json")
     assert (ran.code, ran.lines[0]["refused"]) == (3, 1)
     assert "LABEL_INVALID" in ran.err
+    assert "reference ref-1" in ran.err
 
 
 async def test_an_error_after_a_part_was_published_ends_in_6(
@@ -280,7 +281,7 @@ async def test_a_dry_run_of_what_would_be_refused_ends_in_3(harness: Harness) ->
     assert ran.code == 3
     assert [line["refusal"]["reason"] for line in ran.lines] == ["LABEL_INVALID", "LABEL_INVALID"]
     assert ran.err.splitlines() == [
-        f"entente: document, record {number} (id {number}): LABEL_INVALID: The labels were refused."
+        f"entente: document, record {number} (id {number}): LABEL_INVALID: The labels were refused. (reference ref-1)"
         for number in (1, 2)
     ]
 

@@ -73,7 +73,7 @@ class Desk:
     async def publish(self, *events: CloudEvent) -> list[Outcome]:
         """As agency alpha."""
         principal = World().principal("p-1", "alpha")
-        return await self.publisher.publish(principal, TOPIC, events)
+        return await self.publisher.publish(principal, TOPIC, events, "ref-1")
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ async def test_who_is_permitted_nothing_is_told_that_there_is_no_topic(desk: Des
         await desk.publish(event("1"))
     principal = World().principal("p-1", "alpha")
     with pytest.raises(EntenteError) as missing:
-        await desk.publisher.publish(principal, "u", [event("1")])
+        await desk.publisher.publish(principal, "u", [event("1")], "ref-1")
     assert hidden.value.reason is missing.value.reason is Reason.TOPIC_NOT_FOUND
     assert str(hidden.value).replace("'t'", "'u'") == str(missing.value)
     assert desk.log.records == {}
@@ -195,3 +195,5 @@ async def test_a_record_that_has_expired_is_refused(desk: Desk) -> None:
     (outcome,) = await desk.publish(record)
     assert isinstance(outcome, EntenteError)
     assert outcome.reason is Reason.RECORD_EXPIRED
+    # The caller is given the same reference, so that an administrator can look its refusals up.
+    assert [entry.body["reference"] for entry in desk.ledger.entries] == ["ref-1"]
