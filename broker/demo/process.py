@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import secrets
@@ -12,17 +13,18 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Literal, NoReturn, cast
+from typing import Literal, TypeVar, cast
 
 import tomli_w
 
 import broker
 from broker.app.initialise import InitialiseRefused, initialise
 
+T = TypeVar("T")
 BackendName = Literal["embedded", "kafka"]
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 20.0
@@ -153,13 +155,29 @@ def _kafka_node(directory: Path) -> Iterator[str]:
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """Inside the block SIGTERM unwinds the stack, so that children are ended and files removed."""
+    """Inside the block SIGTERM does what Ctrl-C does: children are ended and files removed."""
 
-    def unwind(_number: int, _frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        signal.raise_signal(
+            signal.SIGINT
+        )  # asyncio cancels its main task for it; elsewhere it unwinds the stack
 
-    before = signal.signal(signal.SIGTERM, unwind)
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def run_until_done(work: Callable[[], Coroutine[object, object, T]]) -> T:
+    """asyncio.run, with SIGTERM held back until the loop runs: a half-made loop cannot be unwound in order."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    async def unmasked() -> T:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return await work()
+
+    try:
+        return asyncio.run(unmasked())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -6,12 +6,13 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from broker.cli.settings import Given, resolve
 from broker.core.redact.paths import format_path, parse_path
 from broker.demo.observe import Observation, observe
-from broker.demo.process import BackendName, DemoFailed, prepared, served, topic_prefix
+from broker.demo.process import BackendName, DemoFailed, prepared, run_until_done, served, topic_prefix
 from broker.demo.samples import CRASH_REPORTS, TOPICS, Publication, publications
 from broker.demo.story import PRINCIPALS, Story, expected_count, find_faults
 from connectors.client import Client
@@ -31,11 +32,11 @@ def run_demo(backend: BackendName, kafka: str | None, *, progress: Callable[[str
         with served(config):
             progress("publishing and subscribing")
             try:
-                published, seen, markings = asyncio.run(_exchange(config, everything))
+                published, seen, markings = run_until_done(partial(_exchange, config, everything))
             except EntenteClientError as error:
                 raise DemoFailed(str(error)) from None
         progress("reading the ledger")
-        entries = asyncio.run(count_ledger(config))
+        entries = run_until_done(partial(count_ledger, config))
         if kafka is not None:
             progress(
                 f"topics that begin with '{topic_prefix(config)}' remain on {kafka}; delete them if you like"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 
 # Below Linux's and macOS's ephemeral ranges: an outgoing connection can neither take the port while its service
 # is down nor connect to itself.
-_FIRST, _LAST = 20_000, 29_999
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_FIRST, _LAST = 20_000 + 2_500 * (_WORKER % 4), 22_499 + 2_500 * (_WORKER % 4)
+"""Each of the processes that run tests side by side has its own quarter, since a port found free is not yet taken."""
 _given_out: set[int] = set()
 
 
