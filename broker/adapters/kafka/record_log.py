@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 from kafka.admin import OffsetSpec
@@ -23,6 +24,7 @@ from broker.adapters.kafka.catch_up import CatchUpPool, OutOfRetention
 from broker.adapters.kafka.connection import KafkaConnection
 from broker.adapters.kafka.follower import Batch, Follower, OutOfRange, Place
 from broker.adapters.kafka.outbox import Outbox
+from broker.adapters.kafka.shared_chunks import SharedChunks
 from broker.adapters.kafka.topic_tail import Arrival, Fingerprint, TopicTail
 from broker.errors import PositionExpired, StorageUnavailable
 from broker.model.record import AppendResult, Chunk, LogTopic, NewRecord, Positions, StoredRecord
@@ -59,6 +61,7 @@ class KafkaRecordLog:
             connection, self._convert, self._arrived, name="tail", poll_records=2_000
         )
         self._catch_up = CatchUpPool(connection)
+        self._shared = SharedChunks()
         self._topics: dict[str, TopicTail] = {}
         self._by_kafka_name: dict[str, TopicTail] = {}
         self._opening = asyncio.Lock()
@@ -163,6 +166,7 @@ class KafkaRecordLog:
             tail.wake()
         await self._outbox.close()
         await self._appends.close()
+        await self._shared.close()
         await self._catch_up.close()
         await self._follower.close()
         await self._admin.close()
@@ -203,7 +207,9 @@ class KafkaRecordLog:
         self, tail: TopicTail, positions: Positions, max_records: int, max_bytes: int
     ) -> Chunk:
         try:
-            return await self._catch_up.read(tail.kafka_name, positions, max_records, max_bytes)
+            key = (tail.info.incarnation, positions, max_records, max_bytes)
+            read = partial(self._catch_up.read, tail.kafka_name, positions, max_records, max_bytes)
+            return await self._shared.read(key, read)
         except OutOfRetention as error:
             starts = await self.start_positions(tail.info.name)
             if tail.is_expired(positions):
@@ -269,6 +275,7 @@ class KafkaRecordLog:
         """Now and then learn what retention removed and whether topics are still the same; let idle readers go."""
         while True:
             await asyncio.sleep(_CHECK_S)
+            self._shared.clear()  # what retention removed is not served for long
             await self._catch_up.tidy()
             for tail in list(self._topics.values()):
                 with contextlib.suppress(StorageUnavailable):
