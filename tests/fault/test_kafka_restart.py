@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from kafka.admin import OffsetSpec
 
 from broker.adapters.kafka import connection
+from broker.adapters.kafka.admin import ClusterAdmin
 from broker.adapters.kafka.connection import KafkaConnection
 from broker.adapters.kafka.ledger import KafkaLedger
 from broker.adapters.kafka.record_log import KafkaRecordLog
@@ -181,6 +183,17 @@ async def test_the_buffer_is_bounded_while_kafka_is_away(kafka_node: KafkaNode) 
         assert all(isinstance(outcome, StorageUnavailable) for outcome in outcomes)
         assert log._outbox.held_bytes <= 34 * 1024 * 1024
         await asyncio.to_thread(kafka_node.start)
+
+
+async def test_the_cluster_is_asked_until_it_is_back(kafka_node: KafkaNode) -> None:
+    admin = ClusterAdmin(connection_to(kafka_node), timeout_s=60)
+    name = connection_to(kafka_node).topic("asked")
+    await admin.ensure_topic(name, 2, {})
+    await asyncio.to_thread(kafka_node.stop)
+    asked = asyncio.create_task(admin.offsets(name, 2, OffsetSpec.LATEST))
+    await asyncio.to_thread(kafka_node.start)
+    assert await asked == (0, 0)
+    await admin.close()
 
 
 async def test_ledger_and_subscriptions_refuse_and_recover(kafka_node: KafkaNode) -> None:

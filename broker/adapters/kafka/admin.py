@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,13 @@ from typing import Any, TypeVar
 
 from kafka import TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
-from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
+from kafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    NodeNotReadyError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+)
 
 from broker.adapters.kafka.connection import MAX_RECORD_BYTES, KafkaConnection
 from broker.errors import StorageUnavailable
@@ -21,6 +28,9 @@ from broker.errors import StorageUnavailable
 T = TypeVar("T")
 
 KEEP_FOR_GOOD = "-1"
+
+_PAUSE_S = 0.1
+"""Between attempts while no node is connected; the client reconnects within a second of a node's return."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +56,8 @@ class ClusterAdmin:
         """Run `ask(client)` in the admin thread."""
         if self._closed.is_set():
             raise StorageUnavailable("the Kafka store is closed")
-        asked = asyncio.get_running_loop().run_in_executor(self._thread, self._run, ask)
+        give_up_at_s = time.monotonic() + self._timeout_s
+        asked = asyncio.get_running_loop().run_in_executor(self._thread, self._run, ask, give_up_at_s)
         try:
             return await asyncio.wait_for(asked, self._timeout_s)
         except TimeoutError as error:
@@ -100,12 +111,20 @@ class ClusterAdmin:
             "configs": fixed | dict(settings),
         }
 
-    def _run(self, ask: Callable[[Any], T]) -> T:
-        if self._closed.is_set():
-            raise StorageUnavailable("the Kafka store is closed")
-        if self._client is None:
-            self._client = self.connection.admin()
-        return ask(self._client)
+    def _run(self, ask: Callable[[Any], T], give_up_at_s: float) -> T:
+        while True:
+            if self._closed.is_set():
+                raise StorageUnavailable("the Kafka store is closed")
+            if self._client is None:
+                self._client = self.connection.admin()
+            try:
+                return ask(self._client)
+            except (NodeNotReadyError, KafkaConnectionError):
+                # This client refuses at once while it waits to reconnect, when producers may be back already. All that is
+                # asked here may be asked twice.
+                if time.monotonic() >= give_up_at_s:
+                    raise
+                self._closed.wait(_PAUSE_S)
 
     def _close(self) -> None:
         if self._client is not None:
