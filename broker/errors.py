@@ -194,6 +194,18 @@ class StorageUnavailable(Exception):
         self.full = full
 
 
+class LedgerFenced(StorageUnavailable):
+    """A newer instance of the same name writes the ledger: this one must release nothing any more, and stop."""
+
+
+class LedgerRefused(Exception):
+    """The ledger is not what it was, so the exchange does not start; `findings` are one line each: place and what to do."""
+
+    def __init__(self, findings: tuple[str, ...]) -> None:
+        super().__init__("; ".join(findings))
+        self.findings = findings
+
+
 class EpochConflict(Exception):
     """A compare-and-set met another epoch: somebody took the subscription over, or moved it."""
 
