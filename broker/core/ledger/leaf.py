@@ -5,21 +5,24 @@ committed to as a Merkle root, hexadecimal, over one salted hash for each of its
 So any part, or one item of a list, can be shown to somebody without the rest, and erased openings leave the tree
 verifiable (the idea of salted digests is that of SD-JWT, RFC 9901 §4.2.3).
 
-The openings are `{"salt": base64 of 32 bytes, "parts": {name: value}}`. An item's salt is derived from the entry's, by part
-and number, so that showing one item shows nothing of another's.
+The openings are JSON arrays with tabs between them, which canonical JSON never contains: `["salt", base64 of 32 bytes]`, then
+`[name, item]` for each item, parts in the order of their names; a list part without items is `[name]`. What was hashed can
+be cut out of them as it is. An item's salt is derived from the entry's, by part and number, so that
+showing one item shows nothing of another's.
 """
 
 from __future__ import annotations
 
 import base64
-import hmac
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import blake2s, sha256
+from itertools import groupby
 
 import orjson
 
 from broker.core.ledger.canonical import canonical
-from broker.core.merkle.hashing import HASH_BYTES, leaf_hash, root_of
+from broker.core.merkle.hashing import HASH_BYTES, root_of
 from broker.model.ledger import EncodedEntry, JsonValue, LedgerEntry
 
 VERSION = 1
@@ -45,14 +48,30 @@ class Leaf:
     parts: dict[str, bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class Openings:
+    """What opens an entry's commitments: its salt, and by part the canonical form of each item."""
+
+    salt: bytes
+    parts: dict[str, list[bytes]]
+
+    def values(self) -> dict[str, JsonValue]:
+        """The parts as they were written."""
+        return {
+            name: [orjson.loads(item) for item in items] if name in LISTS else orjson.loads(items[0])
+            for name, items in self.parts.items()
+        }
+
+
 def encode(entry: LedgerEntry, instance: str, epoch: int, index: int, salt: bytes) -> EncodedEntry:
-    """The entry in its place. Raises ValueError for values without canonical form."""
+    """The entry in its place. Raises ValueError for values without canonical form, or no list where LISTS says so."""
     commitments: dict[str, JsonValue] = {name: root.hex() for name, root in entry.roots.items()}
-    opened: list[bytes] = []
+    opened = [b'["salt","%b"]' % base64.b64encode(salt)]
     for name in sorted(entry.body):
-        root, content = _committed(salt, name, entry.body[name])
-        commitments[name] = root.hex()
-        opened.append(canonical(name) + b":" + content)
+        contents = [canonical(item) for item in _items(name, entry.body[name])]
+        commitments[name] = commitment(salt, name, contents).hex()
+        title = canonical(name)
+        opened.extend([b"[%b,%b]" % (title, content) for content in contents] or [b"[%b]" % title])
     leaf: dict[str, JsonValue] = {
         "v": VERSION,
         "instance": instance,
@@ -62,62 +81,64 @@ def encode(entry: LedgerEntry, instance: str, epoch: int, index: int, salt: byte
         "time_ms": entry.time_ms,
         "parts": commitments,
     }
-    openings = b'{"parts":{%b},"salt":"%b"}' % (b",".join(opened), base64.b64encode(salt))
-    return EncodedEntry(canonical(leaf), openings)
+    return EncodedEntry(canonical(leaf), b"\t".join(opened))
 
 
-def commitment(salt: bytes, name: str, value: JsonValue) -> bytes:
-    """The Merkle root over the salted hashes of the part's items, 32 bytes."""
-    return _committed(salt, name, value)[0]
-
-
-def _committed(salt: bytes, name: str, value: JsonValue) -> tuple[bytes, bytes]:
-    """The commitment and the canonical form, in one pass."""
-    contents = [canonical(item) for item in items(name, value)]
-    root = root_of([leaf_hash(item_salt(salt, name, n) + content) for n, content in enumerate(contents)])
-    return root, b"[%b]" % b",".join(contents) if _is_list(name, value) else contents[0]
-
-
-def items(name: str, value: JsonValue) -> Iterator[JsonValue]:
-    """What of a part can be shown by itself: the members of a list part, else the part."""
-    if _is_list(name, value) and isinstance(value, list):
-        yield from value
-    else:
-        yield value
-
-
-def _is_list(name: str, value: JsonValue) -> bool:
-    return name in LISTS and isinstance(value, list)
+def commitment(salt: bytes, name: str, contents: list[bytes]) -> bytes:
+    """The Merkle root over the salted hashes of a part's items, which are in canonical form; 32 bytes."""
+    return root_of([item_hash(item_salt(salt, name, n), content) for n, content in enumerate(contents)])
 
 
 def item_salt(salt: bytes, name: str, number: int) -> bytes:
-    """The salt of one item, 32 bytes; it says nothing of the entry's salt."""
-    return hmac.digest(salt, f"{name}/{number}".encode(), "sha256")
+    """The salt of one item, 32 bytes: BLAKE2s keyed with the entry's (RFC 7693), so it says nothing of that."""
+    return blake2s(b"%b/%d" % (name.encode(), number), key=salt).digest()
 
 
-def item_hash(salt: bytes, value: JsonValue) -> bytes:
+def item_hash(salt: bytes, content: bytes) -> bytes:
     """What stands for one item in its part's tree: RFC 6962's leaf hash over salt and canonical form."""
-    return leaf_hash(salt + canonical(value))
+    return sha256(b"\x00" + salt + content).digest()
 
 
 def read_leaf(leaf: bytes) -> Leaf:
-    """Raises EntryInvalid for anything but a leaf of this version in canonical form."""
+    """Raises EntryInvalid for anything but a leaf of this version."""
     try:
         content = orjson.loads(leaf)
-        if content["v"] != VERSION or canonical(content) != leaf:
-            raise EntryInvalid("the leaf is not canonical, or of another version")
         parts = {name: _hash(text) for name, text in content["parts"].items()}
-        read = Leaf(
-            content["instance"], content["epoch"], content["index"], content["kind"], content["time_ms"], parts
-        )
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        texts, numbers = (content["instance"], content["kind"]), [content[name] for name in _NUMBERS]
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise EntryInvalid("the leaf is not readable") from error
-    numbers = (read.epoch, read.index, read.time_ms)
-    if not (isinstance(read.instance, str) and isinstance(read.kind, str)) or any(
-        type(number) is not int for number in numbers
-    ):
+    if numbers[0] != VERSION or len(content) != 1 + len(texts) + len(numbers):
+        raise EntryInvalid("the leaf is of another version")
+    if any(type(text) is not str for text in texts) or any(type(number) is not int for number in numbers):
         raise EntryInvalid("the leaf is not readable")
-    return read
+    _, epoch, index, time_ms = numbers
+    return Leaf(texts[0], epoch, index, texts[1], time_ms, parts)
+
+
+def read_openings(openings: bytes) -> Openings:
+    """Raises EntryInvalid unless they have the form that `encode` gives them; whether they match is `check`'s question."""
+    salted, *opened = openings.split(b"\t")
+    try:
+        name, text = orjson.loads(salted)
+        salt = base64.b64decode(text, validate=True)
+        pairs = [(orjson.loads(item[1 : item.index(b'"', 2) + 1]), item) for item in opened]
+    except (ValueError, TypeError) as error:
+        raise EntryInvalid("the openings are not readable") from error
+    if name != "salt" or len(salt) != SALT_BYTES:
+        raise EntryInvalid("the openings do not begin with a salt")
+    # A list without items is its name alone: `["receivers"]`.
+    parts = {
+        part: [item[len(part.encode()) + 4 : -1] for _, item in group if len(item) > len(part.encode()) + 4]
+        for part, group in groupby(pairs, key=lambda pair: pair[0])
+    }
+    return Openings(salt, parts)
+
+
+def check(leaf: Leaf, openings: Openings) -> None:
+    """Raises EntryInvalid if a part that is opened is not the one that the leaf commits to."""
+    for name, contents in openings.parts.items():
+        if leaf.parts.get(name) != commitment(openings.salt, name, contents):
+            raise EntryInvalid(f"what is stored as '{name[:40]}' is not what the leaf commits to")
 
 
 def open_entry(encoded: EncodedEntry) -> tuple[Leaf, LedgerEntry]:
@@ -125,20 +146,31 @@ def open_entry(encoded: EncodedEntry) -> tuple[Leaf, LedgerEntry]:
     leaf = read_leaf(encoded.leaf)
     if not encoded.openings:
         return leaf, LedgerEntry(leaf.kind, leaf.time_ms, {}, leaf.parts)
+    openings = read_openings(encoded.openings)
+    check(leaf, openings)
     try:
-        content = orjson.loads(encoded.openings)
-        salt = base64.b64decode(content["salt"], validate=True)
-        opened = dict(content["parts"])
-    except (ValueError, KeyError, TypeError) as error:
+        values = openings.values()
+    except (orjson.JSONDecodeError, IndexError) as error:
         raise EntryInvalid("the openings are not readable") from error
-    for name, value in opened.items():
-        if leaf.parts.get(name) != commitment(salt, name, value):
-            raise EntryInvalid("the openings are not those of the leaf")
-    roots = {name: root for name, root in leaf.parts.items() if name not in opened}
-    return leaf, LedgerEntry(leaf.kind, leaf.time_ms, opened, roots)
+    roots = {name: root for name, root in leaf.parts.items() if name not in values}
+    return leaf, LedgerEntry(leaf.kind, leaf.time_ms, values, roots)
 
 
-def _hash(text: object) -> bytes:
-    if not isinstance(text, str) or len(text) != 2 * HASH_BYTES:
+_NUMBERS = ("v", "epoch", "index", "time_ms")
+
+
+def _items(name: str, value: JsonValue) -> Iterator[JsonValue]:
+    """What of a part can be shown by itself: the members of a list part, else the part."""
+    if name not in LISTS:
+        yield value
+    elif isinstance(value, list):
+        yield from value
+    else:
+        raise ValueError(f"the part '{name}' of a ledger entry is a list")
+
+
+def _hash(text: str) -> bytes:
+    found = bytes.fromhex(text)
+    if len(found) != HASH_BYTES:
         raise EntryInvalid("a commitment is no SHA-256 hash")
-    return bytes.fromhex(text)
+    return found
