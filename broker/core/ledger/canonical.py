@@ -14,9 +14,11 @@ import rfc8785
 
 from broker.model.ledger import JsonValue
 
-# A number with a fraction, an exponent or 16 digits after a structural character, or a code point from U+E000 on. Text that
-# only looks so takes the slow way too, to the same result.
-_SPECIAL = re.compile(rb"(?:^|[:,\[])-?(?:\d+[.eE]|\d{16})|[\xee-\xf4]")
+# After a structural character a number with a fraction, an exponent or 16 digits. Text that only looks so takes the slow way
+# too, to the same result.
+_NUMBER = re.compile(rb"[:,\[]-?\d+(?:[.eE]|(?<=\d{16}))")
+_BEYOND_BASIC_PLANE = re.compile(rb"[\xee-\xf4]")
+"""Lead bytes from U+E000 on, whose order as keys differs between code points and UTF-16 code units."""
 
 
 def canonical(value: JsonValue) -> bytes:
@@ -25,9 +27,10 @@ def canonical(value: JsonValue) -> bytes:
         quick = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError:  # integers beyond 64 bits, lone surrogates, and what is not JSON
         raise ValueError("a ledger entry holds a value that has no canonical JSON form") from None
-    if _SPECIAL.search(quick) is None:
+    plain = quick.isascii() or _BEYOND_BASIC_PLANE.search(quick) is None
+    if plain and not isinstance(value, float | int) and _NUMBER.search(quick) is None:
         return quick
     try:
-        return rfc8785.dumps(value)  # type: ignore[arg-type]
+        return rfc8785.dumps(value)
     except rfc8785.CanonicalizationError as error:
         raise ValueError("a ledger entry holds a value that has no canonical JSON form") from error

@@ -1,6 +1,6 @@
 """What a batch's entry says of the bytes that were handed out: a Merkle root over salted hashes of exactly those.
 
-Item i is RFC 6962's leaf hash over `SHA-256(k_i || place_i) || SHA-256(delivery_i)`, where k_i is a key of its own and place_i its
+Item i is RFC 6962's leaf hash over `SHA-256(k_i || place_i) || SHA-256(delivery_i)`; k_i is a key of its own and place_i its
 partition, offset and decision number. The keys come from a secret that the ledger does not hold (it is derived from the
 exchange's digest key and the entry's nonce), so nobody can guess a short payload from the ledger; the batch's receipt
 carries the secret to those who have the payload anyway.

@@ -5,9 +5,9 @@ committed to as a Merkle root, hexadecimal, over one salted hash for each of its
 So any part, or one item of a list, can be shown to somebody without the rest, and erased openings leave the tree
 verifiable (the idea of salted digests is that of SD-JWT, RFC 9901 §4.2.3).
 
-The openings are JSON arrays with tabs between them, which canonical JSON never contains: `["salt", base64 of 32 bytes]`, then
-`[name, item]` for each item, parts in the order of their names; a list part without items is `[name]`. What was hashed can
-be cut out of them as it is. An item's salt is derived from the entry's, by part and number, so that
+The openings are JSON arrays with tabs between them, which canonical JSON never contains: `["salt", base64 of 32 bytes]`,
+then `[name, item]` for each item, parts in the order of their names; a list part without items is `[name]`. What was
+hashed can be cut out of them as it is. An item's salt is derived from the entry's, by part and number, so that
 showing one item shows nothing of another's.
 """
 
