@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from broker.core.decide import ENGINE_FAULT, Question
-from broker.model.decision import Decision, Treatment
+from broker.core.decide.output import output_of
+from broker.model.decision import Decision
 from broker.model.ledger import JsonValue
 from broker.model.record import Positions, StoredRecord
 
@@ -26,7 +27,7 @@ class Account:
         number = self._index.get(question.key)
         if number is None:
             number = self._index[question.key] = len(self.decisions)
-            self.decisions.append({"input": _json(question.item), "output": _output(decision)})
+            self.decisions.append({"input": _json(question.item), "output": output_of(decision)})
         return number
 
     def withhold(self, stored: StoredRecord, outcome: str) -> None:
@@ -56,25 +57,3 @@ def _json(value: object) -> JsonValue:
         case str() | int() | float() | bool() | None:
             return value
     raise TypeError("a decision's input holds only JSON values")
-
-
-def _output(decision: Decision) -> JsonValue:
-    output: dict[str, JsonValue] = {
-        "effect": decision.effect.value,
-        "treatments": {
-            marking: _treatment(treatment) for marking, treatment in sorted(decision.treatments.items())
-        },
-        "obligations": list(decision.obligations),
-        "reasons": list(decision.reasons),
-    }
-    for name, instant in (("not_before", decision.not_before), ("valid_until", decision.valid_until)):
-        if instant is not None:
-            output[name] = instant.isoformat()
-    return output
-
-
-def _treatment(treatment: Treatment) -> JsonValue:
-    body: dict[str, JsonValue] = {"kind": treatment.kind.value}
-    if treatment.keep_first or treatment.keep_last:
-        body |= {"keep_first": treatment.keep_first, "keep_last": treatment.keep_last}
-    return body
