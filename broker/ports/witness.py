@@ -31,6 +31,13 @@ class WitnessConflict(Exception):
         self.held_size = held_size
 
 
+class WitnessFork(Exception):
+    """What the witness holds is no earlier state of what it was offered: one of the two was rolled back, changed or forked.
+
+    One line: which witness, at what size, what to do. Offering again changes nothing.
+    """
+
+
 class Witness(Protocol):
     """One witness; methods raise WitnessUnavailable."""
 
@@ -38,13 +45,20 @@ class Witness(Protocol):
     def name(self) -> str:
         """As the configuration names it."""
 
+    async def held_size(self, origin: str, checkpoint: bytes) -> int:
+        """The size of the newest checkpoint that it holds of this origin, 0 for none.
+
+        checkpoint: a signed one of the origin (of size 0 if there is no other), because some witnesses answer only to the
+        log itself; one that holds none may keep it, and then this is its size.
+        """
+
     async def latest(self, origin: str) -> bytes | None:
         """The newest checkpoint that it holds of this origin, or None; also None where it cannot tell."""
 
     async def offer(self, update: WitnessUpdate) -> bytes | None:
         """Hand over a checkpoint; returns the cosignature's line (C2SP tlog-cosignature), or None if it makes none.
 
-        Raises WitnessConflict.
+        The line is one that was verified, with its newline. Raises WitnessConflict, WitnessFork.
         """
 
     async def close(self) -> None:
