@@ -56,6 +56,9 @@ SAMPLES = (
     Sample("partner-cert", "partner-cert", "analyst-1", "analyst", "cyber-defence", "green"),
     Sample("admin-1", "exchange", "admin-1", "exchange-admin", "exchange-administration", "clear"),
     Sample("admin-2", "exchange", "admin-2", "exchange-admin", "exchange-administration", "clear"),
+    Sample("auditor-1", "exchange", "auditor-1", "auditor", "exchange-administration", "clear"),
+    Sample("highway-patrol-admin", "highway-patrol", "admin-1", "agency-admin", "law-enforcement", "red"),
+    Sample("ems-admin", "ems", "admin-1", "agency-admin", "emergency-response", "red"),
 )
 
 

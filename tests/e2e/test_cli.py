@@ -333,6 +333,7 @@ def test_a_dry_run_shows_the_owner_each_partys_view(shell: Shell) -> None:
         role: party for party in outlook["parties"] if party["agency"] == "ems" for role in party["roles"]
     }
     assert {role: (len(party["removed"]), bool(party["changed"])) for role, party in by_role.items()} == {
+        "agency-admin": (8, False),
         "paramedic": (8, False),
         "volunteer": (8, True),
     }

@@ -1,6 +1,6 @@
 """The YAML cases of `policy/cases`: who receives what, told in the words of the rulebook.
 
-A case names a principal (`who`) and a record (`record`), or a topic for `action: subscribe`. `as` and `labels` change
+A case names a principal (`who`) and a record (`record`), a topic for `action: subscribe`, or a scope for `action: audit`. `as` and `labels` change
 them, `owner`, `type` and `topic` replace, and `without` leaves out, by dotted path; `purpose`, `roles` and `clearance`
 stand for the subject's. It states the `effect`, and what else it wants to pin down: `treatments` (exactly these), `all`
 (one treatment for each marking), `obligations` (exactly these) and `reasons` (each of these is given). What is not
@@ -36,6 +36,7 @@ _KNOWN = frozenset(
         "owner",
         "type",
         "topic",
+        "scope",
         "without",
         "effect",
         "treatments",
@@ -99,7 +100,7 @@ def _case(name: str, stated: Mapping[str, Any], principals: Any, records: Any) -
         marking: value if isinstance(value, dict) else {"kind": value}
         for marking, value in treatments.items()
     }
-    what = stated.get("record", stated.get("topic"))
+    what = stated.get("record", stated.get("topic", stated.get("scope")))
     label = f"{name}: {stated['who']} {item.get('action', 'nothing')} {what} {stated['effect']}"
     return Case(label, item, stated["effect"], expanded, stated.get("obligations"), stated.get("reasons", []))
 
@@ -110,9 +111,11 @@ def _item(name: str, stated: Mapping[str, Any], principals: Any, records: Any) -
     subject = {"agency": who["agency"], "roles": who["roles"], "attributes": {"clearance": who["clearance"]}}
     if action != "deliver":
         subject["id"] = stated["who"]
-    if action != "publish":
+    if action not in {"audit", "publish"}:
         subject["purpose"] = who["purpose"]
     item: dict[str, Any] = {"id": name, "action": action, "subject": subject}
+    if action == "audit":
+        return item | {"scope": stated["scope"]}
     if action == "subscribe":
         return item | {"topic": stated["topic"]}
     record = records[stated["record"]]

@@ -90,6 +90,14 @@ test_both_sides_redact_and_oblige if {
 
 test_an_answer_of_another_form_withholds if _with_modules({"ems": {"deny": "no"}}, _item).effect == "withhold"
 
+test_modules_are_asked_for_audit if {
+	subject := {"agency": "ems", "id": "7", "roles": ["agency-admin"], "attributes": {}}
+	item := {"id": "1", "action": "audit", "subject": subject, "scope": "agency"}
+	_output(item).effect == "release"
+	_with_modules({"ems": {"deny": {"no"}}}, item).reasons == ["ems: no"]
+	_with_modules({"highway-patrol": {"deny": {"no"}}}, item).effect == "release"
+}
+
 test_modules_are_asked_for_publish_and_subscribe if {
 	subject := object.union(_owned.subject, {"id": "7", "attributes": {"clearance": "red"}})
 	publish := object.union(_owned, {"action": "publish", "subject": subject})

@@ -21,4 +21,5 @@ of(item) := {
 	"purposes": object.get(item, ["record", "labels", "purposes"], null),
 	"releasableto": object.get(item, ["record", "labels", "releasableto"], null),
 	"markings": object.get(item, ["record", "markings"], null),
+	"scope": object.get(item, ["scope"], null),
 }
