@@ -31,8 +31,15 @@ MAY_IMPORT = {
     "broker.adapters": {"broker.model", "broker.errors", "broker.ports"},
     "connectors": {"protos"},
 }
-# Adapters call the core for what is no technology: the fingerprint of a record, the rules of a rulebook's form.
-ADAPTERS_MAY_CALL = {"broker.core.record.fingerprint", "broker.core.rulebook"}
+# Adapters call the core for what is no technology: the fingerprint of a record, the rules of a rulebook's form, the ledger's.
+ADAPTERS_MAY_CALL = {
+    "broker.core.audit",
+    "broker.core.checkpoint",
+    "broker.core.ledger",
+    "broker.core.merkle",
+    "broker.core.record.fingerprint",
+    "broker.core.rulebook",
+}
 TECHNOLOGIES = {"grpc", "grpc_health", "grpc_reflection", "kafka", "opa_client", "sqlite3", "aiohttp", "jwt"}
 BANNED = {
     "broker.model": TECHNOLOGIES,

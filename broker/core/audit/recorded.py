@@ -1,0 +1,95 @@
+"""The decisions that entries hold, of whatever kind: what was asked, under which rules, and what was answered.
+
+A decision stands in the part `decisions` of its entry (publish, stream_opened, call_refused, delivery), or, where
+a record was withheld, in the histories of the part `considered` (delivery, stream_closed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import orjson
+
+from broker.core.ledger.canonical import canonical
+from broker.core.ledger.leaf import EntryInvalid, Openings
+from broker.model.ledger import JsonValue
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What an entry's decisions were made by: a revision's id, and the engine, such as "opa 1.22.2"."""
+
+    revision: str
+    engine: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedDecision:
+    """One decision; `input` and `output` in canonical JSON. `number` counts within the part, from 0."""
+
+    part: str
+    number: int
+    input: bytes
+    output: bytes
+
+
+def rules_of(openings: Openings) -> Rules:
+    """Raises EntryInvalid for an entry that does not name its rules, which every entry does."""
+    match _loads(openings, "rules"):
+        case {"revision": str(revision), "engine": str(engine)}:
+            return Rules(revision, engine)
+    raise EntryInvalid("the entry does not name its rules")
+
+
+def decisions_of(openings: Openings) -> list[RecordedDecision]:
+    """Every decision of an entry, in order. Raises EntryInvalid for one that is not as documented."""
+    found = list(_in_part("decisions", _listed(_loads(openings, "decisions"))))
+    withheld = [pair for history in _histories(openings) for pair in _listed(history.get("withheld"))]
+    found += _in_part("considered", (_first(pair) for pair in withheld))
+    return found
+
+
+def _in_part(part: str, decisions: Iterator[JsonValue] | list[JsonValue]) -> Iterator[RecordedDecision]:
+    for number, decision in enumerate(decisions):
+        match decision:
+            case {"input": dict(asked), "output": dict(answered)}:
+                yield RecordedDecision(part, number, canonical(asked), canonical(answered))
+            case _:
+                raise EntryInvalid(f"decision {number} of the part '{part}' has not both input and output")
+
+
+def _histories(openings: Openings) -> Iterator[dict[str, JsonValue]]:
+    considered = _loads(openings, "considered")
+    for history in considered if isinstance(considered, list) else [considered]:
+        if isinstance(history, dict):
+            yield history
+        elif history is not None:
+            raise EntryInvalid("the part 'considered' holds something else than histories")
+
+
+def _first(pair: JsonValue) -> JsonValue:
+    """The decision of a pair of decision and count."""
+    if not isinstance(pair, list) or len(pair) != 2:
+        raise EntryInvalid("the part 'considered' holds a withheld decision without its count")
+    return pair[0]
+
+
+def _listed(value: JsonValue) -> list[JsonValue]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise EntryInvalid("what should be a list of decisions is none")
+    return value
+
+
+def _loads(openings: Openings, part: str) -> JsonValue:
+    """A part's content; None if the entry has none of that name."""
+    items = openings.parts.get(part)
+    if not items:
+        return None
+    try:
+        value: JsonValue = orjson.loads(items[0])
+    except orjson.JSONDecodeError:
+        raise EntryInvalid(f"the part '{part}' is not readable") from None
+    return value
