@@ -14,10 +14,10 @@ showing one item shows nothing of another's.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2s, sha256
-from itertools import groupby
 
 import orjson
 
@@ -66,12 +66,14 @@ class Openings:
 def encode(entry: LedgerEntry, instance: str, epoch: int, index: int, salt: bytes) -> EncodedEntry:
     """The entry in its place. Raises ValueError for values without canonical form, or no list where LISTS says so."""
     commitments: dict[str, JsonValue] = {name: root.hex() for name, root in entry.roots.items()}
-    opened = [b'["salt","%b"]' % base64.b64encode(salt)]
+    opened = [_salted(salt)]
     for name in sorted(entry.body):
+        if not _NAME.fullmatch(name):
+            raise ValueError("a part's name is of small letters and underscores")
         contents = [canonical(item) for item in _items(name, entry.body[name])]
         commitments[name] = commitment(salt, name, contents).hex()
-        title = canonical(name)
-        opened.extend([b"[%b,%b]" % (title, content) for content in contents] or [b"[%b]" % title])
+        title = name.encode()
+        opened.extend([b'["%b",%b]' % (title, content) for content in contents] or [b'["%b"]' % title])
     leaf: dict[str, JsonValue] = {
         "v": VERSION,
         "instance": instance,
@@ -116,21 +118,26 @@ def read_leaf(leaf: bytes) -> Leaf:
 
 
 def read_openings(openings: bytes) -> Openings:
-    """Raises EntryInvalid unless they have the form that `encode` gives them; whether they match is `check`'s question."""
+    """Raises EntryInvalid unless they have the one form that `encode` gives them.
+
+    Whether they match the leaf is `check`'s question.
+    """
     salted, *opened = openings.split(b"\t")
-    try:
-        name, text = orjson.loads(salted)
-        salt = base64.b64decode(text, validate=True)
-        pairs = [(orjson.loads(item[1 : item.index(b'"', 2) + 1]), item) for item in opened]
-    except (ValueError, TypeError) as error:
-        raise EntryInvalid("the openings are not readable") from error
-    if name != "salt" or len(salt) != SALT_BYTES:
-        raise EntryInvalid("the openings do not begin with a salt")
-    # A list without items is its name alone: `["receivers"]`.
-    parts = {
-        part: [item[len(part.encode()) + 4 : -1] for _, item in group if len(item) > len(part.encode()) + 4]
-        for part, group in groupby(pairs, key=lambda pair: pair[0])
-    }
+    salt = _read_salt(salted)
+    parts: dict[str, list[bytes]] = {}
+    previous = b""
+    for item in opened:
+        found = _ITEM.fullmatch(item)
+        if found is None:
+            raise EntryInvalid("the openings are not readable")
+        name, content = found.groups()
+        if name > previous:
+            contents = parts[name.decode()] = [] if content is None else [content]
+        elif name == previous and contents and content is not None:
+            contents.append(content)
+        else:
+            raise EntryInvalid("the openings are not in order")
+        previous = name
     return Openings(salt, parts)
 
 
@@ -157,6 +164,9 @@ def open_entry(encoded: EncodedEntry) -> tuple[Leaf, LedgerEntry]:
 
 
 _NUMBERS = ("v", "epoch", "index", "time_ms")
+_NAME = re.compile(r"[a-z_]+")
+_ITEM = re.compile(rb'\["([a-z_]+)"(?:,(.+))?\]', re.DOTALL)
+_SALT_BEGIN, _SALT_END = b'["salt","', b'"]'
 
 
 def _items(name: str, value: JsonValue) -> Iterator[JsonValue]:
@@ -167,6 +177,20 @@ def _items(name: str, value: JsonValue) -> Iterator[JsonValue]:
         yield from value
     else:
         raise ValueError(f"the part '{name}' of a ledger entry is a list")
+
+
+def _read_salt(salted: bytes) -> bytes:
+    try:
+        salt = base64.b64decode(salted[len(_SALT_BEGIN) : -len(_SALT_END)])
+    except ValueError as error:
+        raise EntryInvalid("the openings do not begin with a salt") from error
+    if len(salt) != SALT_BYTES or salted != _salted(salt):
+        raise EntryInvalid("the openings do not begin with a salt")
+    return salt
+
+
+def _salted(salt: bytes) -> bytes:
+    return _SALT_BEGIN + base64.b64encode(salt) + _SALT_END
 
 
 def _hash(text: str) -> bytes:
