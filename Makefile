@@ -27,7 +27,7 @@ setup: $(VENV)/.runtime $(VENV)/bin/opa ## what `make demo` needs: .venv/bin/ent
 
 setup-check: setup $(VENV)/.dev $(BIN)/buf ## and what `make check` needs
 
-setup-test: setup-check $(BIN)/grpcurl .tools/kafka/.stamp ## and what `make test` needs: Kafka and grpcurl
+setup-test: setup-check $(BIN)/grpcurl $(BIN)/ledgercheck .tools/kafka/.stamp ## and what `make test` needs: Kafka, grpcurl, ledgercheck
 
 $(PY):
 	@$(call need,$(PYTHON),install Python 3.11 or newer or name one with 'make PYTHON=...')
@@ -51,6 +51,8 @@ $(VENV)/.dev: requirements-dev.lock | $(VENV)/.runtime
 $(BIN)/%: deploy/tools/%/go.mod deploy/tools/%/go.sum deploy/tools/build.sh
 	@deploy/tools/build.sh $*
 	@touch -h $@
+
+$(BIN)/ledgercheck: deploy/tools/ledgercheck/main.go
 
 # the broker looks for OPA beside its Python first
 $(VENV)/bin/opa: $(BIN)/opa | $(PY)

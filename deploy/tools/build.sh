@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Put one pinned tool into .tools/bin: build.sh opa|buf|grpcurl
+# Put one pinned tool into .tools/bin: build.sh opa|buf|grpcurl|ledgercheck
 # Each has a Go module of its own here, since their requirements clash. An opa of the pinned minor version on PATH is used as it is.
 set -euo pipefail
 
@@ -11,7 +11,8 @@ case "${1:-}" in
   opa) package=github.com/open-policy-agent/opa ;;
   buf) package=github.com/bufbuild/buf/cmd/buf ;;
   grpcurl) package=github.com/fullstorydev/grpcurl/cmd/grpcurl ;;
-  *) echo "usage: $0 opa|buf|grpcurl" >&2; exit 2 ;;
+  ledgercheck) package=. ;;
+  *) echo "usage: $0 opa|buf|grpcurl|ledgercheck" >&2; exit 2 ;;
 esac
 tool=$1
 mkdir -p "$bin"
