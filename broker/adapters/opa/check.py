@@ -33,7 +33,11 @@ class OpaCompiler:
 
     def compile(self, revision: Revision) -> Sequence[str]:
         """See the port: OPA's version, the permitted built-ins, the schemas, and `opa check --strict`."""
-        findings = self._version_findings() or _capability_findings(revision)
+        return self._version_findings() or self.compile_by_any_version(revision)
+
+    def compile_by_any_version(self, revision: Revision) -> Sequence[str]:
+        """As `compile`, for replay: a revision that another version of OPA has served is checked by that version."""
+        findings = _capability_findings(revision)
         for name in ("input", "decision"):
             try:
                 compile_schema(revision, name)
@@ -70,13 +74,17 @@ class OpaCompiler:
             return []
         return _lines(done.stdout or done.stderr)
 
+    def version(self) -> str:
+        """What this OPA says that it is, such as "1.22.2"; "" if it says nothing. Raises OSError if it does not start."""
+        found = re.search(rb"^Version: (\S+)$", self._run("/", "version").stdout, re.MULTILINE)
+        return "" if found is None else found.group(1).decode(errors="replace")
+
     def _version_findings(self) -> list[str]:
         try:
-            done = self._run("/", "version")
+            found = self.version()
         except OSError as error:
             return [f"{self._opa}: cannot be started ({error.strerror}); {_REMEDY_OPA}"]
-        found = re.search(rb"^Version: (\d+\.\d+)\.", done.stdout, re.MULTILINE)
-        if found is None or found.group(1).decode() != VERSION_MINOR:
+        if not found.startswith(f"{VERSION_MINOR}."):
             return [f"{self._opa}: is not OPA {VERSION_MINOR}; {_REMEDY_OPA}"]
         return []
 
