@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "broker.adapters": {"broker.model", "broker.errors", "broker.ports"},
     "connectors": {"protos"},
 }
-# Adapters call the core for what is no technology: the fingerprint of a record, the rules of a rulebook's form, the ledger's.
+# Adapters call the core for what is no technology: a record's fingerprint, the forms of rulebook and ledger.
 ADAPTERS_MAY_CALL = {
     "broker.core.audit",
     "broker.core.checkpoint",
