@@ -1,10 +1,10 @@
 """The YAML cases of `policy/cases`: who receives what, told in the words of the rulebook.
 
 A case names a principal (`who`) and a record (`record`), a topic for `action: subscribe`, or a scope for
-`action: audit`. `as` and `labels` change them, `owner`, `type` and `topic` replace, and `without` leaves out, by dotted path; `purpose`, `roles` and `clearance`
-stand for the subject's. It states the `effect`, and what else it wants to pin down: `treatments` (exactly these), `all`
-(one treatment for each marking), `obligations` (exactly these) and `reasons` (each of these is given). What is not
-stated is empty for `treatments` of a notice or a withheld item.
+`action: audit`. `as` and `labels` change them, `owner`, `type` and `topic` replace, and `without` leaves out, by dotted
+path; `purpose`, `roles` and `clearance` stand for the subject's. It states the `effect`, and what else it wants to pin
+down: `treatments` (exactly these), `all` (one treatment for each marking), `obligations` (exactly these) and `reasons`
+(each of these is given). What is not stated is empty for `treatments` of a notice or a withheld item.
 """
 
 from __future__ import annotations
