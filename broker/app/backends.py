@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-from broker.app.config import Backend
+from broker.app.config import Backend, Ledger
 from broker.app.stores import Stores
 from broker.ports.clock import Clock
+from broker.ports.ledger_log import LedgerReader
 
 
-async def open_stores(backend: Backend, clock: Clock) -> Stores:
+async def open_stores(backend: Backend, ledger: Ledger, clock: Clock) -> Stores:
     """Open the backend's stores. Raises StorageUnavailable."""
     if backend.kind == "kafka":
         from broker.app.kafka_stores import open_kafka_stores
 
-        return await open_kafka_stores(backend)
-    return await _open_embedded(backend, clock)
+        return await open_kafka_stores(backend, ledger)
+    return await _open_embedded(backend, ledger, clock)
 
 
-async def _open_embedded(backend: Backend, clock: Clock) -> Stores:
-    from broker.adapters.sqlite.ledger import SqliteLedger
+async def open_ledger_reader(backend: Backend) -> LedgerReader:
+    """Open the ledgers of the backend for reading, without the right to change them. Raises StorageUnavailable."""
+    if backend.kind == "kafka":
+        from broker.adapters.kafka.ledger_reader import KafkaLedgerReader
+        from broker.app.kafka_stores import kafka_connection
+
+        if backend.kafka is None:
+            raise ValueError("backend.kafka is missing")
+        return await KafkaLedgerReader.open(kafka_connection(backend.kafka))
+    from broker.adapters.sqlite.ledger_reader import SqliteLedgerReader
+
+    return await SqliteLedgerReader.open(backend.data_dir / "ledger.db")
+
+
+async def _open_embedded(backend: Backend, ledger: Ledger, clock: Clock) -> Stores:
+    from broker.adapters.sqlite.ledger import SqliteLedgerLog
     from broker.adapters.sqlite.record_log import SqliteRecordLog
     from broker.adapters.sqlite.rulebook_store import SqliteRulebookStore
     from broker.adapters.sqlite.subscription_store import SqliteSubscriptionStore
@@ -25,7 +40,7 @@ async def _open_embedded(backend: Backend, clock: Clock) -> Stores:
     directory = backend.data_dir
     return Stores(
         record_log=await SqliteRecordLog.open(directory, clock=clock),
-        ledger=await SqliteLedger.open(directory),
+        ledger_log=await SqliteLedgerLog.open(directory, ledger.instance),
         subscriptions=await SqliteSubscriptionStore.open(directory),
         rulebooks=await SqliteRulebookStore.open(directory),
     )

@@ -23,6 +23,7 @@ from broker.app.sections import (
     JwksFetch,
     Kafka,
     KeyStore,
+    Ledger,
     Limits,
     Listen,
     Rulebook,
@@ -45,6 +46,7 @@ __all__ = [
     "JwksFetch",
     "Kafka",
     "KeyStore",
+    "Ledger",
     "Limits",
     "Listen",
     "Rulebook",
@@ -98,6 +100,7 @@ class Config(_Shared):
     backend: Backend
     rulebook: Rulebook
     keys: KeyStore
+    ledger: Ledger = Ledger()
     jwks: JwksFetch = JwksFetch()
     limits: Limits = Limits()
 

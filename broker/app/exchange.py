@@ -29,6 +29,7 @@ from broker.core.subscriptions import SubscriptionDesk
 from broker.errors import RulebookRefused
 from broker.model.record import LogTopic
 from broker.ports.clock import Clock
+from broker.ports.ledger import Ledger
 from broker.rpc.call import Interceptor
 from broker.rpc.catalog import CatalogServicer
 from broker.rpc.exchange import ExchangeServicer
@@ -73,6 +74,7 @@ async def open_topics(stores: Stores, rulebook: PreparedRulebook) -> dict[str, L
 def wire(
     config: Config,
     stores: Stores,
+    ledger: Ledger,
     rulebook: PreparedRulebook,
     engine: OpaEngine,
     topics: dict[str, LogTopic],
@@ -84,7 +86,7 @@ def wire(
     codec = CursorCodec(keys)
     decider = Decider(engine, clock, time_dependent=rulebook.revision.time_dependent)
     access = Access(registry, decider, clock)
-    evidence = Evidence(stores.ledger, clock, rulebook.revision.id, engine.version)
+    evidence = Evidence(ledger, clock, rulebook.revision.id, engine.version)
     discloser = Discloser(registry, keys)
     limits = _record_limits(config)
     places = Places(stores.record_log, topics, codec)

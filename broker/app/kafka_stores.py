@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from broker.adapters.kafka.connection import KafkaConnection
-from broker.adapters.kafka.ledger import KafkaLedger
+from broker.adapters.kafka.ledger import KafkaLedgerLog
 from broker.adapters.kafka.record_log import KafkaRecordLog
 from broker.adapters.kafka.rulebook_store import KafkaRulebookStore
 from broker.adapters.kafka.safety import check_cluster
 from broker.adapters.kafka.subscription_store import KafkaSubscriptionStore
 from broker.adapters.keyring import read_private_file
-from broker.app.config import Backend, Kafka
+from broker.app.config import Backend, Kafka, Ledger
 from broker.app.stores import Stores
 from broker.core.record.fingerprint import fingerprint
 from broker.errors import StorageUnavailable
@@ -17,7 +17,7 @@ from broker.errors import StorageUnavailable
 PASSWORD_BYTES = 4_096
 
 
-async def open_kafka_stores(backend: Backend) -> Stores:
+async def open_kafka_stores(backend: Backend, ledger: Ledger) -> Stores:
     """Open all stores on the configured cluster. Raises StorageUnavailable, also for a cluster that is not fit."""
     if backend.kafka is None:
         raise ValueError("backend.kafka is missing")
@@ -33,7 +33,9 @@ async def open_kafka_stores(backend: Backend) -> Stores:
     timeout_s = backend.kafka.timeout_s
     return Stores(
         record_log=await KafkaRecordLog.open(connection, fingerprint=fingerprint, append_timeout_s=timeout_s),
-        ledger=await KafkaLedger.open(connection, append_timeout_s=timeout_s),
+        ledger_log=await KafkaLedgerLog.open(
+            connection, ledger.instance, partitions=ledger.partitions, retention_ms=ledger.retention_ms
+        ),
         subscriptions=await KafkaSubscriptionStore.open(connection, timeout_s=timeout_s),
         rulebooks=await KafkaRulebookStore.open(connection),
     )

@@ -23,6 +23,7 @@ from broker.adapters.opa.engine import OpaEngine
 from broker.app.backends import open_stores
 from broker.app.config import Config, Limits, Tls
 from broker.app.exchange import Exchange, open_topics, wire
+from broker.app.ledger import opened_ledger
 from broker.app.rulebook import find_opa, prepare_rulebook
 from broker.rpc.services import PACKAGE, generic_handlers
 
@@ -75,17 +76,18 @@ async def running(config: Config) -> AsyncIterator[Ready]:
     for name in insecure_settings(config):
         log.warning("INSECURE: %s is set; never set it outside development", name)
     clock = SystemClock()
-    stores = await open_stores(config.backend, clock)
+    stores = await open_stores(config.backend, config.ledger, clock)
     try:
         opa = find_opa(config.rulebook.opa)
         rulebook = await prepare_rulebook(config.rulebook, opa, stores.rulebooks)
         engine = await OpaEngine.start(opa, rulebook.revision)
         try:
             topics = await open_topics(stores, rulebook)
-            exchange = wire(config, stores, rulebook, engine, topics, clock)
-            async with _listening(config, exchange) as (tls, mtls):
-                await _account_start(config, exchange)
-                yield Ready(tls, mtls, rulebook.revision.id, engine.version, insecure_settings(config))
+            async with opened_ledger(config, stores.ledger_log) as ledger:
+                exchange = wire(config, stores, ledger, rulebook, engine, topics, clock)
+                async with _listening(config, exchange) as (tls, mtls):
+                    await _account_start(config, exchange)
+                    yield Ready(tls, mtls, rulebook.revision.id, engine.version, insecure_settings(config))
         finally:
             await engine.close()
     finally:

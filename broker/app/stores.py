@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from broker.ports.ledger import Ledger
+from broker.ports.ledger_log import LedgerLog
 from broker.ports.record_log import RecordLog
 from broker.ports.rulebook_store import RulebookStore
 from broker.ports.subscription_store import SubscriptionStore
@@ -15,7 +15,7 @@ class Stores:
     """The four stores of one exchange."""
 
     record_log: RecordLog
-    ledger: Ledger
+    ledger_log: LedgerLog
     subscriptions: SubscriptionStore
     rulebooks: RulebookStore
 
@@ -24,4 +24,4 @@ class Stores:
         await self.record_log.close()
         await self.subscriptions.close()
         await self.rulebooks.close()
-        await self.ledger.close()
+        await self.ledger_log.close()

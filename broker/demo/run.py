@@ -94,13 +94,17 @@ async def _markings(config: Path) -> dict[str, frozenset[str]]:
 
 async def count_ledger(config: Path) -> dict[str, int]:
     """Numbers of ledger entries by kind, read from the store itself; the exchange must have stopped."""
-    from broker.adapters.clock import SystemClock
-    from broker.app.backends import open_stores
+    from broker.app.backends import open_ledger_reader
     from broker.app.config import load_config
+    from broker.core.ledger.leaf import read_leaf
+    from broker.model.ledger import ReadPoint
 
-    stores = await open_stores(load_config(config).backend, SystemClock())
+    loaded = load_config(config)
+    reader = await open_ledger_reader(loaded.backend)
+    kinds: Counter[str] = Counter()
     try:
-        kinds = Counter([stored.entry.kind async for stored in stores.ledger.read()])
+        async for page in reader.read(loaded.ledger.instance, ReadPoint()):
+            kinds.update(read_leaf(entry.leaf).kind for entry in page.entries)
     finally:
-        await stores.close()
+        await reader.close()
     return dict(sorted(kinds.items()))

@@ -1,4 +1,4 @@
-"""Reading a stretch of a topic of one partition, from an offset up to another, with a consumer of its own."""
+"""Reading a stretch of one partition, from an offset up to another, with a consumer of its own."""
 
 from __future__ import annotations
 
@@ -24,24 +24,35 @@ class Entry:
     value: bytes | None
 
 
-async def read_span(connection: KafkaConnection, topic: str, begin: int, end: int) -> AsyncIterator[Entry]:
-    """The entries of partition 0 with begin <= offset < end, in order; raises StorageUnavailable.
+async def read_span(
+    connection: KafkaConnection, topic: str, begin: int, end: int, partition: int = 0
+) -> AsyncIterator[Entry]:
+    """The entries with begin <= offset < end, in order; raises StorageUnavailable.
 
     The entry at end - 1 must exist: Kafka's compaction never removes a log's last record.
     """
+    async for entries in read_polls(connection, topic, begin, end, partition):
+        for entry in entries:
+            yield entry
+
+
+async def read_polls(
+    connection: KafkaConnection, topic: str, begin: int, end: int, partition: int = 0
+) -> AsyncIterator[Sequence[Entry]]:
+    """As `read_span`, poll by poll, each of bounded size."""
     if begin >= end:
         return
     arrived: asyncio.Queue[Sequence[Batch[Entry]] | OutOfRange] = asyncio.Queue()
     follower = Follower[Entry](connection, to_entries, arrived.put_nowait, name="span")
     await follower.start()
     try:
-        follower.follow({(topic, 0): begin})
+        follower.follow({(topic, partition): begin})
         while begin < end:
             for batch in await _next(arrived):
-                for entry in batch.items:
-                    begin = entry.offset + 1
-                    if begin <= end:
-                        yield entry
+                wanted = [entry for entry in batch.items if entry.offset < end]
+                begin = batch.items[-1].offset + 1
+                if wanted:
+                    yield wanted
                 follower.release(batch.size)
     finally:
         await follower.close()

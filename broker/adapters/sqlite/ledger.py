@@ -1,4 +1,4 @@
-"""The ledger on SQLite."""
+"""The ledger's log on SQLite: `ledger.db`, which the broker's process alone writes."""
 
 from __future__ import annotations
 
@@ -7,86 +7,131 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
 
-import orjson
-
 from broker.adapters.sqlite.database import Database
-from broker.adapters.sqlite.files import Schema
-from broker.model.ledger import LedgerEntry, StoredEntry
-
-_PAGE_ENTRIES = 256
-
-_SCHEMA = Schema(
-    version=1,
-    sql="""
-CREATE TABLE entries (
-    position INTEGER PRIMARY KEY CHECK (position >= 0),
-    kind TEXT NOT NULL,
-    time_ms INTEGER NOT NULL,
-    body BLOB NOT NULL
-) STRICT;
-CREATE TRIGGER entries_are_final BEFORE UPDATE ON entries BEGIN SELECT raise(ABORT, 'entries are final'); END;
-CREATE TRIGGER entries_stay BEFORE DELETE ON entries BEGIN SELECT raise(ABORT, 'entries are final'); END;
-""",
+from broker.adapters.sqlite.ledger_rows import (
+    SCHEMA,
+    find_end,
+    find_instances,
+    read_checkpoints,
+    read_page,
 )
+from broker.core.ledger.heading import read_heading
+from broker.errors import LedgerFenced
+from broker.model.ledger import EncodedEntry, ReadEntries, ReadPoint, StoredCheckpoint
 
-_Row = tuple[str, int, bytes]
+_Row = tuple[str, int, int, bytes, bytes]
 
 
-class SqliteLedger:
-    """The Ledger port on `ledger.db`; positions count from 0 without gaps. Bodies are JSON with sorted keys."""
+class SqliteLedgerLog:
+    """Implements the LedgerLog port on a database that several instances may share, though only one process has it open."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, instance: str) -> None:
         self._database = database
+        self._instance = instance
+        self._epoch: int | None = None
 
     @classmethod
-    async def open(cls, directory: Path, *, max_bytes: int | None = None) -> SqliteLedger:
+    async def open(cls, directory: Path, instance: str, *, max_bytes: int | None = None) -> SqliteLedgerLog:
         """Open or create the ledger in a data directory, for this process alone.
 
         max_bytes: the most that the database file may take, without its write-ahead log. Raises StorageUnavailable.
         """
-        return cls(await Database.open(directory / "ledger.db", _SCHEMA, max_bytes))
+        return cls(await Database.open(directory / "ledger.db", SCHEMA, max_bytes), instance)
 
-    async def append(self, entries: Sequence[LedgerEntry]) -> Sequence[int]:
-        """See Ledger; calls that arrive together share one commit. Raises TypeError for a body that is not JSON."""
-        if not entries:
-            return []
-        encoded = [(e.kind, e.time_ms, orjson.dumps(e.body, option=orjson.OPT_SORT_KEYS)) for e in entries]
-        return await self._database.write(partial(_append, entries=encoded))
+    async def instances(self) -> Sequence[str]:
+        """See LedgerReader."""
+        return await self._database.read(find_instances)
 
-    async def read(self, from_position: int = 0) -> AsyncIterator[StoredEntry]:
-        """See Ledger; the end is that of the moment when reading begins."""
-        end = await self._database.read(_end)
-        position = max(0, from_position)
-        while position < end:
-            page = await self._database.read(partial(_page, begin=position, end=end))
-            for stored in page:
-                yield stored
-            position += _PAGE_ENTRIES
+    async def read(self, instance: str, point: ReadPoint) -> AsyncIterator[ReadEntries]:
+        """See LedgerReader."""
+        end = await self._database.read(find_end)
+        while page := await self._database.read(partial(read_page, instance=instance, point=point, end=end)):
+            yield page
+            point = page.next
+
+    async def checkpoints(self, instance: str) -> AsyncIterator[StoredCheckpoint]:
+        """See LedgerReader."""
+        place = 0
+        while True:
+            found, place = await self._database.read(
+                partial(read_checkpoints, instance=instance, place=place)
+            )
+            if not found:
+                return
+            for checkpoint in found:
+                yield checkpoint
+
+    async def claim(self) -> int:
+        """See LedgerLog."""
+        self._epoch = await self._database.write(partial(_claim, instance=self._instance))
+        return self._epoch
+
+    async def append(self, entries: Sequence[EncodedEntry]) -> None:
+        """See LedgerLog. Raises ValueError for an entry whose leaf tells no index and time."""
+        if self._epoch is None:
+            raise RuntimeError("claim() comes before append()")
+        rows = [_row(self._instance, entry) for entry in entries]
+        await self._database.write(partial(_append, instance=self._instance, epoch=self._epoch, rows=rows))
+
+    async def put_checkpoint(self, checkpoint: StoredCheckpoint) -> None:
+        """See LedgerLog."""
+        row = (self._instance, checkpoint.note, b"".join(checkpoint.frontier))
+        await self._database.write(partial(_put_checkpoint, row=row))
+
+    async def expire(self, before_ms: int) -> None:
+        """See LedgerLog. The space is used again, and what is deleted is overwritten."""
+        await self._database.write(partial(_expire, instance=self._instance, before_ms=before_ms))
 
     async def close(self) -> None:
-        """See Ledger."""
+        """See LedgerReader."""
         await self._database.close()
 
 
-def _end(connection: sqlite3.Connection) -> int:
-    (end,) = connection.execute("SELECT coalesce(max(position) + 1, 0) FROM entries").fetchone()
-    return int(end)
+def _row(instance: str, entry: EncodedEntry) -> _Row:
+    heading = read_heading(entry.leaf)
+    if heading is None:
+        raise ValueError("an entry's leaf has no heading")
+    return instance, heading.index, heading.time_ms, entry.leaf, entry.openings
 
 
-def _append(connection: sqlite3.Connection, entries: Sequence[_Row]) -> list[int]:
-    first = _end(connection)
+def _newest_claim(connection: sqlite3.Connection, instance: str) -> int:
+    found = connection.execute("SELECT coalesce(max(epoch), 0) FROM claims WHERE instance = ?", (instance,))
+    return int(found.fetchone()[0])
+
+
+def _claim(connection: sqlite3.Connection, instance: str) -> int:
+    epoch = _newest_claim(connection, instance) + 1
+    connection.execute("INSERT INTO claims (instance, epoch) VALUES (?, ?)", (instance, epoch))
+    return epoch
+
+
+def _append(connection: sqlite3.Connection, instance: str, epoch: int, rows: Sequence[_Row]) -> None:
+    if _newest_claim(connection, instance) != epoch:
+        raise LedgerFenced(f"a newer instance '{instance}' writes the ledger; stop this one")
     connection.executemany(
-        "INSERT INTO entries (position, kind, time_ms, body) VALUES (?, ?, ?, ?)",
-        ((first + number, *row) for number, row in enumerate(entries)),
+        "INSERT INTO entries (instance, number, time_ms, leaf, openings) VALUES (?, ?, ?, ?, ?)", rows
     )
-    return list(range(first, first + len(entries)))
 
 
-def _page(connection: sqlite3.Connection, begin: int, end: int) -> list[StoredEntry]:
-    rows = connection.execute(
-        "SELECT position, kind, time_ms, body FROM entries WHERE position >= ? AND position < ? ORDER BY position",
-        (begin, min(end, begin + _PAGE_ENTRIES)),
-    ).fetchall()
-    return [
-        StoredEntry(position, LedgerEntry(kind, ms, orjson.loads(body))) for position, kind, ms, body in rows
-    ]
+def _put_checkpoint(connection: sqlite3.Connection, row: tuple[str, bytes, bytes]) -> None:
+    connection.execute("INSERT INTO checkpoints (instance, note, frontier) VALUES (?, ?, ?)", row)
+
+
+def _expire(connection: sqlite3.Connection, instance: str, before_ms: int) -> None:
+    """Deletes from the beginning up to the first entry that is young enough: a clock that stepped leaves no holes."""
+    newest = connection.execute(
+        "SELECT place FROM entries WHERE instance = ? ORDER BY number DESC LIMIT 1", (instance,)
+    ).fetchone()
+    if newest is None:
+        return
+    kept = connection.execute(
+        "SELECT place FROM entries WHERE +instance = ? AND time_ms >= ? ORDER BY place LIMIT 1",
+        (instance, before_ms),
+    ).fetchone()
+    (before,) = kept or newest
+    connection.execute(
+        "INSERT INTO expired (instance, before) VALUES (?, ?)"
+        " ON CONFLICT (instance) DO UPDATE SET before = max(before, excluded.before)",
+        (instance, before),
+    )
+    connection.execute("DELETE FROM entries WHERE instance = ? AND place < ?", (instance, before))

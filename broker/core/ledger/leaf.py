@@ -63,27 +63,49 @@ class Openings:
         }
 
 
-def encode(entry: LedgerEntry, instance: str, epoch: int, index: int, salt: bytes) -> EncodedEntry:
-    """The entry in its place. Raises ValueError for values without canonical form, or no list where LISTS says so."""
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """An entry that has been committed to and has no place yet."""
+
+    kind: str
+    time_ms: int
+    commitments: dict[str, JsonValue]
+    openings: bytes
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes as it is stored."""
+        return len(self.openings) + 96 * len(self.commitments) + 128
+
+    def at(self, instance: str, epoch: int, index: int) -> EncodedEntry:
+        """The entry in its place."""
+        leaf: dict[str, JsonValue] = {
+            "v": VERSION,
+            "instance": instance,
+            "epoch": epoch,
+            "index": index,
+            "kind": self.kind,
+            "time_ms": self.time_ms,
+            "parts": self.commitments,
+        }
+        return EncodedEntry(canonical(leaf), self.openings)
+
+
+def commit(entry: LedgerEntry, salt: bytes) -> Committed:
+    """Commit to the parts. Raises ValueError for values without canonical form, or no list where LISTS says so."""
     commitments: dict[str, JsonValue] = {name: root.hex() for name, root in entry.roots.items()}
-    opened = [_salted(salt)]
+    opened = [b'["salt","%b"]' % base64.b64encode(salt)]
     for name in sorted(entry.body):
-        if not _NAME.fullmatch(name):
-            raise ValueError("a part's name is of small letters and underscores")
         contents = [canonical(item) for item in _items(name, entry.body[name])]
         commitments[name] = commitment(salt, name, contents).hex()
-        title = name.encode()
-        opened.extend([b'["%b",%b]' % (title, content) for content in contents] or [b'["%b"]' % title])
-    leaf: dict[str, JsonValue] = {
-        "v": VERSION,
-        "instance": instance,
-        "epoch": epoch,
-        "index": index,
-        "kind": entry.kind,
-        "time_ms": entry.time_ms,
-        "parts": commitments,
-    }
-    return EncodedEntry(canonical(leaf), b"\t".join(opened))
+        title = canonical(name)
+        opened.extend([b"[%b,%b]" % (title, content) for content in contents] or [b"[%b]" % title])
+    return Committed(entry.kind, entry.time_ms, commitments, b"\t".join(opened))
+
+
+def encode(entry: LedgerEntry, instance: str, epoch: int, index: int, salt: bytes) -> EncodedEntry:
+    """The entry in its place. Raises ValueError as `commit` does."""
+    return commit(entry, salt).at(instance, epoch, index)
 
 
 def commitment(salt: bytes, name: str, contents: list[bytes]) -> bytes:
