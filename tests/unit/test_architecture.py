@@ -39,6 +39,7 @@ ADAPTERS_MAY_CALL = {
     "broker.core.merkle",
     "broker.core.record.fingerprint",
     "broker.core.rulebook",
+    "broker.core.witness",
 }
 TECHNOLOGIES = {"grpc", "grpc_health", "grpc_reflection", "kafka", "opa_client", "sqlite3", "aiohttp", "jwt"}
 BANNED = {
