@@ -60,7 +60,7 @@ def _build(path: Path, tool: str, out: Path) -> subprocess.CompletedProcess[str]
     return _run(path, str(ROOT / "deploy/tools/build.sh"), tool, ENTENTE_TOOLS_BIN=str(out))
 
 
-@pytest.mark.parametrize("tool", ["opa", "buf", "grpcurl"])
+@pytest.mark.parametrize("tool", ["opa", "buf", "grpcurl", "ledgercheck"])
 def test_a_missing_go_is_one_line_with_the_remedy(bare_path: Path, tmp_path: Path, tool: str) -> None:
     done = _build(bare_path, tool, tmp_path / "out")
     assert done.returncode == 1

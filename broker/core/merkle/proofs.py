@@ -1,6 +1,7 @@
 """Inclusion and consistency proofs: made as in RFC 6962 §2.1.1 and §2.1.2, checked as in RFC 9162 §2.1.3.2 and §2.1.4.2.
 
-A proof is a list of node hashes, 32 bytes each, the lowest first. RFC 9162 leaves both proofs as RFC 6962 has them.
+A proof is a list of node hashes, 32 bytes each, the lowest first. RFC 9162 leaves both proofs as RFC 6962 has them. Checking
+takes a tree's size and root as given: both come from one signed checkpoint, never one from the proof's own source.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ def subtrees_of(hashes: Sequence[bytes]) -> Subtree:
     levels: list[list[bytes]] = []
 
     def level(height: int) -> Sequence[bytes]:
-        if height == 0:
-            return hashes
-        if height > len(levels):
-            levels.append([])
-        below, found = level(height - 1), levels[height - 1]
-        found.extend(node_hash(below[2 * n], below[2 * n + 1]) for n in range(len(found), len(below) // 2))
-        return found
+        levels.extend([] for _ in range(height - len(levels)))
+        below = hashes
+        for found in levels[:height]:
+            todo = range(len(found), len(below) // 2)
+            found.extend(node_hash(below[2 * n], below[2 * n + 1]) for n in todo)
+            below = found
+        return below
 
     def subtree(begin: int, end: int) -> bytes:
         if not 0 <= begin < end <= len(hashes):
