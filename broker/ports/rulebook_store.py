@@ -8,11 +8,8 @@ from typing import Protocol
 from broker.model.rulebook import Revision
 
 
-class RulebookStore(Protocol):
-    """Content-addressed: what is stored under an id never changes. Methods raise StorageUnavailable."""
-
-    async def put(self, revision: Revision) -> None:
-        """Store it, durable on return; storing it again changes nothing. Raises ValueError if the id is not its hash."""
+class RulebookReader(Protocol):
+    """Reading needs no more than read access to the store. Methods raise StorageUnavailable."""
 
     async def get(self, revision_id: str) -> Revision | None:
         """The revision, verified against its id, or None. Raises ValueError if what is stored does not match the id."""
@@ -22,3 +19,10 @@ class RulebookStore(Protocol):
 
     async def close(self) -> None:
         """Release all resources; idempotent."""
+
+
+class RulebookStore(RulebookReader, Protocol):
+    """Content-addressed: what is stored under an id never changes."""
+
+    async def put(self, revision: Revision) -> None:
+        """Store it, durable on return; storing it again changes nothing. Raises ValueError if the id is not its hash."""

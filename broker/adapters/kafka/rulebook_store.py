@@ -56,6 +56,21 @@ class KafkaRulebookStore:
             raise
         return store
 
+    @classmethod
+    async def open_to_read(cls, connection: KafkaConnection) -> KafkaRulebookStore:
+        """For `get` and `list` only; needs the rights DESCRIBE and READ, and makes nothing. Raises StorageUnavailable."""
+        store = cls(connection)
+        try:
+            if await store._admin.find_topic(store._topic) is None:
+                raise StorageUnavailable(
+                    f"Kafka holds no topic '{store._topic}', or these credentials may not describe it"
+                )
+            await store._refresh()
+        except BaseException:
+            await store.close()
+            raise
+        return store
+
     async def put(self, revision: Revision) -> None:
         """See RulebookStore."""
         if revision_id(revision.files) != revision.id:
