@@ -1,8 +1,8 @@
-"""Secret keys in files, as the Keys port: `cursor.keys` and `pseudonym.keys` in one directory.
+"""Secret keys in files, as the Keys port: `cursor.keys`, `pseudonym.keys`, … for each use, in one directory.
 
 Each file is a JSON array of {"id": 0..255, "key": base64 of 32 bytes, "created": RFC 3339, "retired": RFC 3339 | null}.
 The current key is the newest that is not retired. To rotate, add a key; to end a key's use for new work, set `retired`;
-keep it in the file as long as cursors or pseudonyms made with it must be understood.
+keep it in the file as long as something that was made with it must be understood.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-USES = ("cursor", "pseudonym")
+USES = ("cursor", "digest", "ledger", "pseudonym", "receipt")
 KEY_BYTES = 32
 FILE_LIMIT_BYTES = 256 * 1024
 
@@ -43,11 +43,11 @@ class FileKeys:
 
     @classmethod
     def open(cls, directory: Path) -> FileKeys:
-        """Read both files. Raises KeysRefused, also for a file that group or others may read or write."""
+        """Read all files. Raises KeysRefused, also for a file that group or others may read or write."""
         return cls({use: _read_file(directory / f"{use}.keys") for use in USES})
 
     def current(self, use: str) -> tuple[int, bytes]:
-        """The id (0..255) and key for new work; `use` is "cursor" or "pseudonym"."""
+        """See Keys; `use` is one of USES."""
         key = self._current[use]
         return key.id, key.key
 

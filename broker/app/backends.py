@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from broker.app.config import Backend, Ledger
 from broker.app.stores import Stores
 from broker.ports.clock import Clock
@@ -28,7 +30,7 @@ async def open_ledger_reader(backend: Backend) -> LedgerReader:
         return await KafkaLedgerReader.open(kafka_connection(backend.kafka))
     from broker.adapters.sqlite.ledger_reader import SqliteLedgerReader
 
-    return await SqliteLedgerReader.open(backend.data_dir / "ledger.db")
+    return await SqliteLedgerReader.open(_data_dir(backend) / "ledger.db")
 
 
 async def _open_embedded(backend: Backend, ledger: Ledger, clock: Clock) -> Stores:
@@ -37,10 +39,16 @@ async def _open_embedded(backend: Backend, ledger: Ledger, clock: Clock) -> Stor
     from broker.adapters.sqlite.rulebook_store import SqliteRulebookStore
     from broker.adapters.sqlite.subscription_store import SqliteSubscriptionStore
 
-    directory = backend.data_dir
+    directory = _data_dir(backend)
     return Stores(
         record_log=await SqliteRecordLog.open(directory, clock=clock),
         ledger_log=await SqliteLedgerLog.open(directory, ledger.instance),
         subscriptions=await SqliteSubscriptionStore.open(directory),
         rulebooks=await SqliteRulebookStore.open(directory),
     )
+
+
+def _data_dir(backend: Backend) -> Path:
+    if backend.data_dir is None:
+        raise ValueError("backend.data_dir is missing")
+    return backend.data_dir

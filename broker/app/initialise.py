@@ -17,16 +17,18 @@ import yaml
 
 import broker
 from broker.adapters.clock import SystemClock
-from broker.adapters.keyring import USES, new_key_file
+from broker.adapters.keyring import USES, FileKeys, new_key_file
 from broker.app.config import split_address
 from broker.app.pki import Credential, make_authority, make_client, make_server
 from broker.app.tokens import IssuerKey, new_issuer_key
+from broker.core.ledger.signing import LedgerKeys
 from broker.ports.clock import Clock
 
 DEFAULT_RULEBOOK = Path(broker.__file__).parents[1] / "policy"
 """The same place in a checkout and in an installed wheel."""
 
 CONFIG_NAME = "entente.toml"
+_EXCHANGE = "development"
 _AUDIENCE = "entente-development"
 _LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 _HEADER = b"""# An exchange for development, made by `entente init`.
@@ -174,6 +176,8 @@ def _build(root: Path, plan: _Plan, rulebook: Path) -> None:
     _write_tls(root / "tls", plan, sorted(issuers))
     for use in USES:
         _write(root / "keys" / f"{use}.keys", new_key_file(plan.now_ms), private=True)
+    public = LedgerKeys(FileKeys.open(root / "keys"), _EXCHANGE)
+    _write(root / "keys" / "ledger.vkey", public.file(), private=False)
     _write(root / CONFIG_NAME, _HEADER + tomli_w.dumps(_config(plan)).encode(), private=False)
     for directory in (root, *(path for path in root.rglob("*") if path.is_dir())):
         _sync_directory(directory)
@@ -224,12 +228,11 @@ def _named(host: str) -> tuple[str, ...]:
 
 
 def _config(plan: _Plan) -> dict[str, object]:
-    backend: dict[str, object] = {"kind": plan.backend, "data_dir": "data"}
-    if plan.kafka is not None:
-        backend["kafka"] = _kafka(plan.kafka)
+    where = {"data_dir": "data"} if plan.kafka is None else {"kafka": _kafka(plan.kafka)}
+    backend: dict[str, object] = {"kind": plan.backend, **where}
     return {
         "default_context": SAMPLES[0].context,
-        "exchange": {"name": "development", "audience": _AUDIENCE},
+        "exchange": {"name": _EXCHANGE, "audience": _AUDIENCE},
         "listen": {"tls": plan.address(), "mtls": plan.address(offset=1)},
         "tls": {"certificate": "tls/server.pem", "key": "tls/server.key", "client_ca": "tls/ca.pem"},
         "backend": backend,

@@ -165,16 +165,18 @@ class Kafka(Section):
 
 
 class Backend(Section):
-    """Where records live: `data_dir` holds the embedded stores (with Kafka: local indexes only)."""
+    """Where records live: `data_dir` holds the embedded stores."""
 
     kind: Literal["embedded", "kafka"]
-    data_dir: AnyPath
+    data_dir: AnyPath | None = None
     kafka: Kafka | None = None
 
     @model_validator(mode="after")
     def _kafka_section(self) -> Self:
         if self.kind == "kafka" and self.kafka is None:
             raise refusal("section is missing; add [backend.kafka] with bootstrap", key="kafka")
+        if self.kind == "embedded" and self.data_dir is None:
+            raise refusal("is missing; name the directory of the embedded stores", key="data_dir")
         return self
 
 

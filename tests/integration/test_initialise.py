@@ -21,6 +21,8 @@ from broker.app import initialise as module
 from broker.app.config import load_client_config, load_config, select_context
 from broker.app.initialise import DEFAULT_RULEBOOK, SAMPLES, InitialiseRefused, initialise
 from broker.app.tokens import token_for_context
+from broker.core.checkpoint.note import VerifierKey
+from broker.core.ledger.signing import LedgerKeys
 from broker.core.rulebook.load import read_rulebook
 from broker.core.rulebook.registry import parse_registry
 
@@ -72,8 +74,8 @@ def test_the_rulebook_is_the_default_one_and_the_public_keys(exchange: Path) -> 
 
 
 def test_private_files_and_directories_are_the_owners_alone(exchange: Path) -> None:
-    private = {*exchange.rglob("*.key"), *exchange.glob("issuers/*"), *exchange.glob("keys/*")}
-    assert len(private) == 2 + 6 + 6 + 2  # ca and server, clients, issuers, cursor and pseudonym
+    private = {*exchange.rglob("*.key"), *exchange.glob("issuers/*"), *exchange.glob("keys/*.keys")}
+    assert len(private) == 2 + 6 + 6 + 5  # ca and server, clients, issuers, a file for each use of keys
     for path in (exchange, *exchange.rglob("*")):
         mode = stat.S_IMODE(path.stat().st_mode)
         assert not path.is_symlink()
@@ -269,3 +271,10 @@ async def verifies(tls: Path, certificate: str, purpose: str, *more: str) -> boo
         *command, cwd=tls, stdout=quiet, stderr=quiet, env=environment
     )
     return await child.wait() == 0
+
+
+def test_the_ledgers_public_key_is_the_one_that_signs(exchange: Path) -> None:
+    (line,) = (exchange / "keys" / "ledger.vkey").read_text().splitlines()
+    keys = LedgerKeys(FileKeys.open(exchange / "keys"), "development")
+    assert VerifierKey.parse(line) == keys.current
+    assert keys.current.name == "development"

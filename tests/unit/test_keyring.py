@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from broker.adapters.clock import SystemClock
-from broker.adapters.keyring import FileKeys, KeysRefused, new_key_file
+from broker.adapters.keyring import USES, FileKeys, KeysRefused, new_key_file
 
 
 def key(key_id: int, created: str = "2026-01-01T00:00:00Z", retired: str | None = None) -> dict[str, object]:
@@ -25,7 +25,7 @@ def write(directory: Path, content: object, use: str = "cursor", mode: int = 0o6
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    for use in ("cursor", "pseudonym"):
+    for use in USES:
         write(tmp_path, new_key_file(1_800_000_000_000), use)
     return tmp_path
 
