@@ -10,7 +10,7 @@ import pytest
 from broker.model.registry import Topic
 from broker.ports.ledger import Ledger
 from broker.ports.record_log import RecordLog
-from broker.ports.rulebook_store import RulebookStore
+from broker.ports.rulebook_store import RulebookReader, RulebookStore
 from broker.ports.subscription_store import SubscriptionStore
 
 BACKENDS = ("sqlite", "kafka")
@@ -37,6 +37,9 @@ class Backend(Protocol):
 
     async def open_rulebook_store(self) -> RulebookStore:
         """Open the rulebook store."""
+
+    async def open_rulebook_reader(self) -> RulebookReader:
+        """Open the rulebooks to read, beside a store or without one."""
 
     async def expire(self, log: RecordLog, topic: Topic, now_ms: int) -> None:
         """Enforce the topic's retention as if it were `now_ms`: drop what was recorded before now_ms - retention."""

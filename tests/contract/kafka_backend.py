@@ -48,6 +48,9 @@ class KafkaBackend:
     async def open_rulebook_store(self) -> KafkaRulebookStore:
         return await KafkaRulebookStore.open(self.connection)
 
+    async def open_rulebook_reader(self) -> KafkaRulebookStore:
+        return await KafkaRulebookStore.open_to_read(self.connection)
+
     async def expire(self, log: RecordLog, topic: Topic, now_ms: int) -> None:
         """Delete what Kafka's own retention would delete once its segments were closed."""
         if topic.retention_s is None:

@@ -10,6 +10,7 @@ import pytest
 
 from broker.adapters.sqlite.ledger import SqliteLedger
 from broker.adapters.sqlite.record_log import SqliteRecordLog
+from broker.adapters.sqlite.rulebook_reader import SqliteRulebookReader
 from broker.adapters.sqlite.rulebook_store import SqliteRulebookStore
 from broker.adapters.sqlite.subscription_store import SqliteSubscriptionStore
 from broker.model.registry import Topic
@@ -37,6 +38,9 @@ class SqliteBackend:
 
     async def open_rulebook_store(self) -> SqliteRulebookStore:
         return await SqliteRulebookStore.open(self._directory)
+
+    async def open_rulebook_reader(self) -> SqliteRulebookReader:
+        return SqliteRulebookReader(self._directory / "rulebooks.db")
 
     async def expire(self, log: RecordLog, topic: Topic, now_ms: int) -> None:
         assert isinstance(log, SqliteRecordLog)

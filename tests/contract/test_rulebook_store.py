@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from broker.errors import StorageUnavailable
 from broker.model.rulebook import Revision, revision_id
-from broker.ports.rulebook_store import RulebookStore
+from broker.ports.rulebook_store import RulebookReader, RulebookStore
 from tests.contract.backend import Backend
 
 
@@ -86,3 +87,28 @@ async def test_tampered_content_is_never_returned(backend: Backend) -> None:
         await store.get(tampered.id)
     assert await store.get(kept.id) == kept
     await store.close()
+
+
+async def test_a_reader_finds_revisions_beside_the_store_and_after_it(backend: Backend) -> None:
+    store = await backend.open_rulebook_store()
+    reader: RulebookReader | None = None
+    try:
+        await store.put(revision(1))
+        reader = await backend.open_rulebook_reader()
+        assert await reader.get(revision(1).id) == revision(1)
+        await store.put(revision(2))
+        assert list(await reader.list()) == [revision(1).id, revision(2).id]
+        assert await reader.get(revision(3).id) is None
+    finally:
+        await store.close()
+        if reader is not None:
+            await reader.close()
+    reader = await backend.open_rulebook_reader()
+    assert await reader.get(revision(2).id) == revision(2)
+    await reader.close()
+
+
+async def test_a_reader_of_nothing_says_so_and_makes_nothing(backend: Backend) -> None:
+    for _ in range(2):  # the second would find what the first made
+        with pytest.raises(StorageUnavailable):
+            await (await backend.open_rulebook_reader()).list()

@@ -7,6 +7,7 @@ import os
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from broker.adapters.sqlite.failure import reported
 from broker.errors import StorageUnavailable
@@ -79,6 +80,19 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     connection = _connect(path)
     connection.execute("PRAGMA query_only = ON")
     return connection
+
+
+def connect_beside(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write, beside the file's owner and without its lock; `path` is absolute.
+
+    It makes none of the files beside the database that SQLite shares between its users: while the owner runs they
+    are there, and when it has closed the database they are gone, and all is in the file. Raises sqlite3.Error.
+    """
+    running = path.with_name(f"{path.name}-wal").exists()
+    how = "mode=ro&readonly_shm=1" if running else "mode=ro&immutable=1"
+    return sqlite3.connect(
+        f"file:{quote(str(path))}?{how}", uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None
+    )
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -9,9 +9,9 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote
 
 from broker.adapters.sqlite.failure import reported
+from broker.adapters.sqlite.files import connect_beside
 from broker.adapters.sqlite.ledger_rows import (
     SCHEMA,
     find_end,
@@ -23,8 +23,6 @@ from broker.errors import StorageUnavailable
 from broker.model.ledger import ReadEntries, ReadPoint, StoredCheckpoint
 
 T = TypeVar("T")
-
-_BUSY_TIMEOUT_S = 5.0
 
 
 class SqliteLedgerReader:
@@ -68,19 +66,8 @@ class SqliteLedgerReader:
         return await asyncio.to_thread(self._run, work)
 
     def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        with reported(self._path), closing(self._connect()) as connection:
+        with reported(self._path), closing(connect_beside(self._path)) as connection:
             return work(connection)
-
-    def _connect(self) -> sqlite3.Connection:
-        """Read only, and without making the files beside the database that SQLite shares between its users.
-
-        While the broker runs they are there. When it has closed the database they are gone, and all is in the file.
-        """
-        running = self._path.with_name(f"{self._path.name}-wal").exists()
-        how = "mode=ro&readonly_shm=1" if running else "mode=ro&immutable=1"
-        return sqlite3.connect(
-            f"file:{quote(str(self._path))}?{how}", uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None
-        )
 
 
 def _check_schema(connection: sqlite3.Connection, path: Path) -> None:

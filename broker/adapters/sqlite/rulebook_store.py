@@ -53,11 +53,11 @@ class SqliteRulebookStore:
 
     async def get(self, revision_id: str) -> Revision | None:
         """See RulebookStore."""
-        return await self._database.read(partial(_get, wanted=revision_id))
+        return await self._database.read(partial(read_revision, wanted=revision_id))
 
     async def list(self) -> Sequence[str]:
         """See RulebookStore."""
-        return await self._database.read(_list)
+        return await self._database.read(list_revisions)
 
     async def close(self) -> None:
         """See RulebookStore."""
@@ -76,7 +76,8 @@ def _put(connection: sqlite3.Connection, revision: Revision) -> None:
         )
 
 
-def _get(connection: sqlite3.Connection, wanted: str) -> Revision | None:
+def read_revision(connection: sqlite3.Connection, wanted: str) -> Revision | None:
+    """The revision, or None. Raises ValueError if what is stored does not match the id."""
     found = connection.execute(
         "SELECT number, time_dependent FROM revisions WHERE id = ?", (wanted,)
     ).fetchone()
@@ -93,7 +94,8 @@ def _get(connection: sqlite3.Connection, wanted: str) -> Revision | None:
     return Revision(wanted, files, bool(time_dependent))
 
 
-def _list(connection: sqlite3.Connection) -> list[str]:
+def list_revisions(connection: sqlite3.Connection) -> list[str]:
+    """Ids in the order in which they were first stored."""
     return [
         revision for (revision,) in connection.execute("SELECT id FROM revisions ORDER BY number").fetchall()
     ]
