@@ -5,11 +5,9 @@ Nothing that the service says is believed: a cosignature counts once it was veri
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -27,26 +25,6 @@ _REMEDIES = {
     404: "it does not know the ledger's origin; give that to its operator, or correct the url",
     413: "the request is too large for it; tell its operator",
 }
-
-
-class UrlRefused(ValueError):
-    """The address of a witness cannot be used; what is wrong with it."""
-
-
-def check_url(url: str, *, insecure_http_loopback: bool) -> None:
-    """Raises UrlRefused unless it is https, or http to this machine where that is permitted; without credentials."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise UrlRefused("is no URL; write one such as https://witness.example") from None
-    if not host or parts.username is not None or parts.password is not None or parts.query or parts.fragment:
-        raise UrlRefused("needs a host, and no credentials, query or fragment; correct it")
-    if parts.scheme == "https" or (parts.scheme == "http" and insecure_http_loopback and _is_loopback(host)):
-        return
-    raise UrlRefused(
-        "must begin with https://; http:// is for this machine only, with insecure_http_loopback"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +157,3 @@ class HttpWitness:
 
 def _checkpoint(note: bytes) -> Checkpoint:
     return Checkpoint.parse(SignedNote.parse(note).text)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
