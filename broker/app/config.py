@@ -22,6 +22,7 @@ from broker.app.sections import (
     Exchange,
     JwksFetch,
     Kafka,
+    KafkaAccess,
     KeyStore,
     Ledger,
     Limits,
@@ -45,6 +46,7 @@ __all__ = [
     "Exchange",
     "JwksFetch",
     "Kafka",
+    "KafkaAccess",
     "KeyStore",
     "Ledger",
     "Limits",
@@ -72,11 +74,15 @@ class ConfigError(Exception):
 
 
 class _Shared(Section):
-    """What the command line reads of the file as well as the server."""
+    """What the command line reads of the file as well as the server.
+
+    `ledger_reader`: how auditors reach the ledger's topics on Kafka, with credentials that can only read them.
+    """
 
     default_context: Word | None = None
     contexts: dict[str, Context] = Field(default_factory=dict)
     development: Development | None = None
+    ledger_reader: KafkaAccess | None = None
 
     @model_validator(mode="after")
     def _default_exists(self) -> Self:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from broker.adapters.kafka.connection import KafkaConnection
 from broker.adapters.kafka.ledger import KafkaLedgerLog
 from broker.adapters.kafka.record_log import KafkaRecordLog
@@ -9,7 +11,7 @@ from broker.adapters.kafka.rulebook_store import KafkaRulebookStore
 from broker.adapters.kafka.safety import check_cluster
 from broker.adapters.kafka.subscription_store import KafkaSubscriptionStore
 from broker.adapters.keyring import read_private_file
-from broker.app.config import Backend, Kafka, Ledger
+from broker.app.config import Backend, Kafka, KafkaAccess, Ledger
 from broker.app.stores import Stores
 from broker.core.record.fingerprint import fingerprint
 from broker.errors import StorageUnavailable
@@ -41,12 +43,12 @@ async def open_kafka_stores(backend: Backend, ledger: Ledger) -> Stores:
     )
 
 
-def kafka_connection(kafka: Kafka) -> KafkaConnection:
+def kafka_connection(kafka: KafkaAccess) -> KafkaConnection:
     """The configuration's cluster; raises KeysRefused for a password file that others may read."""
     password = None
     if kafka.sasl_password_file is not None:
         password = read_private_file(kafka.sasl_password_file, PASSWORD_BYTES).decode().strip()
-    return KafkaConnection(
+    connection = KafkaConnection(
         bootstrap=tuple(kafka.bootstrap),
         prefix=kafka.prefix.rstrip("."),
         tls=kafka.security_protocol.endswith("SSL"),
@@ -56,9 +58,10 @@ def kafka_connection(kafka: Kafka) -> KafkaConnection:
         sasl_mechanism=kafka.sasl_mechanism,
         sasl_user=kafka.sasl_username,
         sasl_password=password,
-        replication=kafka.replication,
-        min_in_sync=kafka.min_insync_replicas,
     )
+    if isinstance(kafka, Kafka):
+        return replace(connection, replication=kafka.replication, min_in_sync=kafka.min_insync_replicas)
+    return connection
 
 
 def _text(path: object) -> str | None:

@@ -111,11 +111,8 @@ class Tls(Section):
     client_ca: FilePath | None = None
 
 
-class Kafka(Section):
-    """How to reach Kafka; `prefix` begins the names of all topics that the exchange makes there.
-
-    `timeout_s`: how long what must be stored waits for Kafka before the caller is told to try again.
-    """
+class KafkaAccess(Section):
+    """How to reach Kafka, and as whom; `prefix` begins the names of all topics that the exchange makes there."""
 
     bootstrap: list[Address] = Field(min_length=1)
     prefix: str = Field(default="entente.", pattern=r"^[a-zA-Z0-9._-]{1,80}$")
@@ -126,27 +123,14 @@ class Kafka(Section):
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
     sasl_username: Word | None = None
     sasl_password_file: FilePath | None = None
-    replication: int = Field(default=3, ge=1, le=32)
-    min_insync_replicas: int = Field(default=2, ge=1, le=32)
-    timeout_s: float = Field(default=10.0, gt=0, le=60)
     insecure_plaintext: bool = False
-    insecure_replication: bool = False
-    insecure_unclean_election: bool = False
 
     @model_validator(mode="after")
-    def _secure(self) -> Self:
+    def _encrypted(self) -> Self:
         if not self.security_protocol.endswith("SSL") and not self.insecure_plaintext:
             raise refusal(
                 "sends records in the clear; use SSL or set insecure_plaintext", key="security_protocol"
             )
-        if self.replication < 3 and not self.insecure_replication:
-            raise refusal("must be at least 3; raise it or set insecure_replication", key="replication")
-        if self.min_insync_replicas < 2 and not self.insecure_replication:
-            raise refusal(
-                "must be at least 2; raise it or set insecure_replication", key="min_insync_replicas"
-            )
-        if self.min_insync_replicas > self.replication:
-            raise refusal("must not exceed replication; lower it", key="min_insync_replicas")
         return self
 
     @model_validator(mode="after")
@@ -161,6 +145,31 @@ class Kafka(Section):
             )
         if not needed and any(value is not None for value in sasl):
             raise refusal("has no use without SASL; choose SASL_SSL or remove it", key="sasl_mechanism")
+        return self
+
+
+class Kafka(KafkaAccess):
+    """The exchange's own Kafka.
+
+    `timeout_s`: how long what must be stored waits for Kafka before the caller is told to try again.
+    """
+
+    replication: int = Field(default=3, ge=1, le=32)
+    min_insync_replicas: int = Field(default=2, ge=1, le=32)
+    timeout_s: float = Field(default=10.0, gt=0, le=60)
+    insecure_replication: bool = False
+    insecure_unclean_election: bool = False
+
+    @model_validator(mode="after")
+    def _kept_safe(self) -> Self:
+        if self.replication < 3 and not self.insecure_replication:
+            raise refusal("must be at least 3; raise it or set insecure_replication", key="replication")
+        if self.min_insync_replicas < 2 and not self.insecure_replication:
+            raise refusal(
+                "must be at least 2; raise it or set insecure_replication", key="min_insync_replicas"
+            )
+        if self.min_insync_replicas > self.replication:
+            raise refusal("must not exceed replication; lower it", key="min_insync_replicas")
         return self
 
 
