@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from broker.core.merkle.hashing import EMPTY_ROOT, leaf_hash, node_hash, root_of
@@ -37,6 +37,7 @@ SUBTREE = subtrees_of(LEAVES)
 ROOTS = [root_of(LEAVES[:size]) for size in range(MOST_LEAVES + 1)]
 
 sizes = st.integers(1, MOST_LEAVES)
+PLENTY = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def mth(hashes: list[bytes]) -> bytes:
@@ -201,6 +202,7 @@ def test_proofs_of_a_public_log() -> None:
 # ---- trees ----
 
 
+@PLENTY
 @given(st.lists(st.binary(min_size=32, max_size=32), max_size=70))
 def test_all_ways_to_a_root_agree(hashes: list[bytes]) -> None:
     tree = CompactTree()
@@ -211,6 +213,7 @@ def test_all_ways_to_a_root_agree(hashes: list[bytes]) -> None:
         assert subtrees_of(hashes)(0, len(hashes)) == tree.root()
 
 
+@PLENTY
 @given(st.data(), sizes)
 def test_every_subtree_is_the_tree_over_its_leaves(data: st.DataObject, size: int) -> None:
     begin = data.draw(st.integers(0, size - 1))
@@ -218,6 +221,7 @@ def test_every_subtree_is_the_tree_over_its_leaves(data: st.DataObject, size: in
     assert SUBTREE(begin, end) == mth(LEAVES[begin:end])
 
 
+@PLENTY
 @given(sizes, sizes)
 def test_a_tree_goes_on_from_its_frontier(size: int, more: int) -> None:
     tree = CompactTree()
@@ -261,6 +265,7 @@ def test_every_leaf_is_included() -> None:
         assert all(included(index, size).verifies() for index in range(size))
 
 
+@PLENTY
 @given(st.data(), sizes, st.integers(0, 255))
 def test_no_damaged_inclusion_proof_verifies(data: st.DataObject, size: int, bit: int) -> None:
     good = included(data.draw(st.integers(0, size - 1)), size)
@@ -272,6 +277,7 @@ def test_no_damaged_inclusion_proof_verifies(data: st.DataObject, size: int, bit
     assert not replace(good, root=b"").verifies()
 
 
+@PLENTY
 @given(st.data(), sizes)
 def test_a_proof_is_good_for_one_index(data: st.DataObject, size: int) -> None:
     good = included(data.draw(st.integers(0, size - 1)), size)
@@ -279,6 +285,7 @@ def test_a_proof_is_good_for_one_index(data: st.DataObject, size: int) -> None:
         assert replace(good, index=index).verifies() == (index == good.index)
 
 
+@PLENTY
 @given(st.data(), sizes)
 def test_no_inclusion_in_a_tree_of_half_or_twice_the_size(data: st.DataObject, size: int) -> None:
     good = included(data.draw(st.integers(0, size - 1)), size)
@@ -309,6 +316,7 @@ def test_every_tree_is_a_prefix_of_those_after_it() -> None:
         assert all(consistent(old_size, size).verifies() for old_size in range(size + 1))
 
 
+@PLENTY
 @given(st.data(), sizes)
 def test_the_frontier_is_enough_for_a_consistency_proof(data: st.DataObject, size: int) -> None:
     old_size = data.draw(st.integers(0, size))
@@ -319,6 +327,7 @@ def test_the_frontier_is_enough_for_a_consistency_proof(data: st.DataObject, siz
     assert old.size == old_size
 
 
+@PLENTY
 @given(st.data(), sizes, st.integers(0, 255))
 def test_no_damaged_consistency_proof_verifies(data: st.DataObject, size: int, bit: int) -> None:
     good = consistent(data.draw(st.integers(0, size)), size)
@@ -330,6 +339,7 @@ def test_no_damaged_consistency_proof_verifies(data: st.DataObject, size: int, b
     assert not replace(good, root=good.root[:-1]).verifies()
 
 
+@PLENTY
 @given(st.data(), sizes)
 def test_a_proof_is_good_for_one_old_size(data: st.DataObject, size: int) -> None:
     good = consistent(data.draw(st.integers(0, size)), size)
@@ -337,6 +347,7 @@ def test_a_proof_is_good_for_one_old_size(data: st.DataObject, size: int) -> Non
         assert replace(good, old_size=old_size).verifies() == (old_size == good.old_size)
 
 
+@PLENTY
 @given(st.data(), st.integers(2, MOST_LEAVES))
 def test_a_rewritten_tree_is_not_consistent(data: st.DataObject, size: int) -> None:
     """Whoever changes an old leaf finds no proof among those that the trees allow."""
@@ -372,7 +383,7 @@ def test_empty_and_equal_trees() -> None:
     assert not Consistency(4, ROOTS[4], 8, ROOTS[8], []).verifies()
 
 
-@settings(max_examples=20)
+@PLENTY
 @given(st.integers(2**40, 2**63 - 1), st.lists(st.binary(min_size=32, max_size=32), max_size=3))
 def test_claimed_sizes_cost_no_more_than_the_proof_is_long(size: int, proof: list[bytes]) -> None:
     assert not Inclusion(LEAVES[0], size - 1, size, proof, ROOTS[2]).verifies()

@@ -12,7 +12,7 @@ from broker.core.merkle.hashing import EMPTY_ROOT, HASH_BYTES
 
 MAX_SIZE = 2**63 - 1
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
-_CONTROL = re.compile(r"[\x00-\x1f]")
+_NOT_IN_A_LINE = re.compile("[\x00-\x1f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Checkpoint:
     extensions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if any(not line or _CONTROL.search(line) for line in (self.origin, *self.extensions)):
-            raise NoteInvalid("a checkpoint's lines are not empty and hold no control characters")
+        if any(not line or _NOT_IN_A_LINE.search(line) for line in (self.origin, *self.extensions)):
+            raise NoteInvalid("a checkpoint's lines are not empty, and are UTF-8 without control characters")
         if not 0 <= self.size <= MAX_SIZE or len(self.root) != HASH_BYTES:
             raise NoteInvalid("a checkpoint has a size below 2^63 and a root of 32 bytes")
         if not self.size and self.root != EMPTY_ROOT:

@@ -11,7 +11,14 @@ import struct
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from broker.core.checkpoint.checkpoint import Checkpoint
-from broker.core.checkpoint.note import COSIGNATURE_V1, NoteInvalid, NoteSignature, SignedNote, VerifierKey
+from broker.core.checkpoint.note import (
+    COSIGNATURE_V1,
+    NoteInvalid,
+    NoteSignature,
+    SignedNote,
+    VerifierKey,
+    shown,
+)
 
 MAX_TIME_S = 2**63 - 1
 _TIME = struct.Struct(">Q")
@@ -47,15 +54,17 @@ def cosignature_time_s(note: SignedNote, key: VerifierKey) -> int | None:
     Raises NoteInvalid for a cosignature of this key that does not verify, several of it, or a note that is no checkpoint.
     """
     if key.algorithm != COSIGNATURE_V1:
-        raise NoteInvalid(f"the key {key.name} is for notes, not for cosignatures")
+        raise NoteInvalid(f"the key {shown(key.name)} is for notes, not for cosignatures")
     timestamped = note.signature_of(key)
     if timestamped is None:
         return None
     if len(timestamped) != _TIME.size + _ED25519_SIGNATURE_BYTES:
-        raise NoteInvalid(f"the cosignature of {key.name} has another length than a time and a signature")
+        raise NoteInvalid(
+            f"the cosignature of {shown(key.name)} has another length than a time and a signature"
+        )
     (time_s,) = _TIME.unpack_from(timestamped)
     if not 0 < time_s <= MAX_TIME_S:
-        raise NoteInvalid(f"the cosignature of {key.name} has no time between 1 and 2^63 - 1 seconds")
+        raise NoteInvalid(f"the cosignature of {shown(key.name)} has no time between 1 and 2^63 - 1 seconds")
     Checkpoint.parse(note.text)
     key.verify(_message(note.text, time_s), timestamped[_TIME.size :])
     return int(time_s)

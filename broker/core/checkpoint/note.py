@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 
 from cryptography.exceptions import InvalidSignature
@@ -24,7 +24,8 @@ COSIGNATURE_V1 = 0x04
 KEY_HASH_BYTES = 4
 PUBLIC_KEY_BYTES = 32
 _PREFIX = "— "
-_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
+_NOT_IN_A_NOTE = re.compile("[\x00-\x09\x0b-\x1f\ud800-\udfff]")
+"""ASCII control characters but newline, and what has no UTF-8 form."""
 
 
 class NoteInvalid(ValueError):
@@ -81,7 +82,7 @@ class VerifierKey:
         try:
             Ed25519PublicKey.from_public_bytes(self.public_key).verify(signature, message)
         except (InvalidSignature, ValueError) as error:
-            raise NoteInvalid(f"the signature of {self.name} does not verify") from error
+            raise NoteInvalid(f"the signature of {shown(self.name)} does not verify") from error
 
     def _encoded(self) -> bytes:
         return bytes([self.algorithm]) + self.public_key
@@ -138,11 +139,13 @@ class SignedNote:
     """A note: its text, newline at the end included, and its signatures in order; always one that can be written."""
 
     text: str
-    signatures: tuple[NoteSignature, ...] = field(default=())
+    signatures: tuple[NoteSignature, ...]
 
     def __post_init__(self) -> None:
-        if not self.text.endswith("\n") or _CONTROL.search(self.text):
-            raise NoteInvalid("a note's text ends with a newline and holds no other control characters")
+        if not self.text.endswith("\n") or _NOT_IN_A_NOTE.search(self.text):
+            raise NoteInvalid(
+                "a note's text is UTF-8, ends with a newline and holds no other control characters"
+            )
         if not 1 <= len(self.signatures) <= MAX_SIGNATURES:
             raise NoteInvalid(f"a note has 1 to {MAX_SIGNATURES} signatures")
         if len(self.encode()) > MAX_NOTE_BYTES:
@@ -174,13 +177,13 @@ class SignedNote:
         """This key's signature, not verified, or None; raises NoteInvalid if there are several."""
         found = [s.signature for s in self.signatures if (s.name, s.key_hash) == (key.name, key.key_hash)]
         if len(found) > 1:
-            raise NoteInvalid(f"the note has several signatures of {key.name}")
+            raise NoteInvalid(f"the note has several signatures of {shown(key.name)}")
         return found[0] if found else None
 
     def is_signed_by(self, key: VerifierKey) -> bool:
         """Whether a key has signed the text; raises NoteInvalid for a signature of it that does not verify."""
         if key.algorithm != ED25519:
-            raise NoteInvalid(f"the key {key.name} is for cosignatures, not for notes")
+            raise NoteInvalid(f"the key {shown(key.name)} is for cosignatures, not for notes")
         signature = self.signature_of(key)
         if signature is None:
             return False
@@ -199,10 +202,11 @@ def from_base64(text: str) -> bytes:
     return decoded
 
 
+def shown(name: str) -> str:
+    """A key's name for an error: it may come from a note that nobody has verified, so it is cut short and escaped."""
+    return repr(name[:80])
+
+
 def _check_name(name: str) -> None:
-    if not name or "+" in name or _CONTROL.search(name) or any(character.isspace() for character in name):
+    if not name or "+" in name or _NOT_IN_A_NOTE.search(name) or any(map(str.isspace, name)):
         raise NoteInvalid("a key's name is not empty and holds no space, plus or control character")
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise NoteInvalid("a key's name is UTF-8") from error
