@@ -83,7 +83,7 @@ async def test_parts_killed_under_traffic_lose_and_double_nothing(
     on_kafka = broker.config.backend.kind == "kafka"
     kafka = request.getfixturevalue("kafka_node") if on_kafka else None
     faults = faults_for(broker, kafka, length)
-    moments = sorted(random.sample(range(1, LANES * length.records), len(faults)))
+    moments = sorted(random.sample(range(1, LANES * (length.records - 1)), len(faults)))
     permitted = WHILE_KILLED | WHILE_OPA_FAILS | WHILE_STORES_FAIL
     traffic = Traffic(broker, lanes=LANES, batch=25, permitted=permitted)
     began = time.monotonic()

@@ -113,6 +113,7 @@ class Reader:
         self, broker: BrokerProcess, lanes: Sequence[str], *, failures: Failures, name: str = ""
     ) -> None:
         self.streams = 0
+        self.opened = asyncio.Event()
         self.deliveries = 0
         self.received = dict.fromkeys(lanes, 0)
         self.confirmed = dict.fromkeys(lanes, 0)
@@ -137,7 +138,9 @@ class Reader:
         sent: dict[bytes, dict[str, int]] = {}
         try:
             async for response in call:
-                self.streams += response.HasField("opened")
+                if response.HasField("opened"):
+                    self.streams += 1
+                    self.opened.set()
                 if response.HasField("acked"):
                     self._confirm(sent, response.acked.cursor)
                 if response.HasField("batch"):
@@ -213,14 +216,20 @@ class Traffic:
         self.reader = Reader(broker, self.names, failures=self.failures, name=name)
 
     async def run(self, records: int, faults: Iterable[tuple[int, Fault]] = ()) -> None:
-        """Publish so many records a lane and read them all; each fault strikes once its count is acknowledged."""
+        """Publish so many records a lane and read them all; each fault strikes once its count is acknowledged.
+
+        The last record of each lane comes after the last fault, so every fault strikes a stream that is still open.
+        """
         async with asyncio.TaskGroup() as tasks:
-            for lane in self.lanes:
-                tasks.create_task(lane.run(records))
             tasks.create_task(self.reader.run(records))
+            publishing = [tasks.create_task(lane.run(records - 1)) for lane in self.lanes]
+            await self.reader.opened.wait()
             for count, fault in faults:
                 await self.progress.reaches(count)
                 await fault()
+            await asyncio.wait(publishing)
+            for lane in self.lanes:
+                tasks.create_task(lane.run(records))
 
     async def check_log(self, records: int) -> None:
         """A new subscriber finds each record once: a closing record in each lane shows that nothing stands before it."""
