@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +15,8 @@ import broker
 from broker.adapters.clock import SystemClock
 from broker.adapters.keyring import USES, FileKeys, new_key_file
 from broker.app.config import split_address
-from broker.app.pki import Credential, make_authority, make_client, make_server
+from broker.app.new_directory import InitialiseRefused, new_directory, write_credential, write_new
+from broker.app.pki import make_authority, make_client, make_server
 from broker.app.tokens import IssuerKey, new_issuer_key
 from broker.core.ledger.signing import LedgerKeys
 from broker.ports.clock import Clock
@@ -62,10 +59,6 @@ SAMPLES = (
     Sample("highway-patrol-admin", "highway-patrol", "admin-1", "agency-admin", "law-enforcement", "red"),
     Sample("ems-admin", "ems", "admin-1", "agency-admin", "emergency-response", "red"),
 )
-
-
-class InitialiseRefused(Exception):
-    """Nothing was made; one line: what is in the way, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +107,8 @@ def initialise(
         raise InitialiseRefused(
             f"{rulebook}: is no rulebook; install the package again, or use a whole checkout"
         )
-    try:
-        _refuse_occupied(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _built_beside(target) as building:
-            _build(building, plan, rulebook)
-    except OSError as error:
-        raise InitialiseRefused(
-            f"{target}: cannot be made: {error.strerror}; choose another directory"
-        ) from None
+    with new_directory(target) as building:
+        _build(building, plan, rulebook)
     contexts = tuple(sample.context for sample in SAMPLES)
     config = target / CONFIG_NAME
     return Summary(target, config, plan.address(), plan.address(offset=1), backend, contexts)
@@ -147,27 +133,6 @@ def _plan(listen: str, backend: Literal["embedded", "kafka"], kafka: str | None,
     return _Plan(host, port, backend, kafka, now_ms)
 
 
-def _refuse_occupied(target: Path) -> None:
-    if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
-        raise InitialiseRefused(
-            f"{target}: exists and is not an empty directory; choose another, or remove it"
-        )
-
-
-@contextlib.contextmanager
-def _built_beside(target: Path) -> Iterator[Path]:
-    """A private directory that takes `target`'s place if the block succeeds, else disappears."""
-    building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".unfinished", dir=target.parent))
-    try:
-        yield building
-        # POSIX rename(2) replaces an empty directory and refuses any other, so nothing is ever overwritten.
-        building.rename(target)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
-    _sync_directory(target.parent)
-
-
 def _build(root: Path, plan: _Plan, rulebook: Path) -> None:
     for name in ("data", "issuers", "keys", "tls", "tls/clients"):
         (root / name).mkdir(mode=0o700)
@@ -175,12 +140,10 @@ def _build(root: Path, plan: _Plan, rulebook: Path) -> None:
     issuers = _write_issuers(root)
     _write_tls(root / "tls", plan, sorted(issuers))
     for use in USES:
-        _write(root / "keys" / f"{use}.keys", new_key_file(plan.now_ms), private=True)
+        write_new(root / "keys" / f"{use}.keys", new_key_file(plan.now_ms), private=True)
     public = LedgerKeys(FileKeys.open(root / "keys"), _EXCHANGE)
-    _write(root / "keys" / "ledger.vkey", public.file(), private=False)
-    _write(root / CONFIG_NAME, _HEADER + tomli_w.dumps(_config(plan)).encode(), private=False)
-    for directory in (root, *(path for path in root.rglob("*") if path.is_dir())):
-        _sync_directory(directory)
+    write_new(root / "keys" / "ledger.vkey", public.file(), private=False)
+    write_new(root / CONFIG_NAME, _HEADER + tomli_w.dumps(_config(plan)).encode(), private=False)
 
 
 def _copy_rulebook(source: Path, target: Path) -> None:
@@ -191,7 +154,7 @@ def _copy_rulebook(source: Path, target: Path) -> None:
         if path.is_dir():
             _copy_rulebook(path, target / path.name)
         elif path.suffix not in (".py", ".pyc"):
-            _write(target / path.name, path.read_bytes(), private=False)
+            write_new(target / path.name, path.read_bytes(), private=False)
 
 
 def _write_issuers(root: Path) -> Mapping[str, IssuerKey]:
@@ -205,18 +168,18 @@ def _write_issuers(root: Path) -> Mapping[str, IssuerKey]:
         keys[agency] = new_issuer_key(agency, issuer["issuer"])
         public = root / "rulebook" / issuer["jwks_file"]
         public.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(public, keys[agency].jwks_file(), private=False)
-        _write(root / "issuers" / f"{agency}.json", keys[agency].private_file(), private=True)
+        write_new(public, keys[agency].jwks_file(), private=False)
+        write_new(root / "issuers" / f"{agency}.json", keys[agency].private_file(), private=True)
     return keys
 
 
 def _write_tls(directory: Path, plan: _Plan, agencies: list[str]) -> None:
     hosts = [*_LOOPBACK_HOSTS, *_named(plan.host)]
     authority = make_authority("Development authority", hosts, plan.now_ms)
-    _write_credential(directory / "ca", authority)
-    _write_credential(directory / "server", make_server(authority, hosts, plan.now_ms))
+    write_credential(directory / "ca", authority)
+    write_credential(directory / "server", make_server(authority, hosts, plan.now_ms))
     for agency in agencies:
-        _write_credential(directory / "clients" / agency, make_client(authority, agency, plan.now_ms))
+        write_credential(directory / "clients" / agency, make_client(authority, agency, plan.now_ms))
 
 
 def _named(host: str) -> tuple[str, ...]:
@@ -264,27 +227,3 @@ def _context(sample: Sample, plan: _Plan) -> dict[str, object]:
             "clearance": sample.clearance,
         },
     }
-
-
-def _write_credential(stem: Path, credential: Credential) -> None:
-    _write(stem.with_name(f"{stem.name}.pem"), credential.certificate_pem, private=False)
-    _write(stem.with_name(f"{stem.name}.key"), credential.key_pem, private=True)
-
-
-def _write(path: Path, content: bytes, *, private: bool) -> None:
-    """Create and make durable; O_EXCL so that nothing is followed or replaced."""
-    descriptor = os.open(
-        path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600 if private else 0o644
-    )
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

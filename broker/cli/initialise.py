@@ -30,7 +30,8 @@ def init(
     kafka: Annotated[str | None, typer.Option(help="HOST:PORT of a Kafka broker.")] = None,
 ) -> None:
     """Make a ready exchange: configuration, development CA and keys, rulebook, a context per sample principal."""
-    from broker.app.initialise import InitialiseRefused, initialise
+    from broker.app.initialise import initialise
+    from broker.app.new_directory import InitialiseRefused
 
     try:
         made = initialise(directory, listen, "kafka" if backend is BackendName.KAFKA else "embedded", kafka)

@@ -22,7 +22,8 @@ from typing import Literal, TypeVar, cast
 import tomli_w
 
 import broker
-from broker.app.initialise import InitialiseRefused, initialise
+from broker.app.initialise import initialise
+from broker.app.new_directory import InitialiseRefused
 
 T = TypeVar("T")
 BackendName = Literal["embedded", "kafka"]

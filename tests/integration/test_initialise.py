@@ -19,7 +19,8 @@ from broker.adapters.jwt.identity import JwtIdentity
 from broker.adapters.keyring import FileKeys
 from broker.app import initialise as module
 from broker.app.config import load_client_config, load_config, select_context
-from broker.app.initialise import DEFAULT_RULEBOOK, SAMPLES, InitialiseRefused, initialise
+from broker.app.initialise import DEFAULT_RULEBOOK, SAMPLES, initialise
+from broker.app.new_directory import InitialiseRefused
 from broker.app.tokens import token_for_context
 from broker.core.checkpoint.note import VerifierKey
 from broker.core.ledger.signing import LedgerKeys
