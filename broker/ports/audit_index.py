@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from broker.model.audit import (
@@ -57,10 +57,18 @@ class AuditIndex(Protocol):
     async def sightings(self, source: str, record_id: str) -> Sequence[Sighting]:
         """Who was handed a record, in the order of time."""
 
+    async def names(
+        self, topic: str, places: Sequence[tuple[int, int]]
+    ) -> Mapping[tuple[int, int], tuple[str, str]]:
+        """Source and id of the records at places (partition, offset) of a topic, as far as they are known."""
+
     async def receptions(
-        self, agency: str, topic: str | None = None, zone_minutes: int = 0
+        self, agency: str, topic: str | None = None, zone_minutes: int = 0, owner: str | None = None
     ) -> Sequence[Reception]:
-        """What an agency received, by day in a zone that many minutes east of UTC."""
+        """What an agency received, by day in a zone that many minutes east of UTC.
+
+        owner: only that owner's records, in a time that depends on these alone.
+        """
 
     async def close(self) -> None:
         """Release all resources; idempotent."""

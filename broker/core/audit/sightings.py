@@ -12,10 +12,14 @@ async def who_saw(index: AuditIndex, source: str, record_id: str) -> Sightings:
 
 
 async def what_saw(
-    index: AuditIndex, agency: str, topic: str | None = None, zone_minutes: int = 0
+    index: AuditIndex,
+    agency: str,
+    topic: str | None = None,
+    zone_minutes: int = 0,
+    owner: str | None = None,
 ) -> list[Reception]:
     """What an agency received, ordered by day, topic, purpose, type and labels. Raises StorageUnavailable.
 
-    zone_minutes: where days begin, in minutes east of UTC.
+    zone_minutes: where days begin, in minutes east of UTC. owner: only this owner's records.
     """
     raise NotImplementedError
