@@ -14,6 +14,7 @@ from typing import Self, TypeVar
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from broker.app.config_findings import describe
+from broker.app.ledger_sections import Ledger, LedgerWitness
 from broker.app.sections import (
     Backend,
     Context,
@@ -24,7 +25,6 @@ from broker.app.sections import (
     Kafka,
     KafkaAccess,
     KeyStore,
-    Ledger,
     Limits,
     Listen,
     Rulebook,
@@ -49,6 +49,7 @@ __all__ = [
     "KafkaAccess",
     "KeyStore",
     "Ledger",
+    "LedgerWitness",
     "Limits",
     "Listen",
     "Rulebook",

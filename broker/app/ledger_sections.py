@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from broker.app.sections import AnyPath, FilePath, Kafka, Section, Word, refusal
+from broker.app.sections import AnyPath, FilePath, KafkaAccess, Section, Word, refusal
 
 
 def _mounted_file(path: Path) -> Path:
@@ -19,7 +19,8 @@ def _mounted_file(path: Path) -> Path:
 class LedgerWitness(Section):
     """Somebody who keeps this ledger's checkpoints: a file, a topic of another Kafka, or a co-signing service.
 
-    `name` is for messages. `timeout_s` is how long a service or that Kafka may take for one checkpoint.
+    `name` is for messages. `topic` follows the prefix of that Kafka. `timeout_s` is how long a service or Kafka may take for
+    one checkpoint.
     """
 
     name: Word
@@ -31,7 +32,7 @@ class LedgerWitness(Section):
     ca_file: FilePath | None = None
     timeout_s: float = Field(default=10.0, gt=0, le=60)
     insecure_http_loopback: bool = False
-    kafka: Kafka | None = None
+    kafka: KafkaAccess | None = None
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
@@ -65,3 +66,30 @@ class LedgerWitness(Section):
         if key.algorithm != COSIGNATURE_V1:
             raise refusal("is a log's key, not a witness's; copy the witness's line", key="vkey")
         return self
+
+
+class Ledger(Section):
+    """This instance's ledger: no two brokers of one Kafka may share its name.
+
+    A checkpoint is signed at each interval in which the ledger grew, or after so many entries. Entries expire after
+    `retention_days`, if that is given. `partitions`: how many instances a new topic has room for, on Kafka.
+    """
+
+    instance: str = Field(default="broker", pattern=r"^[a-z0-9-]{1,32}$")
+    checkpoint_interval_s: float = Field(default=1.0, gt=0, le=3_600)
+    checkpoint_entries: int = Field(default=10_000, ge=1, le=10_000_000)
+    retention_days: int | None = Field(default=None, ge=1, le=36_500)
+    partitions: int = Field(default=16, ge=1, le=1_000)
+    witnesses: list[LedgerWitness] = Field(default_factory=list, max_length=16)
+
+    @model_validator(mode="after")
+    def _witnesses_by_name(self) -> Self:
+        names = [witness.name for witness in self.witnesses]
+        if len(set(names)) != len(names):
+            raise refusal("have a name twice; give each its own", key="witnesses")
+        return self
+
+    @property
+    def retention_ms(self) -> int | None:
+        """The retention in milliseconds, or None if entries are kept for good."""
+        return None if self.retention_days is None else self.retention_days * 86_400_000

@@ -202,25 +202,6 @@ class KeyStore(Section):
     directory: DirectoryPath
 
 
-class Ledger(Section):
-    """This instance's ledger: no two brokers of one Kafka may share its name.
-
-    A checkpoint is signed at each interval in which the ledger grew, or after so many entries. Entries expire after
-    `retention_days`, if that is given. `partitions`: how many instances a new topic has room for, on Kafka.
-    """
-
-    instance: str = Field(default="broker", pattern=r"^[a-z0-9-]{1,32}$")
-    checkpoint_interval_s: float = Field(default=1.0, gt=0, le=3_600)
-    checkpoint_entries: int = Field(default=10_000, ge=1, le=10_000_000)
-    retention_days: int | None = Field(default=None, ge=1, le=36_500)
-    partitions: int = Field(default=16, ge=1, le=1_000)
-
-    @property
-    def retention_ms(self) -> int | None:
-        """The retention in milliseconds, or None if entries are kept for good."""
-        return None if self.retention_days is None else self.retention_days * 86_400_000
-
-
 class JwksFetch(Section):
     """How keys of issuers with a `jwks_url` are fetched; `stale_s` is how long they outlive an unreachable URL.
 

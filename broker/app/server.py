@@ -161,6 +161,10 @@ def insecure_settings(config: Config) -> tuple[str, ...]:
     sections = {"jwks": config.jwks.model_dump()}
     if config.backend.kind == "kafka" and config.backend.kafka is not None:
         sections["backend.kafka"] = config.backend.kafka.model_dump()
+    for witness in config.ledger.witnesses:
+        sections[f"ledger.witnesses.{witness.name}"] = witness.model_dump()
+        if witness.kafka is not None:
+            sections[f"ledger.witnesses.{witness.name}.kafka"] = witness.kafka.model_dump()
     return tuple(
         f"{section}.{name}"
         for section, settings in sections.items()

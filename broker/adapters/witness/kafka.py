@@ -1,7 +1,7 @@
 """A witness that is a topic of another Kafka cluster: each checkpoint is a record, its key the origin.
 
-The other cluster's operator may create the topic (one partition, kept for good or compacted) and grant no more than
-reading, writing and describing it; else it is created here.
+The other cluster's operator creates the topic (one partition, kept for good or compacted) and grants no more than
+describing, reading and writing it. A topic that is absent is not created: it may have been deleted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from kafka.admin import OffsetSpec
 
-from broker.adapters.kafka.admin import KEEP_FOR_GOOD, ClusterAdmin
+from broker.adapters.kafka.admin import ClusterAdmin
 from broker.adapters.kafka.connection import KafkaConnection
 from broker.adapters.kafka.outbox import Message, Outbox, SendFailed
 from broker.adapters.kafka.span import read_span
@@ -90,13 +90,12 @@ class KafkaWitness:
         await self._admin.close()
 
     async def _prepare(self) -> None:
-        """Find or create the topic, once."""
+        """Look for the topic, once."""
         if self._ready:
             return
         found = await self._admin.find_topic(self._topic)
         if found is None:
-            settings = {"retention.ms": KEEP_FOR_GOOD, "retention.bytes": "-1", "cleanup.policy": "delete"}
-            found = await self._admin.ensure_topic(self._topic, 1, settings)
+            raise StorageUnavailable(f"there is no topic {self._topic}; its cluster's operator creates it")
         if found.partitions != 1:
             raise StorageUnavailable(
                 f"topic {self._topic} has {found.partitions} partitions; name one with a single one"
