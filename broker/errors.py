@@ -145,14 +145,23 @@ class EntenteError(Exception):
     """The one exception that crosses layers; `detail` fills the catalogue's text and must be fit for the caller.
 
     metadata: more for `google.rpc.ErrorInfo.metadata`, such as the vocabulary that an unknown purpose is answered with.
+    decisions: by which the call was refused, input and output, for the ledger: never shown to the caller.
     """
 
-    def __init__(self, reason: Reason, detail: str = "", metadata: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        reason: Reason,
+        detail: str = "",
+        metadata: Mapping[str, str] | None = None,
+        *,
+        decisions: tuple[Mapping[str, object], ...] = (),
+    ) -> None:
         detail = _shown(detail)
         super().__init__(reason.text(detail))
         self.reason = reason
         self.detail = detail
         self.metadata = dict(metadata or {})
+        self.decisions = decisions
 
 
 def _shown(detail: str) -> str:
