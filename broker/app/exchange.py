@@ -21,6 +21,7 @@ from broker.core.deliver.group import Tools
 from broker.core.deliver.prepare import Preparer
 from broker.core.deliver.view import RecordViews
 from broker.core.evidence import Evidence
+from broker.core.ledger.receipt import ReceiptCodec
 from broker.core.preview import Previewer
 from broker.core.publish import Publisher
 from broker.core.record.admission import RecordLimits
@@ -91,7 +92,7 @@ def wire(
     limits = _record_limits(config)
     places = Places(stores.record_log, topics, codec)
     fanout = FanOut(
-        tools=Tools(stores.record_log, Preparer(decider, clock), evidence, clock),
+        tools=Tools(stores.record_log, Preparer(decider, clock), evidence, clock, keys),
         views=RecordViews(registry),
         discloser=discloser,
         subscriptions=stores.subscriptions,
@@ -105,6 +106,7 @@ def wire(
         log=stores.record_log,
         evidence=evidence,
         codec=codec,
+        keys=keys,
         clock=clock,
         limits=limits,
     )
@@ -124,6 +126,7 @@ def wire(
         fanout=fanout,
         evidence=evidence,
         codec=codec,
+        receipts=ReceiptCodec(keys),
         clock=clock,
         buffer_limit_bytes=config.limits.stream_buffer_bytes,
         limit_per_principal=SUBSCRIPTIONS_PER_PRINCIPAL,
@@ -147,6 +150,7 @@ def wire(
         quotas=quotas,
         times=_stream_times(config),
         message_bytes=config.limits.message_bytes,
+        checkpoint=bytes,
     )
     exchange = ExchangeServicer(
         publisher=publisher,

@@ -79,8 +79,8 @@ class Previewer:
     ) -> list[RecordOutlook]:
         """One outlook for each event, in order. Raises EntenteError TOPIC_NOT_FOUND, POLICY_UNAVAILABLE."""
         topic = await self._access.require_publish(principal, topic_name)
-        body: dict[str, JsonValue] = {"who": who(principal), "topic": topic_name, "records": len(events)}
-        await self._evidence.write("preview", body | {"reference": reference})
+        asked: JsonValue = {"topic": topic_name, "reference": reference, "records": len(events)}
+        await self._evidence.write("preview", {"who": who(principal), "call": asked})
         parties = list(self._parties(principal, topic))
         if sum(event.ByteSize() for event in events) * len(parties) > PREVIEW_BYTES:
             raise EntenteError(
@@ -141,7 +141,7 @@ class Previewer:
             encoded = await self._discloser.encode_in_turn(view, treated, subject)
         except Unredactable:
             return PartyOutlook(subject.agency, subject.purpose, subject.roles, Effect.WITHHOLD, None)
-        delivery = exchange_pb2.Batch.FromString(encoded).deliveries[0]
+        delivery = exchange_pb2.Batch.FromString(encoded.entry).deliveries[0]
         return PartyOutlook(subject.agency, subject.purpose, subject.roles, Effect.RELEASE, delivery)
 
 

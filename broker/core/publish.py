@@ -9,27 +9,32 @@ from datetime import UTC, datetime
 
 from broker.core.access import Access
 from broker.core.cursor import Cursor, CursorBinding, CursorCodec
-from broker.core.decide import Decider, Question
-from broker.core.evidence import Evidence, list_of, who
+from broker.core.decide import Decider, Question, Ruling
+from broker.core.evidence import Evidence
+from broker.core.ledger.entry_secret import EntrySecret
+from broker.core.ledger.receipt import Receipt, ReceiptCodec
+from broker.core.publication import Attempt, publish_body
 from broker.core.questions import publish_question
 from broker.core.record.admission import Candidate, RecordLimits, stamp
 from broker.core.record.examination import Examiner
 from broker.errors import EntenteError, NoDecision, Reason, StorageUnavailable
-from broker.model.ledger import JsonValue
+from broker.model.decision import Decision
 from broker.model.principal import Principal
-from broker.model.record import Appended, IdReused, LogTopic, NewRecord
+from broker.model.record import Appended, AppendResult, LogTopic, NewRecord
 from broker.model.registry import Registry, Topic
 from broker.ports.clock import Clock
+from broker.ports.keys import Keys
 from broker.ports.record_log import RecordLog
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A durable record; `position` is opaque."""
+    """A durable record; `position` is opaque, and so is `receipt`, which is that of the call's ledger entry."""
 
     position: bytes
     duplicate: bool
+    receipt: bytes
 
 
 Outcome = Accepted | EntenteError
@@ -49,16 +54,18 @@ class Publisher:
         log: RecordLog,
         evidence: Evidence,
         codec: CursorCodec,
+        keys: Keys,
         clock: Clock,
         limits: RecordLimits,
     ) -> None:
-        self._registry = registry
         self._topics = topics
         self._access = access
         self._decider = decider
         self._log = log
         self._evidence = evidence
         self._codec = codec
+        self._receipts = ReceiptCodec(keys)
+        self._keys = keys
         self._clock = clock
         self._examiner = Examiner(registry, limits)
         self._storing: set[asyncio.Future[list[Outcome]]] = set()
@@ -72,10 +79,14 @@ class Publisher:
         call may then be repeated, since a record that was stored is acknowledged as a duplicate.
         """
         topic = await self._access.require_publish(principal, topic_name)
-        candidates = await self._examiner.examine(events, principal, topic)
-        prepared = await self._decide(candidates, principal, topic)
+        examined = await self._examiner.examine(events, principal, topic)
+        attempts = [
+            Attempt(found) if isinstance(found, Candidate) else Attempt(None, refusal=found)
+            for found in examined
+        ]
+        await self._decide(attempts, principal, topic)
         # A caller that hangs up meanwhile must not keep what is stored out of the ledger.
-        storing = asyncio.ensure_future(self._store(principal, topic, candidates, prepared, reference))
+        storing = asyncio.ensure_future(self._store(principal, topic, attempts, reference))
         self._storing.add(storing)
         storing.add_done_callback(self._storing.discard)
         return await asyncio.shield(storing)
@@ -85,116 +96,80 @@ class Publisher:
         await asyncio.gather(*self._storing, return_exceptions=True)
 
     async def _store(
-        self,
-        principal: Principal,
-        topic: Topic,
-        candidates: Sequence[Candidate | EntenteError],
-        prepared: Sequence[NewRecord | EntenteError],
-        reference: str,
+        self, principal: Principal, topic: Topic, attempts: Sequence[Attempt], reference: str
     ) -> list[Outcome]:
-        stored = await self._append(topic, [p for p in prepared if isinstance(p, NewRecord)])
-        outcomes, places = self._settle(principal, topic, prepared, stored)
-        rows = list_of([_row(*row) for row in zip(candidates, outcomes, places, strict=True)])
-        body: dict[str, JsonValue] = {"who": who(principal), "topic": topic.name, "records": rows}
-        await self._evidence.write("publish", body | {"reference": reference})
-        return outcomes
+        ready = [(attempt, attempt.record) for attempt in attempts if attempt.record is not None]
+        results = await self._append(topic, [record for _, record in ready])
+        for (attempt, _), result in zip(ready, results, strict=True):
+            if isinstance(result, Appended):
+                attempt.place = result
+            else:
+                attempt.refusal = EntenteError(Reason.ID_REUSED)
+        secret = EntrySecret.fresh(self._keys)
+        body = publish_body(principal, topic.name, reference, attempts, secret)
+        receipt = Receipt(await self._evidence.write("publish", body), secret.secret)
+        return self._outcomes(principal, topic, attempts, receipt)
 
-    async def _decide(
-        self, candidates: Sequence[Candidate | EntenteError], principal: Principal, topic: Topic
-    ) -> list[NewRecord | EntenteError]:
-        questions = {
-            index: publish_question(principal, topic.name, candidate.record_type, candidate.labels)
-            for index, candidate in enumerate(candidates)
-            if isinstance(candidate, Candidate)
-        }
-        permitted = await self._permitted(questions)
-        now_ms = self._clock.now_ms()
-        return [
-            self._stamp(candidate, permitted.get(index, False), principal, now_ms)
-            for index, candidate in enumerate(candidates)
+    async def _decide(self, attempts: Sequence[Attempt], principal: Principal, topic: Topic) -> None:
+        """Decide what was understood, and stamp what is permitted."""
+        asked = [
+            (attempt, publish_question(principal, topic.name, candidate.record_type, candidate.labels))
+            for attempt in attempts
+            if (candidate := attempt.candidate) is not None
         ]
+        decided = await self._decided({question.key: question for _, question in asked})
+        now_ms = self._clock.now_ms()
+        now = datetime.fromtimestamp(now_ms / 1000, UTC)
+        for attempt, question in asked:
+            decision, attempt.ruling = decided[question.key]
+            self._stamp(attempt, decision.permitted and decision.holds_at(now), principal, now_ms)
 
-    async def _permitted(self, questions: dict[int, Question]) -> dict[int, bool]:
-        distinct = {question.key: question for question in questions.values()}
+    async def _decided(self, questions: dict[bytes, Question]) -> dict[bytes, tuple[Decision, Ruling]]:
         try:
-            decisions = await self._decider.decide(list(distinct.values()))
+            decisions = await self._decider.decide(list(questions.values()))
         except NoDecision:
             raise EntenteError(Reason.POLICY_UNAVAILABLE) from None
-        if any(decision is None for decision in decisions):
-            raise EntenteError(Reason.POLICY_UNAVAILABLE)
-        now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
-        by_key = {
-            key: d is not None and d.permitted and d.holds_at(now)
-            for key, d in zip(distinct, decisions, strict=True)
-        }
-        return {index: by_key[question.key] for index, question in questions.items()}
+        decided = {}
+        for question, decision in zip(questions.values(), decisions, strict=True):
+            if decision is None:
+                raise EntenteError(Reason.POLICY_UNAVAILABLE)
+            decided[question.key] = decision, Ruling.of(question, decision)
+        return decided
 
-    def _stamp(
-        self, candidate: Candidate | EntenteError, permitted: bool, principal: Principal, now_ms: int
-    ) -> NewRecord | EntenteError:
-        if isinstance(candidate, EntenteError):
-            return candidate
+    def _stamp(self, attempt: Attempt, permitted: bool, principal: Principal, now_ms: int) -> None:
+        candidate = attempt.candidate
+        if candidate is None:
+            return
         if not permitted:
-            return EntenteError(Reason.PUBLISH_DENIED, candidate.record_type.name)
+            attempt.refusal = EntenteError(Reason.PUBLISH_DENIED, candidate.record_type.name)
+            return
         try:
-            return stamp(candidate, principal, now_ms)
+            attempt.record = stamp(candidate, principal, now_ms)
         except EntenteError as refusal:
-            return refusal
+            attempt.refusal = refusal
 
-    async def _append(self, topic: Topic, records: list[NewRecord]) -> list[Appended | IdReused]:
+    async def _append(self, topic: Topic, records: list[NewRecord]) -> Sequence[AppendResult]:
         if not records:
             return []
         try:
-            return list(await self._log.append(topic.name, records))
+            return await self._log.append(topic.name, records)
         except StorageUnavailable as error:
             raise EntenteError(Reason.STORAGE_FULL if error.full else Reason.STORAGE_UNAVAILABLE) from None
 
-    def _settle(
-        self,
-        principal: Principal,
-        topic: Topic,
-        prepared: Sequence[NewRecord | EntenteError],
-        stored: list[Appended | IdReused],
-    ) -> tuple[list[Outcome], list[Appended | None]]:
+    def _outcomes(
+        self, principal: Principal, topic: Topic, attempts: Sequence[Attempt], receipt: Receipt
+    ) -> list[Outcome]:
+        """The answers; all stored records of the call have one receipt, since one entry accounts for them."""
         incarnation = self._topics[topic.name].incarnation
-        binding = CursorBinding(
-            principal.agency, principal.subject, incarnation, "\0publish"
-        ).associated_data()
-        results = iter(stored)
+        binding = CursorBinding(principal.agency, principal.subject, incarnation, "\0publish")
+        holder, sealed = binding.associated_data(), b""
         outcomes: list[Outcome] = []
-        places: list[Appended | None] = []
-        for record in prepared:
-            result = next(results) if isinstance(record, NewRecord) else None
-            place = result if isinstance(result, Appended) else None
-            places.append(place)
-            if place is not None:
-                position = self._codec.seal(Cursor((place.partition, place.offset), 0), binding)
-                outcomes.append(Accepted(position, place.duplicate))
-            else:
-                outcomes.append(
-                    record if isinstance(record, EntenteError) else EntenteError(Reason.ID_REUSED)
-                )
-        return outcomes, places
-
-
-def _row(candidate: Candidate | EntenteError, outcome: Outcome, place: Appended | None) -> JsonValue:
-    row: dict[str, JsonValue] = {}
-    if isinstance(candidate, Candidate):
-        labels = candidate.labels
-        row = {
-            "source": candidate.event.source,
-            "id": candidate.event.id,
-            "type": candidate.record_type.name,
-            "labels": {
-                "dataclassification": labels.dataclassification,
-                "dataregulation": list(labels.dataregulation),
-                "datacategory": labels.datacategory,
-                "purposes": list(labels.purposes),
-                "releasableto": list(labels.releasableto),
-            },
-        }
-    if place is not None:
-        row |= {"partition": place.partition, "offset": place.offset, "duplicate": place.duplicate}
-    if isinstance(outcome, EntenteError):
-        row["refused"] = outcome.reason.name
-    return row
+        for attempt in attempts:
+            place = attempt.place
+            if place is None:
+                outcomes.append(attempt.refusal or EntenteError(Reason.INTERNAL))
+                continue
+            sealed = sealed or self._receipts.seal(receipt, principal.agency, principal.subject)
+            position = self._codec.seal(Cursor((place.partition, place.offset), 0), holder)
+            outcomes.append(Accepted(position, place.duplicate, sealed))
+        return outcomes

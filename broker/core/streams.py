@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 from dataclasses import dataclass
 from enum import Enum
 
 from broker.core.access import Access
+from broker.core.acknowledgements import Acknowledgements
 from broker.core.cursor import CursorBinding, CursorCodec
 from broker.core.deliver.fanout import FanOut
+from broker.core.deliver.history import History
 from broker.core.deliver.session import Session
 from broker.core.deliver.standing import Standing
-from broker.core.evidence import Evidence, who
+from broker.core.evidence import Evidence, decisions, who
+from broker.core.ledger.receipt import ReceiptCodec
+from broker.core.moves import Cause, moved_body, stream_part, subscription_entries
 from broker.errors import EntenteError, EpochConflict, Reason, StorageUnavailable
 from broker.model.ledger import JsonValue
 from broker.model.principal import Principal
@@ -20,6 +26,8 @@ from broker.model.subscription import Subscription, SubscriptionKey
 from broker.ports.clock import Clock
 from broker.ports.record_log import RecordLog
 from broker.ports.subscription_store import SubscriptionStore
+
+log = logging.getLogger(__name__)
 
 SUBSCRIPTION_NAME = re.compile(r"[a-z0-9._-]{1,64}")
 
@@ -49,6 +57,15 @@ class OpenRequest:
     subscription: str
     start: StartAt
     earliest_on_expired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Begin:
+    """Where a stream begins, before retention is looked at, under which epoch, and why there."""
+
+    positions: Positions
+    epoch: int
+    cause: Cause
 
 
 class Places:
@@ -103,6 +120,7 @@ class Streams:
         fanout: FanOut,
         evidence: Evidence,
         codec: CursorCodec,
+        receipts: ReceiptCodec,
         clock: Clock,
         buffer_limit_bytes: int,
         limit_per_principal: int,
@@ -113,6 +131,8 @@ class Streams:
         self._fanout = fanout
         self._evidence = evidence
         self._codec = codec
+        self._receipts = receipts
+        self._acknowledgements = Acknowledgements(evidence)
         self._clock = clock
         self._buffer_limit_bytes = buffer_limit_bytes
         self._limit_per_principal = limit_per_principal
@@ -122,25 +142,34 @@ class Streams:
 
         Raises EntenteError: see Exchange.Subscribe.
         """
-        await self._access.require_subscribe(principal, request.topic, request.purpose)
+        rulings = await self._access.require_subscribe(principal, request.topic, request.purpose)
         topic = self._places.log_topic(request.topic)
         binding = CursorBinding(principal.agency, principal.subject, topic.incarnation, request.subscription)
-        positions, epoch = await self._position(principal, request, topic, binding)
+        begin = await self._begin(principal, request, topic, binding)
         positions = await self._places.within_retention(
-            request.topic, positions, earliest_on_expired=request.earliest_on_expired
+            request.topic, begin.positions, earliest_on_expired=request.earliest_on_expired
         )
         session = Session(
             principal=principal,
             purpose=request.purpose,
             topic=request.topic,
             binding=binding,
-            epoch=epoch,
+            epoch=begin.epoch,
             standing=Standing(positions),
             codec=self._codec,
+            receipts=self._receipts,
             buffer_limit_bytes=self._buffer_limit_bytes,
             buffers=self._fanout.buffers,
         )
-        await self._evidence.write("stream_opened", _stream(session))
+        cause = begin.cause if positions == begin.positions else Cause.EXPIRED
+        came_from = begin.positions if request.subscription else None
+        opened = {**_of(session), "decisions": decisions(rulings)}
+        await self._evidence.write_all(
+            [
+                self._evidence.entry("stream_opened", opened),
+                self._evidence.entry("moved", moved_body(_of(session), came_from, positions, cause)),
+            ]
+        )
         self._fanout.begin(session)
         return session
 
@@ -151,19 +180,19 @@ class Streams:
         """
         cursor = session.open_cursor(sealed)
         key = session.subscription_key
-        if key is None:
-            return
         try:
-            await self._store.commit(key, session.epoch, cursor.positions, self._clock.now_ms())
+            if key is not None:
+                await self._store.commit(key, session.epoch, cursor.positions, self._clock.now_ms())
         except EpochConflict:
             raise EntenteError(Reason.ACK_REFUSED) from None
         except StorageUnavailable:
             raise EntenteError(Reason.STORAGE_UNAVAILABLE) from None
+        self._acknowledgements.note(session, cursor.positions)
 
     async def refresh(self, session: Session, principal: Principal) -> None:
         """Go on under a new token of the same principal; a changed class is decided anew.
 
-        Raises EntenteError REFRESH_REFUSED, PURPOSE_NOT_PERMITTED, POLICY_DENIED.
+        Raises EntenteError REFRESH_REFUSED, PURPOSE_NOT_PERMITTED, POLICY_DENIED, LEDGER_UNAVAILABLE.
         """
         if principal.key != session.principal.key:
             raise EntenteError(Reason.REFRESH_REFUSED)
@@ -172,52 +201,96 @@ class Streams:
         except EntenteError as error:
             # An open stream tells no secret by naming its topic's owner as the one to ask.
             raise (
-                EntenteError(Reason.POLICY_DENIED) if error.reason is Reason.TOPIC_NOT_FOUND else error
+                EntenteError(Reason.POLICY_DENIED, decisions=error.decisions)
+                if error.reason is Reason.TOPIC_NOT_FOUND
+                else error
             ) from None
+        if principal.subject_class(session.purpose) == session.subject_class:
+            session.principal = principal
+            return
         self._fanout.remove(session)
+        await session.accounted()
         session.principal = principal
+        if session.history.until != session.standing:
+            # Named in an entry that became durable meanwhile, and handed nothing of what was decided for the old class.
+            session.accounting = asyncio.ensure_future(self._move_back(session))
+            await asyncio.shield(session.accounting)
         self._fanout.park(session)
 
     async def close(self, session: Session, cause: str) -> None:
-        """Serve the session no more and account for its end."""
+        """Serve the session no more and account for its end; an entry that cannot be written now is written later."""
         self._fanout.end(session)
-        await self._evidence.write("stream_closed", _stream(session) | {"cause": cause})
+        await session.accounted()
+        end: dict[str, JsonValue] = {"cause": cause, "standing": session.history.until.as_json()}
+        body = {**_of(session), "end": end, "considered": [session.history.as_json()]}
+        await self._acknowledgements.close(session, self._evidence.entry("stream_closed", body))
 
-    async def _position(
+    async def settle(self) -> None:
+        """Write what is not yet written of streams that have ended."""
+        await self._acknowledgements.settle()
+
+    async def _move_back(self, session: Session) -> None:
+        """The stream goes on from where it really stands, as a stream that is resumed from its cursor would."""
+        try:
+            told, standing = session.history.until.cursor, Standing(session.standing.cursor)
+            body = moved_body(_of(session), told, standing.next, Cause.REFRESHED)
+            await self._evidence.write_all([self._evidence.entry("moved", body)], patient=True)
+            session.standing, session.history = standing, History.begin(standing)
+        finally:
+            session.accounting = None
+
+    async def _begin(
         self, principal: Principal, request: OpenRequest, topic: LogTopic, binding: CursorBinding
-    ) -> tuple[Positions, int]:
+    ) -> _Begin:
         if not request.subscription:
-            return await self._places.find(request.topic, request.start, binding), 0
+            positions = await self._places.find(request.topic, request.start, binding)
+            return _Begin(positions, 0, Cause.START)
         check_name(request.subscription)
         key = SubscriptionKey(principal.agency, principal.subject, request.subscription)
         try:
-            return await self._claim(key, request, topic, binding)
+            return await self._claim(principal, key, request, topic, binding)
         except StorageUnavailable:
             raise EntenteError(Reason.STORAGE_UNAVAILABLE) from None
 
     async def _claim(
-        self, key: SubscriptionKey, request: OpenRequest, topic: LogTopic, binding: CursorBinding
-    ) -> tuple[Positions, int]:
+        self,
+        principal: Principal,
+        key: SubscriptionKey,
+        request: OpenRequest,
+        topic: LogTopic,
+        binding: CursorBinding,
+    ) -> _Begin:
         """Create the subscription if it is absent, check that it is this one, and take it over."""
         stored = await self._store.get(key)
         if stored is None:
-            if len(await self._store.list(key.agency, key.subject)) >= self._limit_per_principal:
-                raise EntenteError(
-                    Reason.LIMIT_EXCEEDED, f"{self._limit_per_principal} subscriptions a principal"
-                )
-            positions = await self._places.find(request.topic, request.start, binding)
-            stored = await self._store.create(self._new(key, request, topic, positions))
+            stored = await self._create(principal, key, request, topic, binding)
         check_same(stored, request.topic, request.purpose, topic.incarnation)
+        cause = Cause.TAKEOVER if self._fanout.serves(key) else Cause.RESUMED
         claimed = await self._store.claim(key, self._clock.now_ms())
         if claimed is None:
             raise EntenteError(Reason.SUBSCRIPTION_NOT_FOUND, key.name)
-        return claimed.positions, claimed.epoch
+        return _Begin(claimed.positions, claimed.epoch, cause)
 
-    def _new(
-        self, key: SubscriptionKey, request: OpenRequest, topic: LogTopic, positions: Positions
+    async def _create(
+        self,
+        principal: Principal,
+        key: SubscriptionKey,
+        request: OpenRequest,
+        topic: LogTopic,
+        binding: CursorBinding,
     ) -> Subscription:
+        if len(await self._store.list(key.agency, key.subject)) >= self._limit_per_principal:
+            raise EntenteError(
+                Reason.LIMIT_EXCEEDED, f"{self._limit_per_principal} subscriptions a principal"
+            )
+        positions = await self._places.find(request.topic, request.start, binding)
         now = self._clock.now_ms()
-        return Subscription(key, request.topic, topic.incarnation, request.purpose, positions, 0, now, now)
+        new = Subscription(key, request.topic, topic.incarnation, request.purpose, positions, 0, now, now)
+        # Before it exists: else a subscription whose stream could not be opened would have no beginning in the ledger.
+        await self._evidence.write_all(
+            subscription_entries(self._evidence, principal, "create", new, to=positions)
+        )
+        return await self._store.create(new)
 
 
 def check_name(name: str) -> None:
@@ -234,12 +307,8 @@ def check_same(stored: Subscription, topic: str, purpose: str, incarnation: byte
         raise EntenteError(Reason.CURSOR_INVALID)
 
 
-def _stream(session: Session) -> dict[str, JsonValue]:
-    return {
-        "who": who(session.principal),
-        "topic": session.topic,
-        "purpose": session.purpose,
-        "subscription": session.binding.subscription,
-        "epoch": session.epoch,
-        "positions": list(session.standing.cursor),
-    }
+def _of(session: Session) -> dict[str, JsonValue]:
+    part = stream_part(
+        session.topic, session.purpose, session.binding.subscription, session.epoch, session.stream
+    )
+    return {"who": who(session.principal), "stream": part}

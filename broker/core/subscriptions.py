@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from broker.core.access import Access
 from broker.core.cursor import Cursor, CursorBinding, CursorCodec
-from broker.core.evidence import Evidence, who
+from broker.core.evidence import Evidence
+from broker.core.moves import subscription_entries
 from broker.core.streams import Places, StartAt, check_name, check_same
 from broker.errors import EntenteError, Reason, StorageUnavailable
 from broker.model.principal import Principal
@@ -49,15 +50,18 @@ class SubscriptionDesk:
         """The stored subscription; an equal one that exists is returned. Raises as Subscriptions.CreateSubscription."""
         await self._access.require_subscribe(principal, topic, purpose)
         check_name(name)
-        mine = await self.list(principal)
-        if len(mine) >= self._limit and all(stored.key.name != name for stored in mine):
+        mine = {stored.key.name: stored for stored in await self.list(principal)}
+        if len(mine) >= self._limit and name not in mine:
             raise EntenteError(Reason.LIMIT_EXCEEDED, f"{self._limit} subscriptions a principal")
         log_topic = self._places.log_topic(topic)
         key = SubscriptionKey(principal.agency, principal.subject, name)
         positions = await self._places.find(topic, start, self._binding(key, log_topic.incarnation))
         now = self._clock.now_ms()
         new = Subscription(key, topic, log_topic.incarnation, purpose, positions, 0, now, now)
-        await self._account(principal, "create", new)
+        beginning = None if name in mine else positions
+        await self._evidence.write_all(
+            subscription_entries(self._evidence, principal, "create", new, to=beginning)
+        )
         stored = await _stored(self._store.create(new))
         check_same(stored, topic, purpose, log_topic.incarnation)
         return stored
@@ -76,7 +80,7 @@ class SubscriptionDesk:
     async def delete(self, principal: Principal, name: str) -> None:
         """Forget it; an open stream on it ends. Raises SUBSCRIPTION_NOT_FOUND."""
         stored = await self.get(principal, name)
-        await self._account(principal, "delete", stored)
+        await self._evidence.write_all(subscription_entries(self._evidence, principal, "delete", stored))
         await _stored(self._store.delete(stored.key))
 
     async def seek(self, principal: Principal, name: str, start: StartAt) -> Subscription:
@@ -87,7 +91,9 @@ class SubscriptionDesk:
         positions = await self._places.find(
             stored.topic, start, self._binding(stored.key, stored.incarnation)
         )
-        await self._account(principal, "seek", stored, positions)
+        await self._evidence.write_all(
+            subscription_entries(self._evidence, principal, "seek", stored, stored.positions, positions)
+        )
         moved = await _stored(self._store.seek(stored.key, positions, self._clock.now_ms()))
         if moved is None:
             raise EntenteError(Reason.SUBSCRIPTION_NOT_FOUND, _shown(name))
@@ -100,22 +106,6 @@ class SubscriptionDesk:
 
     def _binding(self, key: SubscriptionKey, incarnation: bytes) -> CursorBinding:
         return CursorBinding(key.agency, key.subject, incarnation, key.name)
-
-    async def _account(
-        self, principal: Principal, change: str, subscription: Subscription, to: Sequence[int] | None = None
-    ) -> None:
-        await self._evidence.write(
-            "subscription",
-            {
-                "who": who(principal),
-                "change": change,
-                "subscription": subscription.key.name,
-                "topic": subscription.topic,
-                "purpose": subscription.purpose,
-                "from": list(subscription.positions),
-                "to": list(to) if to is not None else None,
-            },
-        )
 
 
 async def _stored(call: Awaitable[T]) -> T:

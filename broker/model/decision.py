@@ -64,7 +64,7 @@ class Decision:
     """A well-formed answer of one revision for one input item.
 
     `not_before` is compared with the record's `recordedtime`; past `valid_until` the decision no longer holds.
-    A marking that `treatments` does not mention is removed.
+    A marking that `treatments` does not mention is removed. `time` is the input's, where the revision depends on it.
     """
 
     effect: Effect
@@ -73,6 +73,7 @@ class Decision:
     reasons: tuple[str, ...] = ()
     not_before: datetime | None = None
     valid_until: datetime | None = None
+    time: str | None = None
 
     @property
     def permitted(self) -> bool:

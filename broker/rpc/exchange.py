@@ -84,7 +84,9 @@ def _require_unexpired(call: Call, clock: Clock) -> None:
 
 def _result(outcome: Outcome, reference: str) -> exchange_pb2.PublishResult:
     if isinstance(outcome, Accepted):
-        accepted = exchange_pb2.PublishAcknowledgement(position=outcome.position, duplicate=outcome.duplicate)
+        accepted = exchange_pb2.PublishAcknowledgement(
+            position=outcome.position, duplicate=outcome.duplicate, receipt=outcome.receipt
+        )
         return exchange_pb2.PublishResult(accepted=accepted)
     return exchange_pb2.PublishResult(refused=_refusal(outcome, reference))
 

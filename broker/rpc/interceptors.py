@@ -6,12 +6,13 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from google.protobuf.message import DecodeError
 
-from broker.core.evidence import Evidence, who
+from broker.core.evidence import Evidence, list_of, who
 from broker.errors import EntenteError, Reason, fault_place
 from broker.model.ledger import JsonValue
 from broker.model.principal import Principal
@@ -64,9 +65,8 @@ class LedgerInterceptor:
         counted, self._counted = self._counted, Counter()
         for (what, whose, reason), count in counted.items():
             try:
-                await self._evidence.write(
-                    "refused_aggregate", {what: whose, "reason": reason, "count": count}
-                )
+                refused: JsonValue = {what: whose, "reason": reason, "count": count}
+                await self._evidence.write("refused_aggregate", {"refused": refused})
             except EntenteError:
                 self._counted[what, whose, reason] += count
 
@@ -87,12 +87,13 @@ class LedgerInterceptor:
         if error.reason is Reason.LIMIT_EXCEEDED:
             self._counted["agency", call.principal.agency, error.reason.name] += 1
             return
-        body: dict[str, JsonValue] = {
-            "who": who(call.principal),
+        refused: JsonValue = {
             "method": call.method,
             "reason": error.reason.name,
             "reference": call.reference,
         }
+        why = list_of(cast(JsonValue, decision) for decision in error.decisions)
+        body = {"who": who(call.principal), "call": refused, "decisions": why}
         try:
             await self._evidence.write("call_refused", body)
         except EntenteError:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
@@ -56,13 +57,16 @@ class SubscribeServicer:
         quotas: Quotas,
         times: StreamTimes,
         message_bytes: int,
+        checkpoint: Callable[[], bytes],
     ) -> None:
+        """checkpoint: gives the newest signed checkpoint of the ledger, b"" if there is none."""
         self._streams = streams
         self._fanout = fanout
         self._identity = identity
         self._quotas = quotas
         self._times = times
         self._message_bytes = message_bytes
+        self._checkpoint = checkpoint
         self._open: set[_Stream] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -75,7 +79,7 @@ class SubscribeServicer:
             raise EntenteError(Reason.DRAINING)
         with self._quotas.stream(call.caller.agency):
             opening = await self._first(call)
-            session = await self._streams.open(call.caller, _open_request(opening))
+            session = await self._opened(call, _open_request(opening))
             call.accounted = True
             stream = _Stream(call, session)
             self._open.add(stream)
@@ -109,6 +113,21 @@ class SubscribeServicer:
     async def settle(self) -> None:
         """Wait until the ends of all streams are accounted for."""
         await asyncio.gather(*self._closing, return_exceptions=True)
+        await self._streams.settle()
+
+    async def _opened(self, call: Call, request: OpenRequest) -> Session:
+        """Open the session; if the call is cancelled meanwhile, what is opened then is closed again."""
+        opening = asyncio.ensure_future(self._streams.open(call.caller, request))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            self._closing.add(abandoned := asyncio.ensure_future(self._abandon(opening)))
+            abandoned.add_done_callback(self._closing.discard)
+            raise
+
+    async def _abandon(self, opening: asyncio.Future[Session]) -> None:
+        with contextlib.suppress(EntenteError):
+            await self._streams.close(await opening, "cancelled")
 
     def _leave(self, stream: _Stream) -> None:
         self._open.discard(stream)
@@ -176,7 +195,7 @@ class SubscribeServicer:
         """On a fixed timer, whether or not there were records (rule 6)."""
         while True:
             await asyncio.sleep(self._times.heartbeat_s)
-            heartbeat = exchange_pb2.Heartbeat(cursor=stream.session.cursor())
+            heartbeat = exchange_pb2.Heartbeat(cursor=stream.session.cursor(), checkpoint=self._checkpoint())
             stream.session.put(_outgoing(SubscribeResponse(heartbeat=heartbeat)))
 
     async def _acknowledge(self, stream: _Stream) -> None:

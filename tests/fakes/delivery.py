@@ -17,9 +17,10 @@ from broker.core.deliver.session import Outgoing, Session
 from broker.core.deliver.standing import Standing
 from broker.core.deliver.view import RecordViews
 from broker.core.evidence import Evidence
+from broker.core.ledger.receipt import ReceiptCodec
 from broker.errors import PositionExpired, StorageUnavailable
 from broker.model.decision import KEEP, Decision, Effect
-from broker.model.ledger import LedgerEntry, StoredEntry
+from broker.model.ledger import LedgerEntry, Place, StoredEntry
 from broker.model.principal import Principal
 from broker.model.record import AppendResult, Chunk, LogTopic, NewRecord, Positions, StoredRecord
 from broker.model.registry import Agency, RecordType, Registry, Topic, Vocabulary
@@ -115,7 +116,7 @@ class MemoryLedger:
         self.hold: asyncio.Event | None = None
         self.asked = asyncio.Event()
 
-    async def append(self, entries: Sequence[LedgerEntry]) -> Sequence[int]:
+    async def append(self, entries: Sequence[LedgerEntry], *, patient: bool = False) -> Sequence[Place]:
         self.asked.set()
         if self.hold is not None:
             await self.hold.wait()
@@ -123,10 +124,11 @@ class MemoryLedger:
         if self.failures:
             self.failures -= 1
             raise StorageUnavailable("scripted")
+        begin = len(self.entries)
         self.entries.extend(entries)
-        return range(len(self.entries) - len(entries), len(self.entries))
+        return [Place("broker", 1, index, bytes(32)) for index in range(begin, len(self.entries))]
 
-    def read(self, from_position: int = 0) -> AsyncIterator[StoredEntry]:
+    def read(self, from_index: int = 0) -> AsyncIterator[StoredEntry]:
         raise NotImplementedError
 
     async def close(self) -> None:
@@ -134,8 +136,12 @@ class MemoryLedger:
 
     def released(self) -> list[tuple[int, int]]:
         """Partition and offset of everything that entries account for, in order."""
-        rows = [cast(list[Any], entry.body["released"]) for entry in self.entries if entry.kind == "delivery"]
+        rows = [cast(list[Any], entry.body["places"]) for entry in self.of("delivery")]
         return [(row[0], row[1]) for entry in rows for row in entry]
+
+    def of(self, kind: str) -> list[LedgerEntry]:
+        """The entries of one kind."""
+        return [entry for entry in self.entries if entry.kind == kind]
 
 
 class Epochs:
@@ -191,6 +197,7 @@ class World:
         self.decider = ScriptedDecider()
         self.keys = FixedKeys()
         self.codec = CursorCodec(self.keys)
+        self.receipts = ReceiptCodec(self.keys)
         known = registry()
         self.fanout = FanOut(
             tools=Tools(
@@ -198,6 +205,7 @@ class World:
                 Preparer(cast(Decider, self.decider), self.clock),
                 Evidence(self.ledger, self.clock, "sha256:0", "scripted 1"),
                 self.clock,
+                self.keys,
             ),
             views=RecordViews(known),
             discloser=Discloser(known, self.keys),
@@ -237,6 +245,7 @@ class World:
             epoch=1 if subscription else 0,
             standing=standing or Standing((0,) * len(self.log.records)),
             codec=self.codec,
+            receipts=self.receipts,
             buffer_limit_bytes=buffer_limit_bytes,
             buffers=self.fanout.buffers,
         )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from broker.model.ledger import LedgerEntry
+from broker.model.ledger import LedgerEntry, Place
 from tests.fakes.delivery import RELEASE, WITHHOLD, World, ids_in, label_of
 
 pytestmark = pytest.mark.usefixtures("quick_groups")
@@ -85,13 +85,23 @@ async def test_one_entry_names_all_receivers_the_decision_and_what_was_withheld(
     (entry,) = world.ledger.entries
     body: dict[str, Any] = dict(entry.body)
     assert [receiver["subject"] for receiver in body["receivers"]] in (["p-1", "p-2"], ["p-2", "p-1"])
-    assert body["released"] == [[0, 1, 0], [0, 3, 0]]
-    assert body["ranges"] == [[0, 0, 4]]
-    assert body["outcomes"] == {"release": 2, "withhold": 2}
+    assert [receiver["history"] for receiver in body["receivers"]] == [0, 0]
+    assert body["places"] == [[0, 1, 0], [0, 3, 0]]
+    assert body["count"] == 2
     (decision,) = body["decisions"]
     assert decision["input"]["record"]["labels"]["dataclassification"] == "green"
     assert decision["output"]["effect"] == "release"
-    assert (body["revision"], body["engine"]) == ("sha256:0", "scripted 1")
+    (history,) = body["considered"]
+    assert (history["from"], history["to"]) == ({"next": [0], "lags": []}, {"next": [4], "lags": []})
+    assert history["outcomes"] == {"release": 2, "withhold": 2}
+    ((withheld, count),) = history["withheld"]
+    assert withheld["input"]["record"]["labels"]["dataclassification"] == "red"
+    assert (withheld["output"]["effect"], withheld["output"]["reasons"], count) == (
+        "withhold",
+        ["scripted"],
+        2,
+    )
+    assert body["rules"] == {"revision": "sha256:0", "engine": "scripted 1"}
 
 
 async def test_what_was_withheld_before_is_counted_with_the_next_release(world: World) -> None:
@@ -104,8 +114,9 @@ async def test_what_was_withheld_before_is_counted_with_the_next_release(world: 
     await world.store("alpha", "g")
     assert await world.receive(session, 1) == ["g"]
     (entry,) = world.ledger.entries
-    assert entry.body["outcomes"] == {"release": 1, "withhold": 3}
-    assert entry.body["ranges"] == [[0, 0, 4]]
+    (history,) = cast(list[Any], entry.body["considered"])
+    assert history["outcomes"] == {"release": 1, "withhold": 3}
+    assert (history["from"]["next"], history["to"]["next"]) == ([0], [4])
 
 
 async def test_an_entry_holds_no_payload(world: World) -> None:
@@ -173,7 +184,7 @@ async def test_a_token_that_expires_while_the_ledger_writes_ends_the_stream(worl
 async def test_a_fault_of_ours_ends_the_streams_and_skips_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(entries: Sequence[LedgerEntry]) -> Sequence[int]:
+    async def broken(entries: Sequence[LedgerEntry], *, patient: bool) -> Sequence[Place]:
         raise ZeroDivisionError("a-secret-token")
 
     monkeypatch.setattr(world.ledger, "append", broken)

@@ -37,7 +37,7 @@ async def test_its_place_is_in_the_ledger_before_anything_after_it_is_released(w
     assert await world.receive(session, 2) == ["0", "2"]
     kinds = [entry.kind for entry in world.ledger.entries]
     assert kinds == ["engine_fault", "delivery"]
-    assert world.ledger.entries[0].body["records"] == [[0, 1]]
+    assert world.ledger.entries[0].body["faulted"] == [[0, 1]]
 
 
 async def test_a_stream_from_its_place_delivers_it_once_the_rulebook_answers(world: World) -> None:

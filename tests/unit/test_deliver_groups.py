@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 from unittest import mock
 
 import pytest
@@ -193,7 +194,9 @@ async def test_what_no_exchange_stored_is_withheld_and_stops_nobody(world: World
     await world.store("alpha", "1")
     session = world.session(records=5)
     assert await world.receive(session, 2) == ["0", "1"]
-    assert world.ledger.entries[-1].body["outcomes"] == {"release": 2, "unregistered": 3}
+    (history,) = cast(list[Any], world.ledger.entries[-1].body["considered"])
+    assert history["outcomes"] == {"release": 2, "unregistered": 3}
+    assert history["withheld"] == []
 
 
 async def test_after_the_end_nothing_is_served_whoever_makes_room() -> None:

@@ -88,6 +88,7 @@ async def desk() -> Desk:
         log=cast(RecordLog, log),
         evidence=Evidence(ledger, clock, "sha256:0", "scripted 1"),
         codec=CursorCodec(FixedKeys()),
+        keys=FixedKeys(),
         clock=clock,
         limits=RecordLimits(),
     )
@@ -196,4 +197,4 @@ async def test_a_record_that_has_expired_is_refused(desk: Desk) -> None:
     assert isinstance(outcome, EntenteError)
     assert outcome.reason is Reason.RECORD_EXPIRED
     # The caller is given the same reference, so that an administrator can look its refusals up.
-    assert [entry.body["reference"] for entry in desk.ledger.entries] == ["ref-1"]
+    assert [entry.body["call"] for entry in desk.ledger.entries] == [{"topic": TOPIC, "reference": "ref-1"}]

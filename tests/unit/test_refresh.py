@@ -33,6 +33,7 @@ def streams(world: World) -> Streams:
         fanout=world.fanout,
         evidence=Evidence(world.ledger, world.clock, "sha256:0", "scripted 1"),
         codec=world.codec,
+        receipts=world.receipts,
         clock=world.clock,
         buffer_limit_bytes=1 << 20,
         limit_per_principal=1,

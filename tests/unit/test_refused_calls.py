@@ -49,6 +49,11 @@ def made() -> tuple[MemoryLedger, LedgerInterceptor]:
     return ledger, LedgerInterceptor(Evidence(ledger, TurnedClock(), "sha256:0", "scripted 1"))
 
 
+def part(ledger: MemoryLedger, name: str) -> dict[str, Any]:
+    """One part of the first entry."""
+    return cast(dict[str, Any], ledger.entries[0].body[name])
+
+
 def kinds(ledger: MemoryLedger) -> Sequence[str]:
     return [entry.kind for entry in ledger.entries]
 
@@ -57,7 +62,8 @@ async def test_a_refused_call_of_a_known_caller_has_an_entry() -> None:
     ledger, interceptor = made()
     await refuse(interceptor, Reason.TOPIC_NOT_FOUND, _CALLER)
     assert kinds(ledger) == ["call_refused"]
-    assert ledger.entries[0].body["reason"] == "TOPIC_NOT_FOUND"
+    assert part(ledger, "call")["reason"] == "TOPIC_NOT_FOUND"
+    assert ledger.entries[0].body["decisions"] == []
 
 
 async def test_calls_beyond_the_limits_are_counted_not_listed() -> None:
@@ -67,5 +73,4 @@ async def test_calls_beyond_the_limits_are_counted_not_listed() -> None:
     assert kinds(ledger) == []
     await interceptor.flush()
     assert kinds(ledger) == ["refused_aggregate"]
-    body = ledger.entries[0].body
-    assert (body["agency"], body["reason"], body["count"]) == ("ems", "LIMIT_EXCEEDED", 1_000)
+    assert part(ledger, "refused") == {"agency": "ems", "reason": "LIMIT_EXCEEDED", "count": 1_000}

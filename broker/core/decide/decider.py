@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from broker.core.decide.faults import Faults
@@ -120,7 +121,7 @@ class Decider:
         now_s = self._clock.monotonic_s()
         fault = self._faults.held(question.key, now_s)
         if fault is not None:
-            return fault
+            return fault if time is None else replace(fault, time=time)
         self._counters["missed"] += 1
         lane = self._lane(question)
         answer = lane.joined(key)

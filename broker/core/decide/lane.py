@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from broker.core.decide.faults import Faults
 from broker.core.decide.limits import DeciderLimits
@@ -193,6 +193,8 @@ class Lane:
     def _settle(self, wish: Wish, decision: Decision | None) -> bool:
         if decision is None:
             return False
+        if wish.time is not None:
+            decision = replace(decision, time=wish.time)
         self._suspicion = 0
         self._faults.clear(wish.question.key)
         self._decided(wish, decision)
@@ -206,6 +208,7 @@ class Lane:
             _LOG.error(
                 "the rulebook has no well-formed decision for an item of %s; it is withheld", self._name
             )
+            fault = replace(fault, time=wish.time)
         self._close_wish(wish, fault)
 
     def _give_up(self, batch: Sequence[Wish]) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from broker.core.deliver.view import LabelSet, RecordView
-from broker.core.deliver.wire import disclosure, notice_delivery, record_delivery, reduced_event
+from broker.core.deliver.wire import Encoded, disclosure, notice_delivery, record_delivery, reduced_event
 from broker.core.questions import UNREVIEWED, markings_of
 from broker.core.record.admission import JSON_CONTENT, payload
 from broker.core.record.envelope import text_attribute
@@ -68,7 +68,7 @@ class Discloser:
         self._field_maps: dict[str, FieldMap] = {}
         self._attribute_maps: dict[str, FieldMap] = {}
         self._plans: dict[tuple[object, ...], Plan] = {}
-        self._encoded: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
+        self._encoded: OrderedDict[tuple[object, ...], Encoded] = OrderedDict()
         self._bytes = 0
         self._limit_bytes = limit_bytes
         self._since_turn_bytes = 0
@@ -110,8 +110,8 @@ class Discloser:
             ),
         )
 
-    async def encode(self, topic: str, view: RecordView, treated: Treated, subject: SubjectClass) -> bytes:
-        """One entry of Batch.deliveries; raises Unredactable, and then the record is withheld whole.
+    async def encode(self, topic: str, view: RecordView, treated: Treated, subject: SubjectClass) -> Encoded:
+        """What goes out of the record; raises Unredactable, and then the record is withheld whole.
 
         What takes long is done beside the event loop, as a hostile publisher's documents would hold up everybody.
         """
@@ -121,13 +121,13 @@ class Discloser:
             return cached
         encoded = await self.encode_in_turn(view, treated, subject)
         if key not in self._encoded:
-            self._bytes += len(encoded) + _KEY_BYTES
+            self._bytes += len(encoded.entry) + _KEY_BYTES
         self._encoded[key] = encoded
         while self._bytes > self._limit_bytes:
-            self._bytes -= len(self._encoded.popitem(last=False)[1]) + _KEY_BYTES
+            self._bytes -= len(self._encoded.popitem(last=False)[1].entry) + _KEY_BYTES
         return encoded
 
-    async def encode_in_turn(self, view: RecordView, treated: Treated, subject: SubjectClass) -> bytes:
+    async def encode_in_turn(self, view: RecordView, treated: Treated, subject: SubjectClass) -> Encoded:
         """As `encode`, past the cache."""
         size_bytes = len(view.stored.body)
         if size_bytes >= LARGE_BYTES and not treated.whole:
@@ -140,7 +140,7 @@ class Discloser:
             await asyncio.sleep(0)
         return encoded
 
-    def encode_once(self, view: RecordView, treated: Treated, subject: SubjectClass) -> bytes:
+    def encode_once(self, view: RecordView, treated: Treated, subject: SubjectClass) -> Encoded:
         """As `encode_in_turn`, at once and in this thread."""
         if treated.effect is Effect.NOTICE:
             return self._notice(view, treated, subject)
@@ -163,7 +163,7 @@ class Discloser:
         kept, masked = redact_members(present, treated.attributes, treated.pseudonymise)
         return {name: str(text) for name, text in kept.items()}, masked
 
-    def _notice(self, view: RecordView, treated: Treated, subject: SubjectClass) -> bytes:
+    def _notice(self, view: RecordView, treated: Treated, subject: SubjectClass) -> Encoded:
         owner = self._registry.agencies[view.label_set.owner] if view.label_set else None
         if owner is None:
             raise Unredactable

@@ -11,6 +11,7 @@ from broker.core.deliver.session import Buffers, Outgoing, Session
 from broker.core.deliver.view import RecordViews
 from broker.errors import EntenteError, Reason
 from broker.model.principal import SubjectClass
+from broker.model.subscription import SubscriptionKey
 from broker.ports.subscription_store import SubscriptionStore
 
 SWEEP_S = 1.0
@@ -48,6 +49,10 @@ class FanOut:
         self.sweep()
         self.park(session)
 
+    def serves(self, key: SubscriptionKey) -> bool:
+        """Whether a stream of this subscription is open here."""
+        return any(session.is_open and session.subscription_key == key for session in self._sessions)
+
     def sweep(self) -> None:
         """End every stream whose token has expired or whose subscription was taken over, moved or deleted."""
         for session in list(self._sessions):
@@ -68,7 +73,7 @@ class FanOut:
         group = next((g for g in groups if g.standing == session.standing), None)
         if group is None:
             group = self._start(session, groups)
-        group.members.add(session)
+        group.join(session)
 
     def park(self, session: Session) -> None:
         """Set the session aside until it has credit and room."""
@@ -91,10 +96,10 @@ class FanOut:
         self._wake_all([session])
 
     def remove(self, session: Session) -> None:
-        """Serve the session no more; it keeps its position."""
+        """Serve the session no more; it keeps its position, and what an entry is being written of (see `accounted`)."""
         self._parked.discard(session)
         for group in list(self._groups.get((session.topic, session.subject_class), ())):
-            group.members.discard(session)
+            group.leave(session)
             if not group.members and group.task is not None:
                 # Out of the index at once: a session placed before the cancellation arrives must not join it.
                 self.forget(group)
@@ -130,8 +135,7 @@ class FanOut:
         """If another group of the same class stands at the same position, move this one's members over."""
         for other in self._groups.get((group.lens.topic, group.lens.subject), ()):
             if other is not group and other.standing == group.standing:
-                other.members |= group.members
-                group.members = set()
+                other.absorb(group)
                 return
 
     def forget(self, group: Group) -> None:
@@ -146,12 +150,14 @@ class FanOut:
     async def close(self) -> None:
         """Stop all groups and wait until they have stopped; no session is served afterwards."""
         self._closed = True
-        tasks = [g.task for groups in self._groups.values() for g in groups if g.task is not None]
+        groups = [group for alike in self._groups.values() for group in alike]
+        tasks = [group.task for group in groups if group.task is not None]
         if self._sweeper is not None:
             tasks.append(self._sweeper)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        accounting = [group.accounting for group in groups if group.accounting is not None]
+        await asyncio.gather(*tasks, *accounting, return_exceptions=True)
 
     def _start(self, session: Session, groups: list[Group]) -> Group:
         # Groups of one class see alike, so memory for what was seen goes by classes and not by streams.

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from broker.core.deliver.entries import delivery_entry, fault_entry, group_class
+from broker.core.deliver.history import Histories, History
 from broker.core.deliver.prepare import Budget, Lens, Prepared, Preparer
 from broker.core.deliver.session import Session
 from broker.core.deliver.standing import Standing
-from broker.core.evidence import Evidence, list_of
+from broker.core.evidence import Evidence
+from broker.core.ledger.entry_secret import EntrySecret
+from broker.core.ledger.receipt import Receipt
 from broker.errors import EntenteError, PositionExpired, Reason, StorageUnavailable, fault_place
-from broker.model.ledger import JsonValue
 from broker.model.record import Chunk, Positions
 from broker.ports.clock import Clock
+from broker.ports.keys import Keys
 from broker.ports.record_log import RecordLog
 
 log = logging.getLogger(__name__)
@@ -38,6 +41,7 @@ class Tools:
     preparer: Preparer
     evidence: Evidence
     clock: Clock
+    keys: Keys
 
 
 class Placement(Protocol):
@@ -67,13 +71,32 @@ class Group:
         self.standing = standing
         self.members: set[Session] = set()
         self.task: asyncio.Task[None] | None = None
+        self.accounting: asyncio.Task[None] | None = None
         self._tools = tools
         self._placement = placement
         self._backoff_s = BACKOFF_S[0]
         self._retry_at_s = 0.0
-        # What was considered and not yet accounted, as nothing of it was released.
-        self._accounted = standing.cursor
-        self._withheld: Counter[str] = Counter()
+        self._class = group_class(lens.topic, lens.subject)
+        self._histories = Histories()
+
+    def join(self, session: Session) -> None:
+        """A session that stands where the group does."""
+        session.history = self._histories.adopt(session.history)
+        self.members.add(session)
+
+    def leave(self, session: Session) -> None:
+        """The session keeps its position, and what was considered for it; nothing if it is no member."""
+        if session in self.members:
+            self.members.discard(session)
+            session.history = session.history.copy()
+
+    def absorb(self, other: Group) -> None:
+        """All members of another group that stands where this one does."""
+        mine = self._histories.adopt_all({id(m.history): m.history for m in other.members}.values())
+        for member in other.members:
+            member.history = mine[id(member.history)]
+        self.members |= other.members
+        other.members = set()
 
     async def run(self) -> None:
         """Until no member is left."""
@@ -84,7 +107,8 @@ class Group:
             self._placement.forget(self)
 
     def _live(self) -> bool:
-        self.members = {member for member in self.members if self._placement.is_served(member)}
+        for member in [m for m in self.members if not self._placement.is_served(m)]:
+            self.leave(member)
         return bool(self.members)
 
     async def _guarded_step(self) -> None:
@@ -103,6 +127,8 @@ class Group:
 
     async def _step(self) -> None:
         """Read, prepare, account, hand out: first what lags, then what is new."""
+        if self._histories.are_large:
+            await self._write_out()
         begin = self.standing
         if begin.lags and self._now_s() >= self._retry_at_s:
             await self._serve(begin, self._catch_up)
@@ -117,12 +143,13 @@ class Group:
         ready = [m for m in self.members if self._placement.is_served(m) and m.budget().is_open]
         prepared = Prepared(begin)
         await prepare(_shared_budget(ready), prepared)
-        if prepared.account.faulted:
-            await self._account_faults(prepared)
         if prepared.deliveries:
             await self._release(ready, prepared)
         else:
-            self._withheld += prepared.account.outcomes
+            if prepared.account.faulted:
+                fault = fault_entry(self._tools.evidence, self._class, prepared.account)
+                await self._tools.evidence.write_all([fault])
+            self._histories.extend(prepared.account.considered, prepared.standing)
             self._move(prepared.standing)
             if prepared.cut and not ready:
                 self._park()
@@ -164,42 +191,54 @@ class Group:
             self.lens.topic, positions, max_records=CHUNK_RECORDS, max_bytes=CHUNK_BYTES, wait_s=wait_s
         )
 
-    async def _release(self, ready: list[Session], prepared: Prepared) -> None:
+    async def _release(self, ready: Sequence[Session], prepared: Prepared) -> None:
+        """Account and hand out, which runs to its end even if this group is given up meanwhile.
+
+        Else nobody could say whether the entry of a stream that leaves in the middle of this became durable.
+        """
+        # One that left while the batch was prepared, for its class changed or it ended, is not this group's any more.
+        receivers = [m for m in ready if m in self.members and self._placement.is_served(m)]
+        if not receivers:
+            return
+        self.accounting = asyncio.ensure_future(self._account(receivers, prepared))
+        for member in receivers:
+            member.accounting = self.accounting
+        self.accounting.add_done_callback(partial(_accounted, receivers))
+        await asyncio.shield(self.accounting)
+
+    async def _write_out(self) -> None:
+        """Account for what was withheld when it has become much, so that memory is bounded and nothing is lost."""
+        self._histories.keep_only([member.history for member in self.members])
+        if self._histories.are_large:
+            await self._release(list(self.members), Prepared(self.standing))
+
+    async def _account(self, receivers: Sequence[Session], prepared: Prepared) -> None:
         """Evidence first: no byte leaves before the entry that names its receivers is durable (rule 3)."""
-        await self._account(ready, prepared)
-        deliveries = b"".join(prepared.deliveries)
-        begin, self.standing = self.standing, prepared.standing
-        for member in ready:
-            # One that left meanwhile, for its class changed or it ended, is not this group's any more.
-            if member in self.members and self._placement.is_served(member):
-                member.hand_out(deliveries, len(prepared.deliveries), prepared.standing)
-        self._leave_behind([m for m in self.members if m not in ready], begin)
+        evidence, account, end = self._tools.evidence, prepared.account, prepared.standing
+        secret = EntrySecret.fresh(self._tools.keys)
+        faults = [fault_entry(evidence, self._class, account)] if account.faulted else []
+        delivery = delivery_entry(evidence, self._class, receivers, account, end, secret)
+        place = (await evidence.write_all([*faults, delivery], patient=True))[-1]
+        # From here on nothing waits: what is durable is handed out, and where everybody stands is set at once.
+        begin, self.standing = self.standing, end
+        self._histories = Histories()
+        for member in receivers:
+            member.history = History.begin(end)
+        self._hand_out(receivers, prepared, Receipt(place, secret.secret))
+        self._leave_behind([m for m in self.members if m not in receivers], begin)
         self._placement.merge(self)
 
-    async def _account_faults(self, prepared: Prepared) -> None:
-        """What the rulebook has no answer for is withheld, and its places are kept: a seek delivers it later (rule 1)."""
-        body: dict[str, JsonValue] = {"topic": self.lens.topic, "class": self._subject()}
-        await self._tools.evidence.write(
-            "engine_fault", body | {"records": list_of(prepared.account.faulted)}
+    def _hand_out(self, receivers: Sequence[Session], prepared: Prepared, receipt: Receipt) -> None:
+        deliveries, history = (
+            b"".join(prepared.deliveries),
+            self._histories.adopt(History.begin(self.standing)),
         )
-
-    def _subject(self) -> JsonValue:
-        return {
-            "agency": self.lens.subject.agency,
-            "roles": list(self.lens.subject.roles),
-            "attributes": dict(self.lens.subject.attributes),
-            "purpose": self.lens.subject.purpose,
-        }
-
-    async def _account(self, ready: list[Session], prepared: Prepared) -> None:
-        receivers = list_of([_receiver(member) for member in ready])
-        prepared.account.outcomes.update(self._withheld)
-        body = prepared.account.as_body(self._accounted, prepared.standing.cursor)
-        await self._tools.evidence.write(
-            "delivery", {"topic": self.lens.topic, "class": self._subject(), "receivers": receivers, **body}
-        )
-        self._withheld.clear()
-        self._accounted = prepared.standing.cursor
+        for member in receivers:
+            if member not in self.members:
+                continue
+            member.history = history
+            if deliveries and self._placement.is_served(member):
+                member.hand_out(deliveries, len(prepared.deliveries), self.standing, receipt)
 
     def _leave_behind(self, members: list[Session], begin: Standing) -> None:
         """Those that joined while the batch was prepared, or have no credit, stay where they were."""
@@ -210,6 +249,7 @@ class Group:
 
     def _park(self) -> None:
         parked, self.members = self.members, set()
+        self._histories = Histories()  # the old ones stay with those who are parked
         for member in parked:
             self._placement.park(member)
 
@@ -251,10 +291,8 @@ def _shared_budget(ready: list[Session]) -> Budget:
     return Budget(min(b.records for b in budgets), size_bytes)
 
 
-def _receiver(member: Session) -> JsonValue:
-    return {
-        "subject": member.principal.subject,
-        "token": member.principal.token_id,
-        "subscription": member.binding.subscription,
-        "epoch": member.epoch,
-    }
+def _accounted(receivers: Sequence[Session], accounting: asyncio.Future[None]) -> None:
+    for member in receivers:
+        member.accounting = None
+    if not accounting.cancelled():
+        accounting.exception()  # told by the group; where that was given up, nothing was released and nothing is to be done

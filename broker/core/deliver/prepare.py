@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 
-from broker.core.decide import ENGINE_FAULT, Decider, Question
+from broker.core.decide import ENGINE_FAULT, Decider, Question, Ruling
 from broker.core.deliver.account import Account
 from broker.core.deliver.disclose import Discloser, Treated
 from broker.core.deliver.standing import Lag, Progress, Standing
 from broker.core.deliver.view import LabelSet, RecordView, RecordViews
+from broker.core.deliver.wire import Encoded
 from broker.core.questions import deliver_question
 from broker.core.redact.plan import Unredactable
 from broker.errors import NoDecision
@@ -55,6 +56,11 @@ class Prepared:
     blocked: bool = False
     cut: bool = False
 
+    def add(self, encoded: Encoded) -> None:
+        """One more that goes out."""
+        self.deliveries.append(encoded.entry)
+        self.size_bytes += len(encoded.entry)
+
 
 class Lens:
     """How one class sees one topic: questions and compiled treatments by label set, for one group's life."""
@@ -66,6 +72,7 @@ class Lens:
         self.discloser = discloser
         self._questions: dict[LabelSet, Question] = {}
         self._treated: dict[LabelSet, tuple[Decision, Treated]] = {}
+        self._rulings: dict[LabelSet, tuple[Decision, Ruling]] = {}
 
     def question(self, label_set: LabelSet) -> Question:
         """The question for records of this label set, made once."""
@@ -90,8 +97,22 @@ class Lens:
         self._treated[label_set] = (decision, treated)
         return treated
 
+    def ruling(self, label_set: LabelSet, decision: Decision) -> Ruling:
+        """The decision as the ledger names it, made once for each decision."""
+        known = self._rulings.get(label_set)
+        if known is not None and known[0] is decision:
+            return known[1]
+        if len(self._rulings) >= _LENS_LIMIT:
+            self._rulings.clear()
+        ruling = Ruling.of(self.question(label_set), decision)
+        self._rulings[label_set] = (decision, ruling)
+        return ruling
+
 
 _LENS_LIMIT = 1_000
+
+UNREGISTERED = "unregistered"
+"""The outcome of records that the revision cannot place, about which nothing was decided."""
 
 
 class _Wait(Enum):
@@ -184,43 +205,32 @@ class Preparer:
         prepared: Prepared,
     ) -> bool:
         """Release or skip one record; False if it would go out but the budget is used up."""
+        if decision is None or view.label_set is None:
+            prepared.account.withhold(view.stored, UNREGISTERED, None)
+            return True
+        ruling = lens.ruling(view.label_set, decision)
         outcome = why_withheld(view, decision, self._clock.now_ms())
-        if outcome is not None or decision is None or view.label_set is None:
-            prepared.account.withhold(view.stored, outcome or "unregistered")
+        if outcome is not None:
+            prepared.account.withhold(view.stored, outcome, ruling)
             return True
         if not budget.is_open:
             return False
         try:
             treated = lens.treated(view.label_set, decision)
-            delivery = await lens.discloser.encode(lens.topic, view, treated, lens.subject)
+            encoded = await lens.discloser.encode(lens.topic, view, treated, lens.subject)
         except Unredactable:
-            prepared.account.withhold(view.stored, "unredactable")
+            prepared.account.withhold(view.stored, "unredactable", ruling)
             return True
-        self._release(lens, view, decision, delivery, budget, prepared)
+        budget.take(len(encoded.entry))
+        prepared.add(encoded)
+        prepared.account.hand_out(view.stored, decision.effect.value, ruling, encoded.content)
         return True
-
-    def _release(
-        self,
-        lens: Lens,
-        view: RecordView,
-        decision: Decision,
-        delivery: bytes,
-        budget: Budget,
-        prepared: Prepared,
-    ) -> None:
-        budget.take(len(delivery))
-        prepared.deliveries.append(delivery)
-        prepared.size_bytes += len(delivery)
-        if view.label_set is not None:
-            number = prepared.account.decision(lens.question(view.label_set), decision)
-            prepared.account.hand_out(view.stored, number)
-        prepared.account.outcomes[decision.effect.value] += 1
 
 
 def why_withheld(view: RecordView, decision: Decision | None, now_ms: int) -> str | None:
     """Why the record is withheld, or None if it goes out; what applies after the memo only ever restricts."""
     if decision is None:
-        return "unregistered"
+        return UNREGISTERED
     if decision.effect is Effect.WITHHOLD:
         return ENGINE_FAULT if ENGINE_FAULT in decision.reasons else "withhold"
     if view.expires_ms is not None and view.expires_ms <= now_ms:

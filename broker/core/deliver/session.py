@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from broker.core.cursor import Cursor, CursorBinding, CursorCodec
+from broker.core.deliver.history import History
 from broker.core.deliver.prepare import Budget
 from broker.core.deliver.standing import Standing
 from broker.core.deliver.wire import batch_response
+from broker.core.ledger.receipt import Receipt, ReceiptCodec
 from broker.errors import EntenteError, Reason
 from broker.model.principal import Principal, SubjectClass
+from broker.model.record import Positions
 from broker.model.subscription import SubscriptionKey
 
 MAX_CREDIT_RECORDS = 1_000_000
 MAX_CREDIT_BYTES = 256 << 20
+_STREAM_ID_BYTES = 8
 
 
 @dataclass(slots=True)
@@ -53,7 +58,13 @@ class Buffers:
 
 
 class Session:
-    """State of one stream on one topic; used from the event loop only."""
+    """State of one stream on one topic; used from the event loop only.
+
+    stream: its id in the ledger, random. standing: up to where it was served. history: what no entry accounts for yet; while
+    the session is in a group it is the group's to extend. It ends where the session stands, unless an entry says
+    that something was handed out to it which it left too early to get. accounting: writes an entry that names it.
+    acknowledged: the newest positions, () if there are none.
+    """
 
     def __init__(
         self,
@@ -65,18 +76,24 @@ class Session:
         epoch: int,
         standing: Standing,
         codec: CursorCodec,
+        receipts: ReceiptCodec,
         buffer_limit_bytes: int,
         buffers: Buffers,
     ) -> None:
+        self.stream = secrets.token_hex(_STREAM_ID_BYTES)
         self.principal = principal
         self.purpose = purpose
         self.topic = topic
         self.binding = binding
         self.epoch = epoch
         self.standing = standing
+        self.history = History.begin(standing)
+        self.acknowledged: Positions = ()
+        self.accounting: asyncio.Future[None] | None = None
         self.failure: EntenteError | None = None
         self.credit_closed = False
         self._codec = codec
+        self._receipts = receipts
         self._associated_data = binding.associated_data()
         self._buffer_limit_bytes = buffer_limit_bytes
         self._credit_records = 0
@@ -130,13 +147,19 @@ class Session:
         room = min(self._buffer_limit_bytes - self._buffered_bytes, common)
         return Budget(self._credit_records, min(self._credit_bytes, room))
 
-    def hand_out(self, deliveries: bytes, count: int, standing: Standing) -> None:
-        """Take a batch that the ledger accounts for."""
+    def hand_out(self, deliveries: bytes, count: int, standing: Standing, receipt: Receipt) -> None:
+        """Take a batch that the ledger accounts for; receipt: of the entry that does."""
         self.standing = standing
         self._credit_records -= count
         self._credit_bytes -= len(deliveries)
         self._buffer(len(deliveries))
-        self.put(Outgoing(batch_response(deliveries, self.cursor()), len(deliveries)))
+        sealed = self._receipts.seal(receipt, self.principal.agency, self.principal.subject)
+        self.put(Outgoing(batch_response(deliveries, self.cursor(), sealed), len(deliveries)))
+
+    async def accounted(self) -> None:
+        """Wait until no entry that names this stream is being written; it must be in no group any more."""
+        while self.accounting is not None:
+            await asyncio.wait([self.accounting])
 
     def put(self, outgoing: Outgoing) -> None:
         """Queue a message behind those that wait."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from broker.model.ledger import JsonValue
 from broker.model.record import Positions
 
 MAX_LAGS = 32
@@ -42,6 +43,11 @@ class Standing:
     def moved(self, positions: Positions) -> Standing:
         """The same lags, reading from `positions`."""
         return Standing(positions, self.lags)
+
+    def as_json(self) -> JsonValue:
+        """As the ledger shows it."""
+        lags: list[JsonValue] = [[lag.partition, lag.owner, lag.offset] for lag in self.lags]
+        return {"next": list(self.next), "lags": lags}
 
 
 class Progress:

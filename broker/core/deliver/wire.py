@@ -6,7 +6,9 @@ Field numbers are those of protos/entente/v1/exchange.proto; tests parse what th
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 
 from protos.entente.v1 import exchange_pb2
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
@@ -16,7 +18,16 @@ _DELIVERY_NOTICE = 2
 _DELIVERY_DISCLOSURE = 3
 _BATCH_DELIVERIES = 1
 _BATCH_CURSOR = 2
+_BATCH_RECEIPT = 3
 _RESPONSE_BATCH = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One entry of Batch.deliveries with its tag and length, and the SHA-256 of the `Delivery` in it."""
+
+    entry: bytes
+    content: bytes
 
 
 def length_delimited(field: int, *parts: bytes) -> bytes:
@@ -33,20 +44,21 @@ def disclosure(
     return length_delimited(_DELIVERY_DISCLOSURE, message.SerializeToString(deterministic=True))
 
 
-def record_delivery(event: bytes, disclosed: bytes) -> bytes:
-    """One entry of Batch.deliveries with a record."""
-    return length_delimited(_BATCH_DELIVERIES, length_delimited(_DELIVERY_RECORD, event), disclosed)
+def record_delivery(event: bytes, disclosed: bytes) -> Encoded:
+    """A delivery of a record."""
+    return _delivery(length_delimited(_DELIVERY_RECORD, event), disclosed)
 
 
-def notice_delivery(notice: exchange_pb2.Notice, disclosed: bytes) -> bytes:
-    """One entry of Batch.deliveries with a notice."""
+def notice_delivery(notice: exchange_pb2.Notice, disclosed: bytes) -> Encoded:
+    """A delivery of a notice."""
     body = length_delimited(_DELIVERY_NOTICE, notice.SerializeToString(deterministic=True))
-    return length_delimited(_BATCH_DELIVERIES, body, disclosed)
+    return _delivery(body, disclosed)
 
 
-def batch_response(deliveries: bytes, cursor: bytes) -> bytes:
+def batch_response(deliveries: bytes, cursor: bytes, receipt: bytes) -> bytes:
     """A serialised SubscribeResponse with a batch; `deliveries` are entries of Batch.deliveries, joined."""
-    return length_delimited(_RESPONSE_BATCH, deliveries, length_delimited(_BATCH_CURSOR, cursor))
+    sealed = (length_delimited(_BATCH_CURSOR, cursor), length_delimited(_BATCH_RECEIPT, receipt))
+    return length_delimited(_RESPONSE_BATCH, deliveries, *sealed)
 
 
 def reduced_event(
@@ -66,6 +78,12 @@ def reduced_event(
     elif original.WhichOneof("data") == "binary_data":
         event.binary_data = data
     return event.SerializeToString(deterministic=True)
+
+
+def _delivery(content: bytes, disclosed: bytes) -> Encoded:
+    digest = sha256(content)
+    digest.update(disclosed)
+    return Encoded(length_delimited(_BATCH_DELIVERIES, content, disclosed), digest.digest())
 
 
 def _varint(value: int) -> bytes:

@@ -80,10 +80,10 @@ class LedgerWriter:
         """The number of entries that are durable."""
         return self._tree.size
 
-    async def append(self, entries: Sequence[LedgerEntry]) -> Sequence[Place]:
+    async def append(self, entries: Sequence[LedgerEntry], *, patient: bool = False) -> Sequence[Place]:
         """See Ledger; raises LedgerFenced once another instance took over, ValueError for what cannot be an entry.
 
-        After StorageUnavailable the entries may still become durable: evidence of what was not released then.
+        Unless `patient`, the entries may become durable after StorageUnavailable: evidence of what was not released then.
         """
         if not entries:
             return []
@@ -100,7 +100,7 @@ class LedgerWriter:
         self._jobs.append(job)
         if self._flights is None:
             self._flights = loop.create_task(self._fly())
-        await asyncio.wait([job.landed], timeout=max(0.0, give_up_at - loop.time()))
+        await asyncio.wait([job.landed], timeout=None if patient else max(0.0, give_up_at - loop.time()))
         if not job.landed.done():
             raise StorageUnavailable("the ledger has not confirmed the entries yet")
         return job.landed.result()

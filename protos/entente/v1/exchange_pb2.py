@@ -26,19 +26,19 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from protos.io.cloudevents.v1 import cloudevents_pb2 as io_dot_cloudevents_dot_v1_dot_cloudevents__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x65ntente/v1/exchange.proto\x12\nentente.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#io/cloudevents/v1/cloudevents.proto\"O\n\x0ePublishRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12.\n\x07records\x18\x02 \x03(\x0b\x32\x1d.io.cloudevents.v1.CloudEvent\"=\n\x0fPublishResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.entente.v1.PublishResult\"U\n\x14PublishStreamRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12.\n\x07records\x18\x02 \x03(\x0b\x32\x1d.io.cloudevents.v1.CloudEvent\"C\n\x15PublishStreamResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.entente.v1.PublishResult\"\x81\x01\n\rPublishResult\x12\x36\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\".entente.v1.PublishAcknowledgementH\x00\x12-\n\x07refused\x18\x02 \x01(\x0b\x32\x1a.entente.v1.PublishRefusalH\x00\x42\t\n\x07outcome\"L\n\x16PublishAcknowledgement\x12\x10\n\x08position\x18\x01 \x01(\x0c\x12\x11\n\tduplicate\x18\x02 \x01(\x08J\x04\x08\x03\x10\x04R\x07receipt\"D\n\x0ePublishRefusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\treference\x18\x03 \x01(\t\"V\n\x15PreviewPublishRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12.\n\x07records\x18\x02 \x03(\x0b\x32\x1d.io.cloudevents.v1.CloudEvent\"E\n\x16PreviewPublishResponse\x12+\n\x08previews\x18\x01 \x03(\x0b\x32\x19.entente.v1.RecordPreview\"\x81\x01\n\rRecordPreview\x12+\n\x07refusal\x18\x01 \x01(\x0b\x32\x1a.entente.v1.PublishRefusal\x12)\n\x07parties\x18\x02 \x03(\x0b\x32\x18.entente.v1.PartyPreview\x12\x18\n\x10unreviewed_paths\x18\x03 \x03(\t\"\xbd\x01\n\x0cPartyPreview\x12\x0e\n\x06\x61gency\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\"\n\x06\x65\x66\x66\x65\x63t\x18\x03 \x01(\x0e\x32\x12.entente.v1.Effect\x12-\n\x06record\x18\x04 \x01(\x0b\x32\x1d.io.cloudevents.v1.CloudEvent\x12*\n\ndisclosure\x18\x05 \x01(\x0b\x32\x16.entente.v1.Disclosure\x12\r\n\x05roles\x18\x06 \x03(\t\"\xad\x01\n\x10SubscribeRequest\x12 \n\x04open\x18\x01 \x01(\x0b\x32\x10.entente.v1.OpenH\x00\x12$\n\x06\x63redit\x18\x02 \x01(\x0b\x32\x12.entente.v1.CreditH\x00\x12\x1e\n\x03\x61\x63k\x18\x03 \x01(\x0b\x32\x0f.entente.v1.AckH\x00\x12&\n\x07refresh\x18\x04 \x01(\x0b\x32\x13.entente.v1.RefreshH\x00\x42\t\n\x07message\"\x80\x02\n\x04Open\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x14\n\x0csubscription\x18\x03 \x01(\t\x12-\n\x08position\x18\x04 \x01(\x0e\x32\x19.entente.v1.StartPositionH\x00\x12*\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x10\n\x06\x63ursor\x18\x06 \x01(\x0cH\x00\x12)\n\non_expired\x18\x07 \x01(\x0e\x32\x15.entente.v1.OnExpired\x12\"\n\x06\x63redit\x18\x08 \x01(\x0b\x32\x12.entente.v1.CreditB\x06\n\x04\x66rom\"(\n\x06\x43redit\x12\x0f\n\x07records\x18\x01 \x01(\r\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"\x15\n\x03\x41\x63k\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x0c\"\x18\n\x07Refresh\x12\r\n\x05token\x18\x01 \x01(\t\"\x95\x02\n\x11SubscribeResponse\x12$\n\x06opened\x18\x01 \x01(\x0b\x32\x12.entente.v1.OpenedH\x00\x12\"\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x11.entente.v1.BatchH\x00\x12*\n\theartbeat\x18\x03 \x01(\x0b\x32\x15.entente.v1.HeartbeatH\x00\x12\x31\n\rpolicy_change\x18\x04 \x01(\x0b\x32\x18.entente.v1.PolicyChangeH\x00\x12(\n\x08\x64raining\x18\x05 \x01(\x0b\x32\x14.entente.v1.DrainingH\x00\x12\"\n\x05\x61\x63ked\x18\x06 \x01(\x0b\x32\x11.entente.v1.AckedH\x00\x42\t\n\x07message\"7\n\x06Opened\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x0c\x12\x1d\n\x15heartbeat_interval_ms\x18\x02 \x01(\r\"P\n\x05\x42\x61tch\x12(\n\ndeliveries\x18\x01 \x03(\x0b\x32\x14.entente.v1.Delivery\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x0cJ\x04\x08\x03\x10\x04R\x07receipt\"\x98\x01\n\x08\x44\x65livery\x12/\n\x06record\x18\x01 \x01(\x0b\x32\x1d.io.cloudevents.v1.CloudEventH\x00\x12$\n\x06notice\x18\x02 \x01(\x0b\x32\x12.entente.v1.NoticeH\x00\x12*\n\ndisclosure\x18\x03 \x01(\x0b\x32\x16.entente.v1.DisclosureB\t\n\x07\x63ontent\"B\n\x06Notice\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x0f\n\x07\x63ontact\x18\x04 \x01(\t\"e\n\nDisclosure\x12\"\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\x0e\x32\x12.entente.v1.Effect\x12\x0e\n\x06masked\x18\x02 \x03(\t\x12\x13\n\x0bobligations\x18\x03 \x03(\tJ\x04\x08\x04\x10\x05R\x08\x64\x65\x63ision\"\x1b\n\tHeartbeat\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x0c\"\x0e\n\x0cPolicyChange\"\x1c\n\x08\x44raining\x12\x10\n\x08grace_ms\x18\x01 \x01(\r\"\x17\n\x05\x41\x63ked\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x0c*\\\n\x06\x45\x66\x66\x65\x63t\x12\x16\n\x12\x45\x46\x46\x45\x43T_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x45\x46\x46\x45\x43T_RELEASE\x10\x01\x12\x11\n\rEFFECT_NOTICE\x10\x02\x12\x13\n\x0f\x45\x46\x46\x45\x43T_WITHHOLD\x10\x03*g\n\rStartPosition\x12\x1e\n\x1aSTART_POSITION_UNSPECIFIED\x10\x00\x12\x1b\n\x17START_POSITION_EARLIEST\x10\x01\x12\x19\n\x15START_POSITION_LATEST\x10\x02*U\n\tOnExpired\x12\x1a\n\x16ON_EXPIRED_UNSPECIFIED\x10\x00\x12\x13\n\x0fON_EXPIRED_FAIL\x10\x01\x12\x17\n\x13ON_EXPIRED_EARLIEST\x10\x02\x32\xcf\x02\n\x08\x45xchange\x12\x42\n\x07Publish\x12\x1a.entente.v1.PublishRequest\x1a\x1b.entente.v1.PublishResponse\x12X\n\rPublishStream\x12 .entente.v1.PublishStreamRequest\x1a!.entente.v1.PublishStreamResponse(\x01\x30\x01\x12W\n\x0ePreviewPublish\x12!.entente.v1.PreviewPublishRequest\x1a\".entente.v1.PreviewPublishResponse\x12L\n\tSubscribe\x12\x1c.entente.v1.SubscribeRequest\x1a\x1d.entente.v1.SubscribeResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x65ntente/v1/exchange.proto\x12\nentente.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#io/cloudevents/v1/cloudevents.proto\"O\n\x0ePublishRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12.\n\x07records\x18\x02 \x03(\x0b\x32\x1d.io.cloudevents.v1.CloudEvent\"=\n\x0fPublishResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.entente.v1.PublishResult\"U\n\x14PublishStreamRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12.\n\x07records\x18\x02 \x03(\x0b\x32\x1d.io.cloudevents.v1.CloudEvent\"C\n\x15PublishStreamResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.entente.v1.PublishResult\"\x81\x01\n\rPublishResult\x12\x36\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\".entente.v1.PublishAcknowledgementH\x00\x12-\n\x07refused\x18\x02 \x01(\x0b\x32\x1a.entente.v1.PublishRefusalH\x00\x42\t\n\x07outcome\"N\n\x16PublishAcknowledgement\x12\x10\n\x08position\x18\x01 \x01(\x0c\x12\x11\n\tduplicate\x18\x02 \x01(\x08\x12\x0f\n\x07receipt\x18\x03 \x01(\x0c\"D\n\x0ePublishRefusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\treference\x18\x03 \x01(\t\"V\n\x15PreviewPublishRequest\x12\r\n\x05topic\x18\x01 \x01(\t\x12.\n\x07records\x18\x02 \x03(\x0b\x32\x1d.io.cloudevents.v1.CloudEvent\"E\n\x16PreviewPublishResponse\x12+\n\x08previews\x18\x01 \x03(\x0b\x32\x19.entente.v1.RecordPreview\"\x81\x01\n\rRecordPreview\x12+\n\x07refusal\x18\x01 \x01(\x0b\x32\x1a.entente.v1.PublishRefusal\x12)\n\x07parties\x18\x02 \x03(\x0b\x32\x18.entente.v1.PartyPreview\x12\x18\n\x10unreviewed_paths\x18\x03 \x03(\t\"\xbd\x01\n\x0cPartyPreview\x12\x0e\n\x06\x61gency\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\"\n\x06\x65\x66\x66\x65\x63t\x18\x03 \x01(\x0e\x32\x12.entente.v1.Effect\x12-\n\x06record\x18\x04 \x01(\x0b\x32\x1d.io.cloudevents.v1.CloudEvent\x12*\n\ndisclosure\x18\x05 \x01(\x0b\x32\x16.entente.v1.Disclosure\x12\r\n\x05roles\x18\x06 \x03(\t\"\xad\x01\n\x10SubscribeRequest\x12 \n\x04open\x18\x01 \x01(\x0b\x32\x10.entente.v1.OpenH\x00\x12$\n\x06\x63redit\x18\x02 \x01(\x0b\x32\x12.entente.v1.CreditH\x00\x12\x1e\n\x03\x61\x63k\x18\x03 \x01(\x0b\x32\x0f.entente.v1.AckH\x00\x12&\n\x07refresh\x18\x04 \x01(\x0b\x32\x13.entente.v1.RefreshH\x00\x42\t\n\x07message\"\x80\x02\n\x04Open\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x0f\n\x07purpose\x18\x02 \x01(\t\x12\x14\n\x0csubscription\x18\x03 \x01(\t\x12-\n\x08position\x18\x04 \x01(\x0e\x32\x19.entente.v1.StartPositionH\x00\x12*\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x10\n\x06\x63ursor\x18\x06 \x01(\x0cH\x00\x12)\n\non_expired\x18\x07 \x01(\x0e\x32\x15.entente.v1.OnExpired\x12\"\n\x06\x63redit\x18\x08 \x01(\x0b\x32\x12.entente.v1.CreditB\x06\n\x04\x66rom\"(\n\x06\x43redit\x12\x0f\n\x07records\x18\x01 \x01(\r\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\"\x15\n\x03\x41\x63k\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x0c\"\x18\n\x07Refresh\x12\r\n\x05token\x18\x01 \x01(\t\"\x95\x02\n\x11SubscribeResponse\x12$\n\x06opened\x18\x01 \x01(\x0b\x32\x12.entente.v1.OpenedH\x00\x12\"\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x11.entente.v1.BatchH\x00\x12*\n\theartbeat\x18\x03 \x01(\x0b\x32\x15.entente.v1.HeartbeatH\x00\x12\x31\n\rpolicy_change\x18\x04 \x01(\x0b\x32\x18.entente.v1.PolicyChangeH\x00\x12(\n\x08\x64raining\x18\x05 \x01(\x0b\x32\x14.entente.v1.DrainingH\x00\x12\"\n\x05\x61\x63ked\x18\x06 \x01(\x0b\x32\x11.entente.v1.AckedH\x00\x42\t\n\x07message\"7\n\x06Opened\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x0c\x12\x1d\n\x15heartbeat_interval_ms\x18\x02 \x01(\r\"R\n\x05\x42\x61tch\x12(\n\ndeliveries\x18\x01 \x03(\x0b\x32\x14.entente.v1.Delivery\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x0c\x12\x0f\n\x07receipt\x18\x03 \x01(\x0c\"\x98\x01\n\x08\x44\x65livery\x12/\n\x06record\x18\x01 \x01(\x0b\x32\x1d.io.cloudevents.v1.CloudEventH\x00\x12$\n\x06notice\x18\x02 \x01(\x0b\x32\x12.entente.v1.NoticeH\x00\x12*\n\ndisclosure\x18\x03 \x01(\x0b\x32\x16.entente.v1.DisclosureB\t\n\x07\x63ontent\"B\n\x06Notice\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x0f\n\x07\x63ontact\x18\x04 \x01(\t\"e\n\nDisclosure\x12\"\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\x0e\x32\x12.entente.v1.Effect\x12\x0e\n\x06masked\x18\x02 \x03(\t\x12\x13\n\x0bobligations\x18\x03 \x03(\tJ\x04\x08\x04\x10\x05R\x08\x64\x65\x63ision\"/\n\tHeartbeat\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x0c\x12\x12\n\ncheckpoint\x18\x02 \x01(\x0c\"\x0e\n\x0cPolicyChange\"\x1c\n\x08\x44raining\x12\x10\n\x08grace_ms\x18\x01 \x01(\r\"\x17\n\x05\x41\x63ked\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x0c*\\\n\x06\x45\x66\x66\x65\x63t\x12\x16\n\x12\x45\x46\x46\x45\x43T_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x45\x46\x46\x45\x43T_RELEASE\x10\x01\x12\x11\n\rEFFECT_NOTICE\x10\x02\x12\x13\n\x0f\x45\x46\x46\x45\x43T_WITHHOLD\x10\x03*g\n\rStartPosition\x12\x1e\n\x1aSTART_POSITION_UNSPECIFIED\x10\x00\x12\x1b\n\x17START_POSITION_EARLIEST\x10\x01\x12\x19\n\x15START_POSITION_LATEST\x10\x02*U\n\tOnExpired\x12\x1a\n\x16ON_EXPIRED_UNSPECIFIED\x10\x00\x12\x13\n\x0fON_EXPIRED_FAIL\x10\x01\x12\x17\n\x13ON_EXPIRED_EARLIEST\x10\x02\x32\xcf\x02\n\x08\x45xchange\x12\x42\n\x07Publish\x12\x1a.entente.v1.PublishRequest\x1a\x1b.entente.v1.PublishResponse\x12X\n\rPublishStream\x12 .entente.v1.PublishStreamRequest\x1a!.entente.v1.PublishStreamResponse(\x01\x30\x01\x12W\n\x0ePreviewPublish\x12!.entente.v1.PreviewPublishRequest\x1a\".entente.v1.PreviewPublishResponse\x12L\n\tSubscribe\x12\x1c.entente.v1.SubscribeRequest\x1a\x1d.entente.v1.SubscribeResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.entente.v1.exchange_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EFFECT']._serialized_start=2545
-  _globals['_EFFECT']._serialized_end=2637
-  _globals['_STARTPOSITION']._serialized_start=2639
-  _globals['_STARTPOSITION']._serialized_end=2742
-  _globals['_ONEXPIRED']._serialized_start=2744
-  _globals['_ONEXPIRED']._serialized_end=2829
+  _globals['_EFFECT']._serialized_start=2569
+  _globals['_EFFECT']._serialized_end=2661
+  _globals['_STARTPOSITION']._serialized_start=2663
+  _globals['_STARTPOSITION']._serialized_end=2766
+  _globals['_ONEXPIRED']._serialized_start=2768
+  _globals['_ONEXPIRED']._serialized_end=2853
   _globals['_PUBLISHREQUEST']._serialized_start=111
   _globals['_PUBLISHREQUEST']._serialized_end=190
   _globals['_PUBLISHRESPONSE']._serialized_start=192
@@ -50,47 +50,47 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUBLISHRESULT']._serialized_start=412
   _globals['_PUBLISHRESULT']._serialized_end=541
   _globals['_PUBLISHACKNOWLEDGEMENT']._serialized_start=543
-  _globals['_PUBLISHACKNOWLEDGEMENT']._serialized_end=619
-  _globals['_PUBLISHREFUSAL']._serialized_start=621
-  _globals['_PUBLISHREFUSAL']._serialized_end=689
-  _globals['_PREVIEWPUBLISHREQUEST']._serialized_start=691
-  _globals['_PREVIEWPUBLISHREQUEST']._serialized_end=777
-  _globals['_PREVIEWPUBLISHRESPONSE']._serialized_start=779
-  _globals['_PREVIEWPUBLISHRESPONSE']._serialized_end=848
-  _globals['_RECORDPREVIEW']._serialized_start=851
-  _globals['_RECORDPREVIEW']._serialized_end=980
-  _globals['_PARTYPREVIEW']._serialized_start=983
-  _globals['_PARTYPREVIEW']._serialized_end=1172
-  _globals['_SUBSCRIBEREQUEST']._serialized_start=1175
-  _globals['_SUBSCRIBEREQUEST']._serialized_end=1348
-  _globals['_OPEN']._serialized_start=1351
-  _globals['_OPEN']._serialized_end=1607
-  _globals['_CREDIT']._serialized_start=1609
-  _globals['_CREDIT']._serialized_end=1649
-  _globals['_ACK']._serialized_start=1651
-  _globals['_ACK']._serialized_end=1672
-  _globals['_REFRESH']._serialized_start=1674
-  _globals['_REFRESH']._serialized_end=1698
-  _globals['_SUBSCRIBERESPONSE']._serialized_start=1701
-  _globals['_SUBSCRIBERESPONSE']._serialized_end=1978
-  _globals['_OPENED']._serialized_start=1980
-  _globals['_OPENED']._serialized_end=2035
-  _globals['_BATCH']._serialized_start=2037
-  _globals['_BATCH']._serialized_end=2117
-  _globals['_DELIVERY']._serialized_start=2120
-  _globals['_DELIVERY']._serialized_end=2272
-  _globals['_NOTICE']._serialized_start=2274
-  _globals['_NOTICE']._serialized_end=2340
-  _globals['_DISCLOSURE']._serialized_start=2342
-  _globals['_DISCLOSURE']._serialized_end=2443
-  _globals['_HEARTBEAT']._serialized_start=2445
-  _globals['_HEARTBEAT']._serialized_end=2472
-  _globals['_POLICYCHANGE']._serialized_start=2474
-  _globals['_POLICYCHANGE']._serialized_end=2488
-  _globals['_DRAINING']._serialized_start=2490
-  _globals['_DRAINING']._serialized_end=2518
-  _globals['_ACKED']._serialized_start=2520
-  _globals['_ACKED']._serialized_end=2543
-  _globals['_EXCHANGE']._serialized_start=2832
-  _globals['_EXCHANGE']._serialized_end=3167
+  _globals['_PUBLISHACKNOWLEDGEMENT']._serialized_end=621
+  _globals['_PUBLISHREFUSAL']._serialized_start=623
+  _globals['_PUBLISHREFUSAL']._serialized_end=691
+  _globals['_PREVIEWPUBLISHREQUEST']._serialized_start=693
+  _globals['_PREVIEWPUBLISHREQUEST']._serialized_end=779
+  _globals['_PREVIEWPUBLISHRESPONSE']._serialized_start=781
+  _globals['_PREVIEWPUBLISHRESPONSE']._serialized_end=850
+  _globals['_RECORDPREVIEW']._serialized_start=853
+  _globals['_RECORDPREVIEW']._serialized_end=982
+  _globals['_PARTYPREVIEW']._serialized_start=985
+  _globals['_PARTYPREVIEW']._serialized_end=1174
+  _globals['_SUBSCRIBEREQUEST']._serialized_start=1177
+  _globals['_SUBSCRIBEREQUEST']._serialized_end=1350
+  _globals['_OPEN']._serialized_start=1353
+  _globals['_OPEN']._serialized_end=1609
+  _globals['_CREDIT']._serialized_start=1611
+  _globals['_CREDIT']._serialized_end=1651
+  _globals['_ACK']._serialized_start=1653
+  _globals['_ACK']._serialized_end=1674
+  _globals['_REFRESH']._serialized_start=1676
+  _globals['_REFRESH']._serialized_end=1700
+  _globals['_SUBSCRIBERESPONSE']._serialized_start=1703
+  _globals['_SUBSCRIBERESPONSE']._serialized_end=1980
+  _globals['_OPENED']._serialized_start=1982
+  _globals['_OPENED']._serialized_end=2037
+  _globals['_BATCH']._serialized_start=2039
+  _globals['_BATCH']._serialized_end=2121
+  _globals['_DELIVERY']._serialized_start=2124
+  _globals['_DELIVERY']._serialized_end=2276
+  _globals['_NOTICE']._serialized_start=2278
+  _globals['_NOTICE']._serialized_end=2344
+  _globals['_DISCLOSURE']._serialized_start=2346
+  _globals['_DISCLOSURE']._serialized_end=2447
+  _globals['_HEARTBEAT']._serialized_start=2449
+  _globals['_HEARTBEAT']._serialized_end=2496
+  _globals['_POLICYCHANGE']._serialized_start=2498
+  _globals['_POLICYCHANGE']._serialized_end=2512
+  _globals['_DRAINING']._serialized_start=2514
+  _globals['_DRAINING']._serialized_end=2542
+  _globals['_ACKED']._serialized_start=2544
+  _globals['_ACKED']._serialized_end=2567
+  _globals['_EXCHANGE']._serialized_start=2856
+  _globals['_EXCHANGE']._serialized_end=3191
 # @@protoc_insertion_point(module_scope)

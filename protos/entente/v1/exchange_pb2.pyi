@@ -248,19 +248,26 @@ class PublishAcknowledgement(_message.Message):
 
     POSITION_FIELD_NUMBER: _builtins.int
     DUPLICATE_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
     position: _builtins.bytes
     """Opaque and of fixed length; names the record's place to an auditor. Freshly encrypted: two are never equal."""
     duplicate: _builtins.bool
     """True if an equal record with this source and id had been stored before."""
+    receipt: _builtins.bytes
+    """Opaque and of fixed length: the place and hash of the ledger entry that accounts for the call, sealed for auditors. The
+    same bytes for all records of one call, and it binds the entry to their content: keep it with the record's content
+    digest, and what was never entered or was changed later is found. Means nothing in another principal's hands.
+    """
     def __init__(
         self,
         *,
         position: _builtins.bytes = ...,
         duplicate: _builtins.bool = ...,
+        receipt: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate", b"duplicate", "position", b"position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate", b"duplicate", "position", b"position", "receipt", b"receipt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -700,8 +707,15 @@ class Batch(_message.Message):
 
     DELIVERIES_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
     cursor: _builtins.bytes
     """The position after the last delivery; opaque, of fixed length, freshly encrypted."""
+    receipt: _builtins.bytes
+    """Opaque, of fixed length, freshly encrypted: the place and hash of the ledger entry that accounts for this batch, which
+    was durable before the batch left, sealed for auditors. It binds the entry to exactly these deliveries: keep it with
+    the SHA-256 of each serialised Delivery, in order, and a batch that was never entered, or whose entry was changed
+    later, is found. Means nothing in another principal's hands.
+    """
     @_builtins.property
     def deliveries(self) -> _containers.RepeatedCompositeFieldContainer[Global___Delivery]:
         """At least one."""
@@ -711,10 +725,11 @@ class Batch(_message.Message):
         *,
         deliveries: _abc.Iterable[Global___Delivery] | None = ...,
         cursor: _builtins.bytes = ...,
+        receipt: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "deliveries", b"deliveries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "deliveries", b"deliveries", "receipt", b"receipt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -835,16 +850,22 @@ class Heartbeat(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CURSOR_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
     cursor: _builtins.bytes
     """A fresh cursor: acknowledging it moves a subscription past records that it was not to see."""
+    checkpoint: _builtins.bytes
+    """The newest checkpoint of the ledger that this instance writes: a signed note (C2SP tlog-checkpoint). Who keeps checkpoints
+    can prove later that the ledger was rolled back or shown differently to others. Empty while there is none.
+    """
     def __init__(
         self,
         *,
         cursor: _builtins.bytes = ...,
+        checkpoint: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "cursor", b"cursor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

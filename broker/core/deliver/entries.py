@@ -1,0 +1,76 @@
+"""The entries that a group writes: `delivery` before a batch leaves, and `engine_fault` before faulty records are passed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from broker.core.deliver.account import Account
+from broker.core.deliver.history import History
+from broker.core.deliver.session import Session
+from broker.core.deliver.standing import Standing
+from broker.core.evidence import Evidence, list_of
+from broker.core.ledger.entry_secret import EntrySecret
+from broker.core.ledger.handed_out import handed_out_root
+from broker.model.ledger import JsonValue, LedgerEntry
+from broker.model.principal import SubjectClass
+
+
+def delivery_entry(
+    evidence: Evidence,
+    group: JsonValue,
+    receivers: Sequence[Session],
+    account: Account,
+    end: Standing,
+    secret: EntrySecret,
+) -> LedgerEntry:
+    """What all receivers are about to be handed, and what was considered for each since its last entry.
+
+    group: as `group_class` has it. end: where all of them stand afterwards.
+    """
+    histories: dict[int, tuple[int, History]] = {}
+    rows = []
+    for member in receivers:
+        number, _ = histories.setdefault(id(member.history), (len(histories), member.history))
+        rows.append(receiver(member, number))
+    considered = [history.extended(account.considered, end).as_json() for _, history in histories.values()]
+    places: list[JsonValue] = [list(place) for place in account.places]
+    body: dict[str, JsonValue] = {
+        "class": group,
+        "receivers": list_of(rows),
+        "count": len(places),
+        "digest": secret.as_json(),
+        "places": places,
+        "decisions": account.decisions,
+        "considered": considered,
+    }
+    root = handed_out_root(secret.secret, account.places, account.contents)
+    return evidence.entry("delivery", body, {"handed_out": root})
+
+
+def fault_entry(evidence: Evidence, group: JsonValue, account: Account) -> LedgerEntry:
+    """What the rulebook has no answer for is withheld, and its places are kept: a seek delivers it later (rule 1)."""
+    return evidence.entry("engine_fault", {"class": group, "faulted": account.faulted})
+
+
+def group_class(topic: str, subject: SubjectClass) -> JsonValue:
+    """What all receivers of a batch have in common."""
+    return {
+        "topic": topic,
+        "agency": subject.agency,
+        "roles": list(subject.roles),
+        "attributes": dict(subject.attributes),
+        "purpose": subject.purpose,
+    }
+
+
+def receiver(member: Session, history: int) -> JsonValue:
+    """One of the items of `receivers`; history: the number of its own in `considered`."""
+    return {
+        "subject": member.principal.subject,
+        "token": member.principal.token_id,
+        "certificate": member.principal.certificate_thumbprint,
+        "subscription": member.binding.subscription,
+        "epoch": member.epoch,
+        "stream": member.stream,
+        "history": history,
+    }

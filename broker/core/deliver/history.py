@@ -1,0 +1,111 @@
+"""What was considered for a stream since the ledger last said: where it began, what became of the records, and why.
+
+The entries of a stream join without hole or overlap: each begins where the one before it ended. So the stretch that no
+entry accounts for yet goes with the stream wherever it is served, and ends in its next delivery or in `stream_closed`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from broker.core.decide import Ruling
+from broker.core.deliver.standing import Standing
+from broker.model.ledger import JsonValue
+
+MAX_DECISIONS = 1_000
+"""Distinct decisions by which records were withheld, after which a history is written out, whatever was released."""
+
+MAX_HISTORIES = 64
+"""Histories of one group that differ, after which all of them are written out."""
+
+
+@dataclass(slots=True)
+class Considered:
+    """Records by what became of them, and those that a decision withheld (or something after it) by that decision."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    withheld: Counter[Ruling] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class History:
+    """The stretch from `since`, up to which all is in the ledger, to `until`. Equal by value."""
+
+    since: Standing
+    until: Standing
+    considered: Considered = field(default_factory=Considered)
+
+    @classmethod
+    def begin(cls, standing: Standing) -> History:
+        """Nothing yet, from here on."""
+        return cls(standing, standing)
+
+    def extend(self, step: Considered, until: Standing) -> None:
+        """Add what was considered from `until` to a new one."""
+        self.until = until
+        self.considered.outcomes.update(step.outcomes)
+        self.considered.withheld.update(step.withheld)
+
+    def copy(self) -> History:
+        """One of its own."""
+        considered = Considered(self.considered.outcomes.copy(), self.considered.withheld.copy())
+        return History(self.since, self.until, considered)
+
+    def extended(self, step: Considered, until: Standing) -> History:
+        """As `extend`, leaving this one as it is."""
+        extended = self.copy()
+        extended.extend(step, until)
+        return extended
+
+    def as_json(self) -> JsonValue:
+        """As it stands in the part `considered`."""
+        outcomes: dict[str, JsonValue] = dict(self.considered.outcomes)
+        withheld: list[JsonValue] = [
+            [ruling.value, count] for ruling, count in self.considered.withheld.items()
+        ]
+        return {
+            "from": self.since.as_json(),
+            "to": self.until.as_json(),
+            "outcomes": outcomes,
+            "withheld": withheld,
+        }
+
+
+class Histories:
+    """The histories of a group's members: one object for all that are equal, which only the group extends.
+
+    So a step costs the same for one member as for thousands, as long as they have been together since the last entry.
+    """
+
+    def __init__(self) -> None:
+        self._distinct: list[History] = []
+
+    def adopt(self, history: History) -> History:
+        """The one that the group extends for a member who joins with this one."""
+        for mine in self._distinct:
+            if mine == history:
+                return mine
+        self._distinct.append(history.copy())
+        return self._distinct[-1]
+
+    def adopt_all(self, histories: Iterable[History]) -> Mapping[int, History]:
+        """As `adopt`, by the id of each."""
+        return {id(history): self.adopt(history) for history in histories}
+
+    def extend(self, step: Considered, until: Standing) -> None:
+        """All of them."""
+        for history in self._distinct:
+            history.extend(step, until)
+
+    def keep_only(self, used: Iterable[History]) -> None:
+        """Forget those of members who have left."""
+        self._distinct = list({id(history): history for history in used}.values())
+
+    @property
+    def are_large(self) -> bool:
+        """Whether they should be written out before more is considered."""
+        return len(self._distinct) > MAX_HISTORIES or any(
+            len(history.considered.withheld) > MAX_DECISIONS for history in self._distinct
+        )
