@@ -56,6 +56,7 @@ __all__ = [
     "Tls",
     "load_client_config",
     "load_config",
+    "load_file",
     "select_context",
     "split_address",
 ]
@@ -122,7 +123,12 @@ class Config(_Shared):
 
 def load_config(path: Path) -> Config:
     """Read and check the whole file. Raises ConfigError with every finding."""
-    return _check(Config, _read(path), path)
+    return load_file(Config, path)
+
+
+def load_file(model: type[_Model], path: Path) -> _Model:
+    """Read and check a file of another form in the same way. Raises ConfigError with every finding."""
+    return _check(model, _read(path), path)
 
 
 def load_client_config(path: Path) -> ClientConfig:
