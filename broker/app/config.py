@@ -126,9 +126,9 @@ def load_config(path: Path) -> Config:
     return load_file(Config, path)
 
 
-def load_file(model: type[_Model], path: Path) -> _Model:
+def load_file(model: type[_Model], path: Path, made_by: str = "entente init DIR") -> _Model:
     """Read and check a file of another form in the same way. Raises ConfigError with every finding."""
-    return _check(model, _read(path), path)
+    return _check(model, _read(path, made_by), path)
 
 
 def load_client_config(path: Path) -> ClientConfig:
@@ -155,12 +155,12 @@ def select_context(config: ClientConfig | Config, path: Path, name: str | None =
     return chosen, context
 
 
-def _read(path: Path) -> Mapping[str, object]:
+def _read(path: Path, made_by: str = "entente init DIR") -> Mapping[str, object]:
     try:
         with path.open("rb") as file:
             content = file.read(CONFIG_BYTES + 1)
     except FileNotFoundError:
-        remedy = "make one with 'entente init DIR', or name another with --config"
+        remedy = f"make one with '{made_by}', or name another with --config"
         raise ConfigError((f"{path}: no such file; {remedy}",)) from None
     except OSError as error:
         raise ConfigError(

@@ -18,6 +18,7 @@ from broker.cli.serve import serve
 from broker.cli.subscribe import subscribe
 from broker.cli.subscriptions import subscription
 from broker.cli.tokens import token
+from broker.cli.witness import witness
 
 app = typer.Typer(
     name="entente",
@@ -57,6 +58,7 @@ for _name, _command, _example in (
     app.command(_name, epilog=example(_example))(_command)
 app.add_typer(catalog)
 app.add_typer(subscription)
+app.add_typer(witness)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -25,6 +25,7 @@ COMMANDS = [
     ("demo",),
     *((("catalog", name)) for name in ("topics", "types", "agencies", "vocabulary", "show")),
     *((("subscription", name)) for name in ("list", "show", "seek", "delete")),
+    *((("witness", name)) for name in ("init", "serve", "show")),
 ]
 
 
