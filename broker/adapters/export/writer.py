@@ -9,7 +9,7 @@ from pathlib import Path
 from broker.core.checkpoint.note import VerifierKey
 from broker.model.audit import Coverage, ProgressCallback
 from broker.ports.ledger_log import LedgerReader
-from broker.ports.rulebook_store import RulebookStore
+from broker.ports.rulebook_store import RulebookReader
 
 
 class ExportRefused(Exception):
@@ -43,7 +43,7 @@ class Exported:
 async def write_export(
     request: ExportRequest,
     reader: LedgerReader,
-    revisions: RulebookStore,
+    revisions: RulebookReader,
     progress: ProgressCallback | None = None,
 ) -> Exported:
     """Write the directory whole or not at all, for its owner's eyes only.
