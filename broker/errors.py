@@ -118,6 +118,24 @@ class Reason(Enum):
     DRAINING = _Entry(
         "UNAVAILABLE", "This instance is shutting down; reconnect and resume from the last cursor."
     )
+    # Reading the ledger
+    AUDIT_DENIED = _Entry(
+        "PERMISSION_DENIED",
+        "The rulebook does not let this caller read the ledger; ask the exchange's operator.",
+    )
+    ENTRY_NOT_FOUND = _Entry(
+        "NOT_FOUND", "Ledger entry '{detail}' may not be read by this caller, or it might not exist."
+    )
+    ENTRY_NOT_PROVABLE = _Entry("FAILED_PRECONDITION", "The entry cannot be proved: {detail}.")
+    REVISION_NOT_FOUND = _Entry(
+        "NOT_FOUND", "Rulebook revision '{detail}' is not kept here, or cannot be run any more; name another."
+    )
+    AUDIT_UNAVAILABLE = _Entry(
+        "UNAVAILABLE", "The ledger cannot be read, or its index is not up to date yet; try again."
+    )
+    LEDGER_INCONSISTENT = _Entry(
+        "DATA_LOSS", "The ledger is not the continuation of what was read before; its operator has been told."
+    )
     # The exchange's own state
     POLICY_UNAVAILABLE = _Entry("UNAVAILABLE", "No decision could be had from the policy engine; try again.")
     STORAGE_UNAVAILABLE = _Entry(

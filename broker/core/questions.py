@@ -48,6 +48,11 @@ def deliver_question(
     return make_question(item, owner)
 
 
+def audit_question(principal: Principal, scope: str) -> Question:
+    """May this principal read so much of the ledger: "exchange", "agency" or "records"?"""
+    return make_question({"action": "audit", "subject": _person(principal), "scope": scope}, principal.agency)
+
+
 def probe_labels(registry: Registry) -> Labels:
     """The least restricted label set, to ask whether anything at all may be published."""
     return Labels(dataclassification=registry.vocabulary.classifications[0])
