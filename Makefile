@@ -88,7 +88,7 @@ bench: setup-test ## records per second to 1, 10 and 100 subscriptions on Kafka
 check: setup-check static unit ## the quick part, under a minute
 
 test: setup-test static proto-breaking ## everything, on real Kafka and OPA, with coverage
-	@$(PY) -m pytest -n 2 --dist loadfile --cov --cov-report=term
+	@$(PY) -m pytest -n 4 --dist loadfile --cov --cov-report=term
 
 soak: setup-test ## the tests that run for minutes
 	@$(PY) -m pytest -m soak --timeout 3600 --log-cli-level INFO
