@@ -94,12 +94,14 @@ class Committed:
 def commit(entry: LedgerEntry, salt: bytes) -> Committed:
     """Commit to the parts. Raises ValueError for values without canonical form, or no list where LISTS says so."""
     commitments: dict[str, JsonValue] = {name: root.hex() for name, root in entry.roots.items()}
-    opened = [b'["salt","%b"]' % base64.b64encode(salt)]
+    opened = [_salted(salt)]
     for name in sorted(entry.body):
+        if not _NAME.fullmatch(name):
+            raise ValueError("a part's name is of small letters and underscores")
         contents = [canonical(item) for item in _items(name, entry.body[name])]
         commitments[name] = commitment(salt, name, contents).hex()
-        title = canonical(name)
-        opened.extend([b"[%b,%b]" % (title, content) for content in contents] or [b"[%b]" % title])
+        title = name.encode()
+        opened.extend([b'["%b",%b]' % (title, content) for content in contents] or [b'["%b"]' % title])
     return Committed(entry.kind, entry.time_ms, commitments, b"\t".join(opened))
 
 
