@@ -22,10 +22,11 @@ from broker.core.deliver.prepare import Preparer
 from broker.core.deliver.view import RecordViews
 from broker.core.evidence import Evidence
 from broker.core.ledger.receipt import ReceiptCodec
+from broker.core.places import Places
 from broker.core.preview import Previewer
 from broker.core.publish import Publisher
 from broker.core.record.admission import RecordLimits
-from broker.core.streams import Places, Streams
+from broker.core.streams import Streams
 from broker.core.subscriptions import SubscriptionDesk
 from broker.errors import RulebookRefused
 from broker.model.record import LogTopic

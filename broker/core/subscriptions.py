@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
 from broker.core.access import Access
+from broker.core.claims import check_name, check_same
 from broker.core.cursor import Cursor, CursorBinding, CursorCodec
 from broker.core.evidence import Evidence
 from broker.core.moves import subscription_entries
-from broker.core.streams import Places, StartAt, check_name, check_same
+from broker.core.places import Places, StartAt
 from broker.errors import EntenteError, Reason, StorageUnavailable
 from broker.model.principal import Principal
 from broker.model.subscription import Subscription, SubscriptionKey

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
 
+from broker.core.claims import OpenRequest
 from broker.core.deliver.fanout import FanOut
 from broker.core.deliver.session import Outgoing, Session
-from broker.core.streams import OpenRequest, Start, StartAt, Streams
+from broker.core.places import Start, StartAt
+from broker.core.streams import Streams
 from broker.errors import EntenteError, Reason, fault_place
 from broker.rpc.call import Call
 from broker.rpc.interceptors import IdentityInterceptor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broker.core.streams import Start, StartAt
+from broker.core.places import Start, StartAt
 from broker.core.subscriptions import SubscriptionDesk
 from broker.model.subscription import Subscription
 from broker.rpc.call import Call

@@ -11,7 +11,8 @@ import pytest
 from broker.core.access import Access
 from broker.core.decide import Decider
 from broker.core.evidence import Evidence
-from broker.core.streams import Places, Streams
+from broker.core.places import Places
+from broker.core.streams import Streams
 from broker.errors import EntenteError
 from broker.ports.subscription_store import SubscriptionStore
 from tests.fakes.delivery import WITHHOLD, World, registry

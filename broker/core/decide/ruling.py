@@ -19,11 +19,12 @@ _KEY_BYTES = 16
 class Ruling:
     """One decision with its full input and output. `value` is shared by all entries that name it: never change it.
 
-    Equal by value, so that each stands once in an entry, whoever asked.
+    Equal by value, so that each stands once in an entry, whoever asked. size_bytes: about what it takes in an entry.
     """
 
     key: bytes
     value: dict[str, JsonValue] = field(compare=False, repr=False)
+    size_bytes: int = field(compare=False)
 
     @classmethod
     def of(cls, question: Question, decision: Decision) -> Ruling:
@@ -32,4 +33,5 @@ class Ruling:
         if decision.time is not None:
             asked["time"] = decision.time
         value: dict[str, JsonValue] = {"input": asked, "output": output_of(decision)}
-        return cls(blake2b(orjson.dumps(value), digest_size=_KEY_BYTES).digest(), value)
+        text = orjson.dumps(value)
+        return cls(blake2b(text, digest_size=_KEY_BYTES).digest(), value, len(text))

@@ -16,7 +16,7 @@ class Account:
     """Collects while a batch is prepared, and never holds a payload.
 
     places and contents: of what goes out, in order; the SHA-256 of each serialised Delivery. faulted: partition and offset
-    of records for which the engine failed.
+    of records for which the engine failed. size_bytes: about what the decisions take in the entry.
     """
 
     decisions: list[JsonValue] = field(default_factory=list)
@@ -24,13 +24,14 @@ class Account:
     contents: list[bytes] = field(default_factory=list)
     faulted: list[JsonValue] = field(default_factory=list)
     considered: Considered = field(default_factory=Considered)
+    size_bytes: int = 0
     _numbers: dict[Ruling, int] = field(default_factory=dict)
 
     def withhold(self, stored: StoredRecord, outcome: str, ruling: Ruling | None) -> None:
         """A record that does not go out; where the engine failed its place is kept, since it can be delivered later."""
         self.considered.outcomes[outcome] += 1
         if ruling is not None:
-            self.considered.withheld[ruling] += 1
+            self.considered.withhold(ruling)
         if outcome == ENGINE_FAULT:
             self.faulted.append([stored.partition, stored.offset])
 
@@ -40,6 +41,7 @@ class Account:
         if number is None:
             number = self._numbers[ruling] = len(self.decisions)
             self.decisions.append(ruling.value)
+            self.size_bytes += ruling.size_bytes
         self.places.append((stored.partition, stored.offset, number))
         self.contents.append(content)
         self.considered.outcomes[outcome] += 1

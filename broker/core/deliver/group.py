@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 from broker.core.deliver.entries import delivery_entry, fault_entry, group_class
-from broker.core.deliver.history import Histories, History
+from broker.core.deliver.history import Considered, Histories, History
 from broker.core.deliver.prepare import Budget, Lens, Prepared, Preparer
 from broker.core.deliver.session import Session
 from broker.core.deliver.standing import Standing
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 CHUNK_RECORDS = 500
 CHUNK_BYTES = 1 << 20
 BATCH_BYTES = 512 << 10
+ACCOUNT_BYTES = 1 << 20
 LINGER_S = 0.02
 WAIT_S = 5.0
 BACKOFF_S = (0.05, 2.0)
@@ -127,8 +128,8 @@ class Group:
 
     async def _step(self) -> None:
         """Read, prepare, account, hand out: first what lags, then what is new."""
-        if self._histories.are_large:
-            await self._write_out()
+        if await self._written_out():
+            return
         begin = self.standing
         if begin.lags and self._now_s() >= self._retry_at_s:
             await self._serve(begin, self._catch_up)
@@ -143,6 +144,8 @@ class Group:
         ready = [m for m in self.members if self._placement.is_served(m) and m.budget().is_open]
         prepared = Prepared(begin)
         await prepare(_shared_budget(ready), prepared)
+        if await self._written_out(prepared.account.considered):
+            return  # it is prepared again
         if prepared.deliveries:
             await self._release(ready, prepared)
         else:
@@ -179,6 +182,9 @@ class Group:
             await self._tools.preparer.prepare(self.lens, chunk, budget, prepared)
             if prepared.cut or prepared.stalled or prepared.size_bytes >= BATCH_BYTES:
                 return
+            # Only endless label sets come to this: an entry has to hold all that was decided.
+            if prepared.account.size_bytes + prepared.account.considered.size_bytes >= ACCOUNT_BYTES:
+                return
             if self._now_s() >= deadline_s:
                 return
             chunk = await self._read(prepared.standing.next, 0)
@@ -203,36 +209,47 @@ class Group:
         self.accounting = asyncio.ensure_future(self._account(receivers, prepared))
         for member in receivers:
             member.accounting = self.accounting
-        self.accounting.add_done_callback(partial(_accounted, receivers))
         await asyncio.shield(self.accounting)
 
-    async def _write_out(self) -> None:
-        """Account for what was withheld when it has become much, so that memory is bounded and nothing is lost."""
+    async def _written_out(self, step: Considered | None = None) -> bool:
+        """Account for what was withheld if it is much, with this step, so that memory is bounded and nothing is lost."""
+        if not self._histories.exceed(step):
+            return False
         self._histories.keep_only([member.history for member in self.members])
-        if self._histories.are_large:
-            await self._release(list(self.members), Prepared(self.standing))
+        if not self._histories.exceed(step):
+            return False
+        part = self._histories.part()
+        await self._release([m for m in self.members if id(m.history) in part], Prepared(self.standing))
+        return True
 
     async def _account(self, receivers: Sequence[Session], prepared: Prepared) -> None:
         """Evidence first: no byte leaves before the entry that names its receivers is durable (rule 3)."""
-        evidence, account, end = self._tools.evidence, prepared.account, prepared.standing
-        secret = EntrySecret.fresh(self._tools.keys)
-        faults = [fault_entry(evidence, self._class, account)] if account.faulted else []
-        delivery = delivery_entry(evidence, self._class, receivers, account, end, secret)
-        place = (await evidence.write_all([*faults, delivery], patient=True))[-1]
+        try:
+            receipt = await self._write(receivers, prepared)
+        finally:
+            for member in receivers:
+                member.accounting = None
         # From here on nothing waits: what is durable is handed out, and where everybody stands is set at once.
-        begin, self.standing = self.standing, end
+        begin, end = self.standing, prepared.standing
+        self.standing = end
         self._histories = Histories()
         for member in receivers:
             member.history = History.begin(end)
-        self._hand_out(receivers, prepared, Receipt(place, secret.secret))
-        self._leave_behind([m for m in self.members if m not in receivers], begin)
+        self._hand_out(receivers, prepared, receipt)
+        self._leave_behind(self.members.difference(receivers), begin)
         self._placement.merge(self)
 
+    async def _write(self, receivers: Sequence[Session], prepared: Prepared) -> Receipt:
+        evidence, account = self._tools.evidence, prepared.account
+        secret = EntrySecret.fresh(self._tools.keys)
+        faults = [fault_entry(evidence, self._class, account)] if account.faulted else []
+        delivery = delivery_entry(evidence, self._class, receivers, account, prepared.standing, secret)
+        places = await evidence.write_all([*faults, delivery], patient=True)
+        return Receipt(places[-1], secret.secret)
+
     def _hand_out(self, receivers: Sequence[Session], prepared: Prepared, receipt: Receipt) -> None:
-        deliveries, history = (
-            b"".join(prepared.deliveries),
-            self._histories.adopt(History.begin(self.standing)),
-        )
+        deliveries = b"".join(prepared.deliveries)
+        history = self._histories.adopt(History.begin(self.standing))
         for member in receivers:
             if member not in self.members:
                 continue
@@ -240,7 +257,7 @@ class Group:
             if deliveries and self._placement.is_served(member):
                 member.hand_out(deliveries, len(prepared.deliveries), self.standing, receipt)
 
-    def _leave_behind(self, members: list[Session], begin: Standing) -> None:
+    def _leave_behind(self, members: Iterable[Session], begin: Standing) -> None:
         """Those that joined while the batch was prepared, or have no credit, stay where they were."""
         for member in members:
             self.members.discard(member)
@@ -289,10 +306,3 @@ def _shared_budget(ready: list[Session]) -> Budget:
         return Budget(0, 0)
     size_bytes = min(BATCH_BYTES + CHUNK_BYTES, *(b.size_bytes for b in budgets))
     return Budget(min(b.records for b in budgets), size_bytes)
-
-
-def _accounted(receivers: Sequence[Session], accounting: asyncio.Future[None]) -> None:
-    for member in receivers:
-        member.accounting = None
-    if not accounting.cancelled():
-        accounting.exception()  # told by the group; where that was given up, nothing was released and nothing is to be done

@@ -15,18 +15,41 @@ from broker.core.deliver.standing import Standing
 from broker.model.ledger import JsonValue
 
 MAX_DECISIONS = 1_000
-"""Distinct decisions by which records were withheld, after which a history is written out, whatever was released."""
+"""Distinct decisions in the histories of one group, after which they are written out, whatever was released."""
+
+MAX_BYTES = 2 << 20
+"""About what the histories of one group may take in an entry; an append takes 8 MiB at most."""
 
 MAX_HISTORIES = 64
-"""Histories of one group that differ, after which all of them are written out."""
+"""Histories of one group that differ, after which they are written out."""
 
 
 @dataclass(slots=True)
 class Considered:
-    """Records by what became of them, and those that a decision withheld (or something after it) by that decision."""
+    """Records by what became of them, and those that a decision withheld (or something after it) by that decision.
+
+    size_bytes: about what the distinct decisions take in an entry.
+    """
 
     outcomes: Counter[str] = field(default_factory=Counter)
     withheld: Counter[Ruling] = field(default_factory=Counter)
+    size_bytes: int = 0
+
+    def withhold(self, ruling: Ruling, count: int = 1) -> None:
+        """So many records of one decision; their outcomes are counted apart."""
+        if ruling not in self.withheld:
+            self.size_bytes += ruling.size_bytes
+        self.withheld[ruling] += count
+
+    def add(self, other: Considered) -> None:
+        """What was considered besides."""
+        self.outcomes.update(other.outcomes)
+        for ruling, count in other.withheld.items():
+            self.withhold(ruling, count)
+
+    def copy(self) -> Considered:
+        """One of its own."""
+        return Considered(self.outcomes.copy(), self.withheld.copy(), self.size_bytes)
 
 
 @dataclass(slots=True)
@@ -45,13 +68,11 @@ class History:
     def extend(self, step: Considered, until: Standing) -> None:
         """Add what was considered from `until` to a new one."""
         self.until = until
-        self.considered.outcomes.update(step.outcomes)
-        self.considered.withheld.update(step.withheld)
+        self.considered.add(step)
 
     def copy(self) -> History:
         """One of its own."""
-        considered = Considered(self.considered.outcomes.copy(), self.considered.withheld.copy())
-        return History(self.since, self.until, considered)
+        return History(self.since, self.until, self.considered.copy())
 
     def extended(self, step: Considered, until: Standing) -> History:
         """As `extend`, leaving this one as it is."""
@@ -103,9 +124,26 @@ class Histories:
         """Forget those of members who have left."""
         self._distinct = list({id(history): history for history in used}.values())
 
-    @property
-    def are_large(self) -> bool:
-        """Whether they should be written out before more is considered."""
-        return len(self._distinct) > MAX_HISTORIES or any(
-            len(history.considered.withheld) > MAX_DECISIONS for history in self._distinct
-        )
+    def exceed(self, step: Considered | None = None) -> bool:
+        """Whether they should be written out before this step is added to each; without it, before anything else is."""
+        distinct = len(self._distinct)
+        size_bytes = sum(history.considered.size_bytes for history in self._distinct)
+        rulings = sum(len(history.considered.withheld) for history in self._distinct)
+        # One history takes any step: what a step adds is bounded by what is read at once.
+        if step is not None and distinct > 1:
+            size_bytes, rulings = (
+                size_bytes + distinct * step.size_bytes,
+                rulings + distinct * len(step.withheld),
+            )
+        return distinct > MAX_HISTORIES or size_bytes > MAX_BYTES or rulings > MAX_DECISIONS
+
+    def part(self) -> set[int]:
+        """The ids of those that are to be written out together: as many of the largest as one entry takes, at least one."""
+        chosen: set[int] = set()
+        size_bytes = 0
+        for history in sorted(self._distinct, key=lambda each: -each.considered.size_bytes):
+            size_bytes += history.considered.size_bytes
+            if chosen and size_bytes > MAX_BYTES:
+                break
+            chosen.add(id(history))
+        return chosen
