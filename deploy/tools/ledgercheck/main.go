@@ -2,7 +2,7 @@
 // others: golang.org/x/mod (sumdb/note, sumdb/tlog) and github.com/transparency-dev (merkle, formats).
 //
 // It reads one JSON object from standard input, {"checks": [...]}, and writes one JSON line for each check, in order:
-// {"ok": true, ...what was verified} or {"ok": false, "error": "..."}. Hashes, proofs and leaves are base64.
+// {"ok": true, ...what was verified} or {"ok": false, "error": "..."}. Notes, hashes, proofs and leaves are base64.
 //
 //	checkpoint:  note, origin, vkey               a signed note by the log's key (C2SP tlog-checkpoint)
 //	cosignature: note, origin, vkey, witness      and by a witness (C2SP tlog-cosignature); witness: its vkey
@@ -30,7 +30,7 @@ import (
 
 type check struct {
 	Kind    string   `json:"kind"`
-	Note    string   `json:"note"`
+	Note    []byte   `json:"note"`
 	Origin  string   `json:"origin"`
 	VKey    string   `json:"vkey"`
 	Witness string   `json:"witness"`
@@ -107,7 +107,7 @@ func (c check) checkpoint() (verdict, error) {
 	if err != nil {
 		return verdict{}, err
 	}
-	found, _, _, err := log.ParseCheckpoint([]byte(c.Note), c.Origin, verifier)
+	found, _, _, err := log.ParseCheckpoint(c.Note, c.Origin, verifier)
 	if err != nil {
 		return verdict{}, err
 	}
@@ -123,7 +123,7 @@ func (c check) cosignature() (verdict, error) {
 	if err != nil {
 		return verdict{}, err
 	}
-	found, _, opened, err := log.ParseCheckpoint([]byte(c.Note), c.Origin, verifier, witness)
+	found, _, opened, err := log.ParseCheckpoint(c.Note, c.Origin, verifier, witness)
 	if err != nil {
 		return verdict{}, err
 	}
