@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from broker.adapters.jwt.identity import JwtIdentity
 from broker.adapters.jwt.issuers import JwksSettings
-from broker.adapters.keyring import FileKeys
 from broker.adapters.opa.engine import OpaEngine
 from broker.app.config import Config
+from broker.app.ledger import OpenLedger
 from broker.app.rulebook import PreparedRulebook
 from broker.app.stores import Stores
 from broker.core.access import Access
@@ -31,7 +31,7 @@ from broker.core.subscriptions import SubscriptionDesk
 from broker.errors import RulebookRefused
 from broker.model.record import LogTopic
 from broker.ports.clock import Clock
-from broker.ports.ledger import Ledger
+from broker.ports.keys import Keys
 from broker.rpc.call import Interceptor
 from broker.rpc.catalog import CatalogServicer
 from broker.rpc.exchange import ExchangeServicer
@@ -76,19 +76,19 @@ async def open_topics(stores: Stores, rulebook: PreparedRulebook) -> dict[str, L
 def wire(
     config: Config,
     stores: Stores,
-    ledger: Ledger,
+    ledger: OpenLedger,
     rulebook: PreparedRulebook,
     engine: OpaEngine,
     topics: dict[str, LogTopic],
+    keys: Keys,
     clock: Clock,
 ) -> Exchange:
     """All parts of one exchange, for one revision."""
     registry = rulebook.registry
-    keys = FileKeys.open(config.keys.directory)
     codec = CursorCodec(keys)
     decider = Decider(engine, clock, time_dependent=rulebook.revision.time_dependent)
     access = Access(registry, decider, clock)
-    evidence = Evidence(ledger, clock, rulebook.revision.id, engine.version)
+    evidence = Evidence(ledger.writer, clock, rulebook.revision.id, engine.version)
     discloser = Discloser(registry, keys)
     limits = _record_limits(config)
     places = Places(stores.record_log, topics, codec)
@@ -151,7 +151,7 @@ def wire(
         quotas=quotas,
         times=_stream_times(config),
         message_bytes=config.limits.message_bytes,
-        checkpoint=bytes,
+        checkpoint=lambda: ledger.checkpointer.latest_checkpoint,
     )
     exchange = ExchangeServicer(
         publisher=publisher,

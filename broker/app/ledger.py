@@ -4,25 +4,80 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from broker.app.config import Config
+from broker.app.witnesses import open_witnesses
+from broker.core.evidence import Evidence
+from broker.core.ledger.checkpointer import Checkpointer, CheckpointSettings
 from broker.core.ledger.rebuild import rebuild
+from broker.core.ledger.signing import CheckpointSigner, LedgerKeys, origin_of
 from broker.core.ledger.writer import LedgerWriter
+from broker.model.ledger import JsonValue
+from broker.ports.clock import Clock
+from broker.ports.keys import Keys
 from broker.ports.ledger_log import LedgerLog
 
 APPEND_TIMEOUT_S = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class OpenLedger:
+    """The ledger of this instance, ready to be written."""
+
+    writer: LedgerWriter
+    checkpointer: Checkpointer
+    signer: CheckpointSigner
+    epoch: int
+    key: str
+
+    async def account_start(self, evidence: Evidence, start: dict[str, JsonValue]) -> None:
+        """Write the entries of the start, and begin to sign checkpoints; raises EntenteError."""
+        change = self.signer.change
+        if change is not None:
+            await evidence.write("key_rotated", {"change": change})
+            self.signer.change_written(self.writer.size)
+        mine: dict[str, JsonValue] = {
+            "instance": self.writer.instance,
+            "epoch": self.epoch,
+            "ledger_key": self.key,
+        }
+        await evidence.write("configuration", {"start": start | mine})
+        self.checkpointer.start(evidence.write)
+
+
 @asynccontextmanager
-async def opened_ledger(config: Config, ledger_log: LedgerLog) -> AsyncIterator[LedgerWriter]:
+async def opened_ledger(
+    config: Config, ledger_log: LedgerLog, keys: Keys, clock: Clock
+) -> AsyncIterator[OpenLedger]:
     """The ledger inside the block. Raises LedgerRefused for one that is not what it was, StorageUnavailable."""
-    instance = config.ledger.instance
+    section, kafka = config.ledger, config.backend.kafka
+    signing, origin = (
+        LedgerKeys(keys, config.exchange.name),
+        origin_of(config.exchange.name, section.instance),
+    )
     epoch = await ledger_log.claim()
-    rebuilt = await rebuild(ledger_log, instance)
-    kafka = config.backend.kafka
+    retention = section.retention_ms is not None
+    rebuilt = await rebuild(
+        ledger_log, section.instance, origin=origin, keys=signing.known, retention=retention
+    )
     timeout_s = APPEND_TIMEOUT_S if kafka is None else kafka.timeout_s
-    writer = LedgerWriter(ledger_log, instance, epoch, rebuilt.tree, append_timeout_s=timeout_s)
+    writer = LedgerWriter(ledger_log, section.instance, epoch, rebuilt.tree, append_timeout_s=timeout_s)
+    signer = CheckpointSigner(origin, signing, rebuilt)
+    checkpointer = Checkpointer(
+        ledger_log,
+        writer,
+        rebuilt,
+        signer=signer,
+        witnesses=open_witnesses(section.witnesses, clock),
+        clock=clock,
+        settings=CheckpointSettings(
+            section.checkpoint_interval_s, section.checkpoint_entries, section.retention_ms
+        ),
+    )
     try:
-        yield writer
+        await checkpointer.begin()
+        yield OpenLedger(writer, checkpointer, signer, epoch, signing.current.text())
     finally:
+        await checkpointer.close()
         await writer.close()

@@ -18,13 +18,15 @@ from grpc_reflection.v1alpha import reflection
 
 from broker import __version__
 from broker.adapters.clock import SystemClock
-from broker.adapters.keyring import read_private_file
+from broker.adapters.keyring import USES, FileKeys, read_private_file
 from broker.adapters.opa.engine import OpaEngine
 from broker.app.backends import open_stores
 from broker.app.config import Config, Limits, Tls
 from broker.app.exchange import Exchange, open_topics, wire
 from broker.app.ledger import opened_ledger
 from broker.app.rulebook import find_opa, prepare_rulebook
+from broker.errors import LedgerFenced
+from broker.model.ledger import JsonValue
 from broker.rpc.services import PACKAGE, generic_handlers
 
 # Imported for their descriptors, which reflection serves.
@@ -47,14 +49,16 @@ class Ready:
     mtls_address: str | None
     revision: str
     engine: str
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...]
+    fenced: asyncio.Future[LedgerFenced]
+    """Done once the ledger is no longer this instance's: it has to stop."""
 
 
 async def serve(config: Config, *, ready: Callable[[Ready], None] | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
-    `ready` is called once everything answers. Raises RulebookRefused, StorageUnavailable, KeysRefused, OpaStartFailed,
-    or OSError if an address cannot be used.
+    `ready` is called once everything answers. Raises RulebookRefused, LedgerRefused, StorageUnavailable, KeysRefused,
+    OpaStartFailed, OSError if an address cannot be used, and LedgerFenced if another instance took the ledger meanwhile.
     """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -64,7 +68,11 @@ async def serve(config: Config, *, ready: Callable[[Ready], None] | None = None)
         async with running(config) as report:
             if ready is not None:
                 ready(report)
-            await stopped.wait()
+            asked = asyncio.ensure_future(stopped.wait())
+            await asyncio.wait((asked, report.fenced), return_when=asyncio.FIRST_COMPLETED)
+            asked.cancel()
+        if report.fenced.done():
+            raise report.fenced.result()
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
@@ -76,6 +84,7 @@ async def running(config: Config) -> AsyncIterator[Ready]:
     for name in insecure_settings(config):
         log.warning("INSECURE: %s is set; never set it outside development", name)
     clock = SystemClock()
+    keys = FileKeys.open(config.keys.directory)
     stores = await open_stores(config.backend, config.ledger, clock)
     try:
         opa = find_opa(config.rulebook.opa)
@@ -83,11 +92,17 @@ async def running(config: Config) -> AsyncIterator[Ready]:
         engine = await OpaEngine.start(opa, rulebook.revision)
         try:
             topics = await open_topics(stores, rulebook)
-            async with opened_ledger(config, stores.ledger_log) as ledger:
-                exchange = wire(config, stores, ledger, rulebook, engine, topics, clock)
-                async with _listening(config, exchange) as (tls, mtls):
-                    await _account_start(config, exchange)
-                    yield Ready(tls, mtls, rulebook.revision.id, engine.version, insecure_settings(config))
+            # Before the ledger is claimed: a second start by mistake fails here, and stops nobody.
+            server = grpc.aio.server(options=_options(config.limits))
+            tls, mtls = _bind(server, config)
+            async with opened_ledger(config, stores.ledger_log, keys, clock) as ledger:
+                exchange = wire(config, stores, ledger, rulebook, engine, topics, keys, clock)
+                await ledger.account_start(exchange.evidence, _start(config, keys))
+                async with _serving(server, exchange):
+                    warnings = insecure_settings(config)
+                    yield Ready(
+                        tls, mtls, rulebook.revision.id, engine.version, warnings, ledger.writer.fenced
+                    )
         finally:
             await engine.close()
     finally:
@@ -95,20 +110,18 @@ async def running(config: Config) -> AsyncIterator[Ready]:
 
 
 @asynccontextmanager
-async def _listening(config: Config, exchange: Exchange) -> AsyncIterator[tuple[str, str | None]]:
-    server = grpc.aio.server(options=_options(config.limits))
+async def _serving(server: grpc.aio.Server, exchange: Exchange) -> AsyncIterator[None]:
     server.add_generic_rpc_handlers(generic_handlers(exchange.table, exchange.interceptors))
     standing = health.aio.HealthServicer()
     add_HealthServicer_to_server(standing, server)
     names = (*SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
-    addresses = _bind(server, config)
     await server.start()
     for service in ("", *SERVICES):
         await standing.set(service, health_pb2.HealthCheckResponse.SERVING)
     flusher = asyncio.ensure_future(exchange.ledger_interceptor.flush_each_minute())
     try:
-        yield addresses
+        yield
     finally:
         await standing.enter_graceful_shutdown()
         await exchange.subscribe.drain()
@@ -188,14 +201,13 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
     ]
 
 
-async def _account_start(config: Config, exchange: Exchange) -> None:
-    await exchange.evidence.write(
-        "configuration",
-        {
-            "version": __version__,
-            "exchange": config.exchange.name,
-            "backend": config.backend.kind,
-            "insecure": list(insecure_settings(config)),
-            "limits": config.limits.model_dump(mode="json"),
-        },
-    )
+def _start(config: Config, keys: FileKeys) -> dict[str, JsonValue]:
+    """What the ledger says of a start: nothing here is secret."""
+    return {
+        "version": __version__,
+        "exchange": config.exchange.name,
+        "backend": config.backend.kind,
+        "insecure": list(insecure_settings(config)),
+        "limits": config.limits.model_dump(mode="json"),
+        "keys": {use: keys.current(use)[0] for use in USES},
+    }

@@ -23,7 +23,7 @@ def serve(given: Given) -> None:
     from broker.adapters.opa.child import OpaStartFailed
     from broker.app.config import ConfigError, load_config
     from broker.app.server import serve as serve_exchange
-    from broker.errors import RulebookRefused, StorageUnavailable
+    from broker.errors import LedgerRefused, RulebookRefused, StorageUnavailable
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # Its connection chatter would bury the exchange's own lines.
@@ -36,6 +36,8 @@ def serve(given: Given) -> None:
         raise _each_on_its_line("", error.findings, ExitCode.USAGE) from None
     except RulebookRefused as error:
         raise _each_on_its_line("the rulebook was refused: ", error.findings) from None
+    except LedgerRefused as error:
+        raise _each_on_its_line("the ledger was refused: ", error.findings) from None
     except (StorageUnavailable, KeysRefused, OpaStartFailed) as error:
         raise CommandFailed(str(error)) from None
     except OSError as error:

@@ -54,7 +54,7 @@ class LedgerWriter:
         limit_bytes: int = 32 * 1024 * 1024,
     ) -> None:
         self._log = ledger_log
-        self._instance = instance
+        self.instance = instance
         self._epoch = epoch
         self._tree = tree
         self._append_timeout_s = append_timeout_s
@@ -65,8 +65,8 @@ class LedgerWriter:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._flights: asyncio.Task[None] | None = None
         self._closed = False
-        self.fenced = asyncio.Event()
-        """Set once a newer instance of the name writes the ledger: this one has to stop."""
+        self.fenced: asyncio.Future[LedgerFenced] = asyncio.get_running_loop().create_future()
+        """Done once the ledger is another writer's, or no longer what it was: this instance has to stop."""
         self.grown: Callable[[Sequence[bytes]], None] = lambda _: None
         """Called with the leaf hashes of each flight that has landed."""
 
@@ -107,7 +107,7 @@ class LedgerWriter:
 
     async def read(self, from_index: int = 0) -> AsyncIterator[StoredEntry]:
         """See Ledger; raises StorageUnavailable, also for an entry that is not what was written."""
-        async for page in self._log.read(self._instance, ReadPoint()):
+        async for page in self._log.read(self.instance, ReadPoint()):
             for encoded in page.entries:
                 try:
                     leaf, entry = open_entry(encoded)
@@ -148,8 +148,8 @@ class LedgerWriter:
         self._check_open()
 
     def _check_open(self) -> None:
-        if self.fenced.is_set():
-            raise LedgerFenced("the ledger is no longer this instance's")
+        if self.fenced.done():
+            raise LedgerFenced(str(self.fenced.result()))
         if self._closed:
             raise StorageUnavailable("the ledger is closed")
 
@@ -184,7 +184,7 @@ class LedgerWriter:
         begin = self._tree.size
         try:
             encoded = [
-                entry.at(self._instance, self._epoch, index) for index, entry in enumerate(entries, begin)
+                entry.at(self.instance, self._epoch, index) for index, entry in enumerate(entries, begin)
             ]
             await self._log.append(encoded)
         except LedgerFenced as error:
@@ -201,7 +201,7 @@ class LedgerWriter:
     def _landed(self, jobs: Sequence[_Job], encoded: Sequence[EncodedEntry]) -> None:
         hashes = [leaf_hash(entry.leaf) for entry in encoded]
         places = [
-            Place(self._instance, self._epoch, index, leaf)
+            Place(self.instance, self._epoch, index, leaf)
             for index, leaf in enumerate(hashes, self._tree.size)
         ]
         self._tree.extend(hashes)
@@ -217,7 +217,8 @@ class LedgerWriter:
 
     def _stop(self, jobs: Sequence[_Job], error: LedgerFenced) -> None:
         """Nothing is released any more."""
-        self.fenced.set()
+        if not self.fenced.done():
+            self.fenced.set_result(error)
         self._refuse([*jobs, *self._jobs], error)
         self._jobs.clear()
 

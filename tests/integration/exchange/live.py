@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import orjson
 
 from broker.adapters.clock import SystemClock
 from broker.app.config import load_config
@@ -27,6 +25,7 @@ from protos.entente.v1 import (
 from protos.entente.v1.exchange_pb2 import Credit, Open, SubscribeRequest, SubscribeResponse
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from tests.integration.exchange.failure import Failure, failure_of
+from tests.services.ledger_file import ledger_entries
 from tests.services.ports import free_port
 
 AUDIENCE = "entente-development"
@@ -98,12 +97,7 @@ class Live:
 
     def ledger(self, kind: str | None = None) -> list[dict[str, Any]]:
         """The bodies of all entries, or those of one kind, in order."""
-        connection = sqlite3.connect(f"file:{self.directory}/data/ledger.db?mode=ro", uri=True)
-        try:
-            rows = connection.execute("SELECT kind, body FROM entries ORDER BY position").fetchall()
-        finally:
-            connection.close()
-        return [{"kind": k, **orjson.loads(body)} for k, body in rows if kind in (None, k)]
+        return [{"kind": entry.kind, **entry.body} for entry in ledger_entries(self.directory, kind)]
 
 
 @dataclass
