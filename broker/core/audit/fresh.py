@@ -1,0 +1,102 @@
+"""An index that is up to date when it is asked: one update at a time, shared by all who wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+from broker.core.ledger.leaf import EntryInvalid
+from broker.errors import EntenteError, LedgerRefused, Reason, StorageUnavailable
+from broker.ports.audit_index import AuditIndex
+from broker.ports.ledger_log import LedgerReader
+
+log = logging.getLogger(__name__)
+
+WAIT_S = 20.0
+"""How long a caller waits for the index; an update that takes longer goes on, for those who come later."""
+
+PAUSE_S = 0.1
+"""Between the end of an update and the start of the next: callers cannot keep it busy all the time."""
+
+
+class FreshIndex:
+    """Opens a ledger and its index when they are first asked for, and reads on before each answer."""
+
+    def __init__(
+        self,
+        open_reader: Callable[[], Awaitable[LedgerReader]],
+        open_index: Callable[[], Awaitable[AuditIndex]],
+        *,
+        wait_s: float = WAIT_S,
+        pause_s: float = PAUSE_S,
+    ) -> None:
+        self._open_reader = open_reader
+        self._open_index = open_index
+        self._wait_s = wait_s
+        self._pause_s = pause_s
+        self._reader: LedgerReader | None = None
+        self._index: AuditIndex | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[None] | None = None
+
+    async def updated(self) -> tuple[LedgerReader, AuditIndex]:
+        """The ledger, and an index that holds all that was in it when this was called.
+
+        Raises EntenteError AUDIT_UNAVAILABLE, also if that takes too long, LEDGER_INCONSISTENT.
+        """
+        if self._next is None:
+            self._next = asyncio.create_task(self._update_after(self._running))
+            self._next.add_done_callback(_retrieve)
+        try:
+            with reading():
+                async with asyncio.timeout(self._wait_s):
+                    await asyncio.shield(self._next)
+        except TimeoutError:
+            raise EntenteError(Reason.AUDIT_UNAVAILABLE) from None
+        if self._reader is None or self._index is None:
+            raise EntenteError(Reason.AUDIT_UNAVAILABLE)
+        return self._reader, self._index
+
+    async def close(self) -> None:
+        """Stop an update that is under way, and close both."""
+        for task in (self._next, self._running):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        for opened in (self._index, self._reader):
+            if opened is not None:
+                await opened.close()
+        self._index = self._reader = None
+
+    async def _update_after(self, previous: asyncio.Task[None] | None) -> None:
+        """Callers who come after this one has begun to read wait for the next one."""
+        if previous is not None and not previous.done():
+            await asyncio.wait([previous])
+            await asyncio.sleep(self._pause_s)
+        self._running, self._next = self._next, None
+        if self._reader is None:
+            self._reader = await self._open_reader()
+        if self._index is None:
+            self._index = await self._open_index()
+        await self._index.update(self._reader)
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """What a ledger or its index fails with, as the caller is told: EntenteError AUDIT_UNAVAILABLE, LEDGER_INCONSISTENT."""
+    try:
+        yield
+    except StorageUnavailable as error:
+        log.warning("the ledger cannot be read for an audit: %s", error)
+        raise EntenteError(Reason.AUDIT_UNAVAILABLE) from None
+    except (LedgerRefused, EntryInvalid) as error:
+        log.error("the ledger is not what was read before: %s", error)
+        raise EntenteError(Reason.LEDGER_INCONSISTENT) from None
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    """Those who waited have its error; where nobody waits any more, it comes again with the next update."""
+    if not task.cancelled():
+        task.exception()
