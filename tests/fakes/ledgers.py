@@ -159,6 +159,7 @@ class FakeLedgers:
         self.salts = random.Random(seed + 1_000_000)
         self.withhold = withhold
         self.now_ms = START_MS
+        self.epochs = 0
         self.records: dict[str, list[list[Record]]] = {t: [[] for _ in range(n)] for t, n in TOPICS.items()}
         self.store: dict[tuple[str, str, str], tuple[int, list[int]]] = {}
         self.handed: list[Handed] = []
@@ -311,30 +312,57 @@ class FakeLedgers:
     # ---- subscriptions and streams ----
 
     def open(self, instance: Instance, person: Person, topic: str, subscription: str = "") -> Stream:
-        where: list[int] | None = None
         epoch, start, cause = 0, [0] * TOPICS[topic], "start"
         key = (person.agency, person.subject, subscription)
-        if subscription and key in self.store:
-            epoch, where = self.store[key]
-            cause = "takeover" if self._close_others(instance, key) else "resumed"
-            start = where
-        elif subscription:
-            cause = "created"
         if subscription:
+            if key not in self.store:
+                self.create(instance, person, topic, subscription)
+            cause = "takeover" if self._close_others(instance, key) else "resumed"
+            epoch, start = self.store[key]
             epoch += 1
             self.store[key] = (epoch, list(start))
         stream = Stream(person, topic, subscription, epoch, self.random.randbytes(8).hex(), list(start))
         stream.since, stream.acknowledged = stream.standing(), list(start)
         decision = self._decision("subscribe", person, topic, None, "clear", "release")
         self.write(instance, "stream_opened", who=person.who(), stream=stream.named(), decisions=[decision])
-        move: dict[str, JsonValue] = {
-            "from": None if where is None else list(where),
-            "to": list(start),
-            "cause": cause,
-        }
+        came_from: JsonValue = list(start) if subscription else None
+        move: dict[str, JsonValue] = {"from": came_from, "to": list(start), "cause": cause}
         self.write(instance, "moved", who=person.who(), stream=stream.named(), move=move)
         instance.streams.append(stream)
         return stream
+
+    def create(self, instance: Instance, person: Person, topic: str, subscription: str) -> None:
+        start = [0] * TOPICS[topic]
+        self._change(instance, person, topic, subscription, "create")
+        move: dict[str, JsonValue] = {"from": None, "to": list(start), "cause": "created"}
+        named = self._unopened(person, topic, subscription)
+        self.write(instance, "moved", who=person.who(), stream=named, move=move)
+        self.epochs += 1_000
+        self.store[person.agency, person.subject, subscription] = (self.epochs, start)
+
+    def delete(self, instance: Instance, person: Person, topic: str, subscription: str) -> None:
+        key = (person.agency, person.subject, subscription)
+        self._change(instance, person, topic, subscription, "delete")
+        self._close_others(instance, key)
+        del self.store[key]
+
+    def _change(self, instance: Instance, person: Person, topic: str, subscription: str, change: str) -> None:
+        changed: dict[str, JsonValue] = {
+            "change": change,
+            "subscription": subscription,
+            "topic": topic,
+            "purpose": person.purpose,
+        }
+        self.write(instance, "subscription", who=person.who(), change=changed)
+
+    def _unopened(self, person: Person, topic: str, subscription: str) -> dict[str, JsonValue]:
+        return {
+            "topic": topic,
+            "purpose": person.purpose,
+            "subscription": subscription,
+            "epoch": 0,
+            "stream": "",
+        }
 
     def _close_others(self, opener: Instance, key: tuple[str, str, str]) -> bool:
         """A stream that is taken over ends, on whichever instance; that its end is written first keeps this simple."""
@@ -347,39 +375,37 @@ class FakeLedgers:
         return taken
 
     def close(self, instance: Instance, stream: Stream, cause: str = "completed") -> None:
+        if self.random.random() < 0.5 and cause == "completed":
+            self.acknowledge(instance, [stream])
         instance.streams.remove(stream)
-        considered: list[JsonValue] = []
-        if stream.since != stream.standing():
-            considered = [self._history(stream)]
         self.write(
             instance,
             "stream_closed",
             who=stream.person.who(),
             stream=stream.named(),
-            end={"cause": cause},
-            considered=considered,
+            end={"cause": cause, "standing": stream.standing()},
+            considered=[self._history(stream)],
         )
+
+    def refresh(self, instance: Instance, stream: Stream) -> None:
+        """The class changed while an entry was written that names the stream: it goes on from where it really stood."""
+        if stream.since != stream.standing():
+            return
+        told = stream.cursor()
+        stream.next = [max(told[n] - 1, stream.acknowledged[n]) for n in range(len(told))]
+        stream.lags = {}
+        move: dict[str, JsonValue] = {"from": list(told), "to": list(stream.next), "cause": "refreshed"}
+        self.write(instance, "moved", who=stream.person.who(), stream=stream.named(), move=move)
+        stream.since = stream.standing()
 
     def seek(self, instance: Instance, person: Person, topic: str, subscription: str) -> None:
         key = (person.agency, person.subject, subscription)
         self._close_others(instance, key)
         epoch, where = self.store[key]
         to = [self.random.randint(0, position) for position in where]
-        named: dict[str, JsonValue] = {
-            "topic": topic,
-            "purpose": person.purpose,
-            "subscription": subscription,
-            "epoch": 0,
-            "stream": "",
-        }
-        change: dict[str, JsonValue] = {
-            "change": "seek",
-            "subscription": subscription,
-            "topic": topic,
-            "purpose": person.purpose,
-        }
-        self.write(instance, "subscription", who=person.who(), change=change)
+        self._change(instance, person, topic, subscription, "seek")
         move: dict[str, JsonValue] = {"from": list(where), "to": list(to), "cause": "seek"}
+        named = self._unopened(person, topic, subscription)
         self.write(instance, "moved", who=person.who(), stream=named, move=move)
         self.store[key] = (epoch + 1, to)
 
@@ -407,7 +433,7 @@ class FakeLedgers:
                 if effect == "withhold":
                     name = f"{record.owner}/{record.label}"
                     member.withheld[name] = member.withheld.get(name, 0) + 1
-        if not places:
+        if not places and len(stream.withheld) < 3:
             return []
         return [self._delivery(instance, group, places, texts)]
 
@@ -503,14 +529,15 @@ class FakeLedgers:
         return {"from": stream.since, "to": stream.standing(), "outcomes": outcomes, "withheld": withheld}
 
     def acknowledge(self, instance: Instance, streams: Sequence[Stream]) -> None:
-        """All that was handed out, by the named ones among these, in one entry."""
+        """All that was handed out to these, in one entry."""
         rows: list[JsonValue] = []
         for stream in streams:
-            if not stream.subscription:
-                continue
-            stream.acknowledged = stream.cursor()
-            person = stream.person
-            self.store[person.agency, person.subject, stream.subscription] = (stream.epoch, stream.cursor())
+            person, stream.acknowledged = stream.person, stream.cursor()
+            if stream.subscription:
+                self.store[person.agency, person.subject, stream.subscription] = (
+                    stream.epoch,
+                    stream.cursor(),
+                )
             rows.append(
                 {
                     "agency": person.agency,
@@ -582,13 +609,16 @@ class FakeLedgers:
         elif chance < 0.15 and self.store:
             agency, subject, name = self.random.choice(list(self.store))
             person = next(p for p in PEOPLE if (p.agency, p.subject) == (agency, subject))
-            self.seek(instance, person, list(TOPICS)[len(name) % 2], name)
+            change = self.seek if self.random.random() < 0.7 else self.delete
+            change(instance, person, list(TOPICS)[len(name) % 2], name)
         elif chance < 0.2:
             self.small(instance)
         elif chance < 0.21:
             self.restart(instance)
         elif chance < 0.22:
             self.rotate(instance)
+        elif chance < 0.24 and instance.streams:
+            self.refresh(instance, self.random.choice(instance.streams))
         elif instance.streams:
             stream = self.random.choice(instance.streams)
             self.deliver(instance, stream)

@@ -1,0 +1,263 @@
+"""Accounting within one stretch of entries: what each kind of entry says of streams, places and subscriptions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from broker.core.audit.chunk import ASK, BROKEN, Change, Chunk, StreamName, StreamPart
+from broker.core.audit.opening import Opened
+from broker.core.audit.places import PAGE_OFFSETS, PageKey, Places
+from broker.core.audit.standings import Standing, beginning, cursor, dealt_with, greatest
+from broker.core.ledger.leaf import EntryInvalid
+
+_HANDED_OUT = ("release", "notice")
+_STREAM_ID_DIGITS = 16
+
+
+class Collector:
+    """Takes a stretch's entries in order and fills its chunk."""
+
+    def __init__(self, chunk: Chunk) -> None:
+        self._chunk = chunk
+        self._published = Places()
+        self._released = Places()
+        self._firsts: dict[PageKey, int] = {}
+        self._kinds: dict[str, Callable[[Opened], None]] = {
+            "acknowledged": self._acknowledged,
+            "configuration": self._configuration,
+            "delivery": self._delivery,
+            "key_rotated": self._key_rotated,
+            "moved": self._moved,
+            "publish": self._publish,
+            "stream_closed": self._stream_closed,
+            "stream_opened": self._stream_opened,
+            "subscription": self._subscription,
+        }
+
+    def add(self, entry: Opened) -> None:
+        """One entry with openings, at the index that it has."""
+        collect = self._kinds.get(entry.kind)
+        if collect is None:
+            return
+        try:
+            collect(entry)
+        except EntryInvalid as error:
+            self._chunk.fault(entry.index, str(error), BROKEN)
+        except (LookupError, TypeError, ValueError, AttributeError):
+            what = f"the parts of this {entry.kind} entry have not their documented form"
+            self._chunk.fault(entry.index, what, BROKEN)
+
+    def finish(self) -> None:
+        """Hand over what was collected of places."""
+        self._chunk.published = self._published.pages()
+        self._chunk.released = self._released.pages()
+        self._chunk.released_at = self._firsts
+
+    # ---- records ----
+
+    def _publish(self, entry: Opened) -> None:
+        topic, decisions = entry.value("call")["topic"], len(entry.shared("decisions"))
+        for row in entry.value("records"):
+            if "partition" in row:
+                self._published.add(topic, row["partition"], row["offset"])
+            if not 0 <= row.get("decision", 0) <= max(decisions - 1, 0):
+                self._chunk.fault(entry.index, "a record names a decision that is not there", BROKEN)
+
+    def _delivery(self, entry: Opened) -> None:
+        group, decisions = entry.shared("class"), entry.shared("decisions")
+        places, considered = entry.value("places"), entry.value("considered")
+        if entry.value("count") != len(places):
+            self._chunk.fault(entry.index, "the count is not that of the places handed out", BROKEN)
+        tally = self._hand_out(entry.index, group, places, decisions)
+        for history in considered:
+            self._check_history(entry.index, history, places, tally, decisions)
+        for row in entry.value("receivers"):
+            name = (
+                group["agency"],
+                row["subject"],
+                row["subscription"],
+                row["epoch"],
+                group["topic"],
+                group["purpose"],
+            )
+            part = self._stream(row["stream"], name, entry)
+            history = considered[row["history"]]
+            self._advance(part, entry.index, history["from"], history["to"])
+
+    def _hand_out(
+        self, index: int, group: dict[str, Any], places: list[list[int]], decisions: list[Any]
+    ) -> Counter[str]:
+        """Note what went out and count it by effect; each decision must be about this class and topic."""
+        topic, tally = group["topic"], [0] * len(decisions)
+        for partition, offset, number in places:
+            self._released.add(topic, partition, offset)
+            self._firsts.setdefault((topic, partition, offset // PAGE_OFFSETS), index)
+            tally[number] += 1
+        effects: Counter[str] = Counter()
+        for decision, count in zip(decisions, tally, strict=True):
+            asked, effect = decision["input"], decision["output"]["effect"]
+            effects[effect] += count
+            subject = asked["subject"]
+            if effect not in _HANDED_OUT:
+                self._chunk.fault(index, "a record was handed out that its decision withholds", ASK)
+            if (asked["topic"], subject["agency"], subject["purpose"]) != (
+                topic,
+                group["agency"],
+                group["purpose"],
+            ):
+                self._chunk.fault(index, "a decision is about another class than the receivers'", ASK)
+        return effects
+
+    def _check_history(
+        self,
+        index: int,
+        history: dict[str, Any],
+        places: list[list[int]],
+        tally: Counter[str],
+        decisions: list[Any],
+    ) -> None:
+        """What went out lies in the range that was considered, and the counts add up to it."""
+        since, until, outcomes = history["from"], history["to"], history["outcomes"]
+        low, high = since["next"], until["next"]
+        if len(low) != len(high) or any(a > b for a, b in zip(low, high, strict=True)):
+            self._chunk.fault(index, "a stretch that was considered ends before it begins", BROKEN)
+            return
+        if any(outcomes.get(effect, 0) != tally[effect] for effect in _HANDED_OUT):
+            self._chunk.fault(index, "what was considered counts other releases than the places say", BROKEN)
+        if sum(count for _, count in history["withheld"]) > sum(outcomes.values()) - tally.total():
+            self._chunk.fault(index, "more decisions withheld records than records were withheld", BROKEN)
+        if not since["lags"] and not until["lags"]:
+            inside = all(low[partition] <= offset < high[partition] for partition, offset, _ in places)
+            if sum(outcomes.values()) != sum(high) - sum(low):
+                what = "the counts do not add up to the range that was considered"
+                self._chunk.fault(index, what, BROKEN)
+        else:
+            inside = all(_newly_dealt_with(since, until, place, decisions) for place in places)
+        if not inside:
+            self._chunk.fault(index, "a record was handed out that lies outside what was considered", ASK)
+
+    # ---- streams ----
+
+    def _stream_opened(self, entry: Opened) -> None:
+        stream = entry.value("stream")
+        part = self._stream(stream["stream"], _name(entry), entry)
+        if part.opened is not None or part.first != entry.index:
+            self._chunk.fault(entry.index, "a stream is opened that was open before", ASK)
+        part.opened = entry.index
+        if any(decision["output"]["effect"] != "release" for decision in entry.shared("decisions")):
+            self._chunk.fault(entry.index, "a stream was opened that its decision does not permit", ASK)
+
+    def _moved(self, entry: Opened) -> None:
+        stream, move = entry.value("stream"), entry.value("move")
+        came_from, to = move["from"], move["to"]
+        if not stream["stream"]:
+            who = entry.shared("who")
+            whose = (who["agency"], who["subject"], stream["subscription"])
+            change = Change(whose, entry.index, entry.time_ms, move["cause"], came_from, to)
+            self._chunk.changes.append(change)
+            return
+        part = self._stream(stream["stream"], _name(entry), entry)
+        if move["cause"] == "refreshed":
+            self._advance(part, entry.index, came_from, beginning(to))
+            return
+        if part.end is not None or part.moved is not None:
+            self._chunk.fault(entry.index, "a stream is moved in its course", BROKEN)
+            return
+        part.moved = (entry.index, came_from, to, move["cause"])
+        part.end = (entry.index, beginning(to))
+        part.time_ms = entry.time_ms
+
+    def _stream_closed(self, entry: Opened) -> None:
+        stream, end = entry.value("stream"), entry.value("end")
+        part = self._stream(stream["stream"], _name(entry), entry)
+        for history in entry.value("considered"):
+            self._check_history(entry.index, history, [], Counter(), [])
+            self._advance(part, entry.index, history["from"], history["to"])
+        if part.end is not None and part.end[1] != end["standing"]:
+            self._chunk.fault(entry.index, "a stream ends elsewhere than what it considered", BROKEN)
+        if part.closed is not None:
+            self._chunk.fault(entry.index, "a stream is closed twice", BROKEN)
+        part.closed = entry.index
+
+    def _acknowledged(self, entry: Opened) -> None:
+        for row in entry.value("acknowledged"):
+            name = (row["agency"], row["subject"], row["subscription"], row["epoch"], row["topic"], "")
+            part = self._stream(row["stream"], name, entry)
+            to = row["to"]
+            part.acknowledged = to if part.acknowledged is None else greatest(part.acknowledged, to)
+            part.acknowledged_at = entry.index
+
+    def _stream(self, stream: str, name: StreamName, entry: Opened) -> StreamPart:
+        part = self._chunk.streams.get(stream)
+        if part is None:
+            if len(stream) != _STREAM_ID_DIGITS or int(stream, 16) < 0:
+                raise ValueError("no stream id")
+            part = self._chunk.streams[stream] = StreamPart(name, entry.index)
+        elif part.name != name:
+            part.name = self._same(part.name, name, entry.index)
+        return part
+
+    def _same(self, known: StreamName, name: StreamName, index: int) -> StreamName:
+        """The stream's name; acknowledgements do not say the purpose."""
+        if known[:-1] != name[:-1] or (known[-1] and name[-1] and known[-1] != name[-1]):
+            self._chunk.fault(index, "a stream is another principal's, topic's or purpose's than before", ASK)
+        return known if known[-1] else name
+
+    def _advance(self, part: StreamPart, index: int, since: Standing | list[int], until: Standing) -> None:
+        if part.closed is not None:
+            self._chunk.fault(index, "a stream goes on after its end", ASK)
+        if part.end is None:
+            part.begin = (index, since)
+        elif not joins(part.end[1], since) and not self._chunk.erased_between(part.end[0], index):
+            self._chunk.fault(index, joint(part.end[0]), ASK)
+        part.end = (index, until)
+
+    # ---- the rest ----
+
+    def _subscription(self, entry: Opened) -> None:
+        who, change = entry.shared("who"), entry.value("change")
+        if change["change"] == "delete":  # of the others a `moved` entry tells more
+            whose = (who["agency"], who["subject"], change["subscription"])
+            self._chunk.changes.append(Change(whose, entry.index, entry.time_ms, "delete"))
+
+    def _configuration(self, entry: Opened) -> None:
+        start = entry.value("start")
+        if (start["instance"], start["epoch"]) != (entry.instance, entry.epoch):
+            what = "the configuration is of another instance or epoch than its entry"
+            self._chunk.fault(entry.index, what, BROKEN)
+        self._chunk.keys.append((entry.index, "start", start["ledger_key"]))
+
+    def _key_rotated(self, entry: Opened) -> None:
+        change = entry.value("change")
+        if change["use"] == "ledger":
+            self._chunk.keys.append((entry.index, "rotated", (change["from"]["key"], change["to"]["key"])))
+
+
+def joins(end: Standing, since: Standing | list[int]) -> bool:
+    """Whether a stretch that begins there continues one that ended there; a cursor does if it is the standing's."""
+    return end == since if isinstance(since, dict) else cursor(end) == since
+
+
+def joint(before: int) -> str:
+    """What is wrong where a stream's entries do not join."""
+    return f"what a stream considered does not begin where its entry {before} ended: a stretch is missing or doubled"
+
+
+def _name(entry: Opened) -> StreamName:
+    who, stream = entry.shared("who"), entry.value("stream")
+    return (
+        who["agency"],
+        who["subject"],
+        stream["subscription"],
+        stream["epoch"],
+        stream["topic"],
+        stream["purpose"],
+    )
+
+
+def _newly_dealt_with(since: Standing, until: Standing, place: list[int], decisions: list[Any]) -> bool:
+    partition, offset, number = place
+    owner = decisions[number]["input"]["record"]["agency"]
+    return dealt_with(until, partition, offset, owner) and not dealt_with(since, partition, offset, owner)

@@ -1,0 +1,107 @@
+"""Examining one piece of a ledger, in this process or another: hashes, commitments, accounting, and the index's rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from broker.core.audit.chunk import RESTORE, Chunk
+from broker.core.audit.collect import Collector
+from broker.core.audit.opening import Cache, Opened, open_entry
+from broker.core.audit.pieces import BLOCK, Piece
+from broker.core.audit.rows import Row, Rows
+from broker.core.audit.segments import segment_of
+from broker.core.ledger.leaf import EntryInvalid
+from broker.core.merkle.hashing import leaf_hash, root_of
+from broker.model.ledger import EncodedEntry
+from broker.ports.audit_index import AuditTables
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A piece to examine. marks: tree sizes, in order, at which somebody wants the root. tables: to compare, or None."""
+
+    piece: Piece
+    marks: tuple[int, ...] = ()
+    tables: AuditTables | None = None
+
+
+def examine(task: Task) -> Chunk:
+    """What the piece comes to. Raises StorageUnavailable."""
+    entries = task.piece.entries()
+    chunk = Chunk(task.piece.instance, task.piece.begin, len(entries))
+    rows = Rows() if task.tables is not None else None
+    hashes = _open_all(chunk, entries, rows)
+    _fill_tree(chunk, hashes, task.marks)
+    if task.tables is not None and rows is not None and not chunk.misplaced:
+        stored = task.tables.rows(chunk.instance, chunk.begin, chunk.begin + chunk.count)
+        _compare(chunk, rows.tables, stored)
+    return chunk
+
+
+_cache = Cache()
+"""One for each process: pieces of one ledger share much."""
+
+
+def _open_all(chunk: Chunk, entries: list[EncodedEntry], rows: Rows | None) -> list[bytes]:
+    collector, hashes = Collector(chunk), list[bytes]()
+    for index, encoded in enumerate(entries, chunk.begin):
+        try:
+            entry = open_entry(encoded, _cache)
+            if entry.instance != chunk.instance:
+                raise EntryInvalid(f"an entry of instance {entry.instance[:32]} stands here")
+        except EntryInvalid as error:
+            chunk.fault(index, str(error), RESTORE)
+            chunk.erase(index)
+            hashes.append(leaf_hash(encoded.leaf))
+            continue
+        hashes.append(entry.leaf_hash)
+        _note_place(chunk, entry, index)
+        if entry.contents is None:
+            chunk.erase(index)
+        else:
+            collector.add(entry)
+        if rows is not None:
+            rows.add(entry)
+    collector.finish()
+    return hashes
+
+
+def _note_place(chunk: Chunk, entry: Opened, index: int) -> None:
+    shift = entry.index - index
+    if shift != (chunk.misplaced[-1][1] if chunk.misplaced else 0):
+        chunk.misplaced.append((index, shift))
+    if not chunk.epochs:
+        chunk.epochs.append((index, entry.epoch))
+        chunk.first_ms = entry.time_ms
+    elif entry.epoch != chunk.epochs[-1][1]:
+        chunk.epochs.append((index, entry.epoch))
+    chunk.last_ms = entry.time_ms
+
+
+def _fill_tree(chunk: Chunk, hashes: list[bytes], marks: tuple[int, ...]) -> None:
+    begin, end = chunk.begin, chunk.begin + len(hashes)
+    low = begin
+    for mark in (*marks, end):
+        if low < mark <= end:
+            chunk.segments.append(segment_of(hashes[low - begin : mark - begin], low))
+            low = mark
+    for first in range(-(-begin // BLOCK) * BLOCK, end - BLOCK + 1, BLOCK):
+        chunk.blocks[first // BLOCK] = root_of(hashes[first - begin : first - begin + BLOCK])
+
+
+def _compare(chunk: Chunk, expected: dict[str, list[Row]], stored: dict[str, list[Row]]) -> None:
+    for table, rows in expected.items():
+        found = stored.get(table, [])
+        if rows != found:
+            index = _first_difference(rows, found)
+            what = f"table '{table}' of the SQLite file is not what the entries say"
+            chunk.fault(index, what, "make the file again from the entries")
+
+
+def _first_difference(expected: list[Row], found: list[Row]) -> int:
+    """The index of the entry where two lists of rows differ."""
+    for one, other in zip(expected, found, strict=False):
+        if one != other:
+            return min(int(str(one[0])), int(str(other[0])))
+    longer = max(expected, found, key=len)
+    return int(str(longer[min(len(expected), len(found))][0]))

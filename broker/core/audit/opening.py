@@ -1,0 +1,208 @@
+"""Opening entries fast: every commitment checked on the bytes as they are stored, values parsed only where asked for."""
+
+from __future__ import annotations
+
+from binascii import a2b_base64, b2a_base64
+from hashlib import blake2s, sha256
+from typing import Any
+
+import orjson
+
+from broker.core.audit.kinds import KINDS, ROOTS
+from broker.core.ledger.canonical import canonical
+from broker.core.ledger.leaf import LISTS, SALT_BYTES, VERSION, EntryInvalid
+from broker.core.merkle.hashing import leaf_hash, root_of
+from broker.model.ledger import EncodedEntry
+
+_SALT = slice(9, 53)
+_SALTED_BYTES = 55
+_LEAF_MEMBERS = 7
+_CACHE_LIMIT = 4_096
+_CLOSING = ord("]")
+
+
+_Part = tuple[str, bytes, bytes, int, bool]
+"""A name, the message that its only item's salt is derived from, how its items begin, that's length, if it is a list."""
+
+
+def _part(name: str) -> _Part:
+    begin = b'["%b",' % name.encode()
+    return (name, name.encode() + b"/0", begin, len(begin), name in LISTS)
+
+
+_PARTS = {kind: tuple(_part(name) for name in sorted(parts - ROOTS)) for kind, parts in KINDS.items()}
+"""By kind the parts that openings have, in their order."""
+
+
+class Cache:
+    """Values by their canonical form, for parts that many entries share. What it returns is not to be changed."""
+
+    def __init__(self) -> None:
+        self._values: dict[bytes, Any] = {}
+
+    def value(self, content: bytes) -> Any:
+        """The parsed value; raises ValueError for what is not canonical JSON."""
+        value = self._values.get(content)
+        if value is None:
+            if len(self._values) >= _CACHE_LIMIT:
+                self._values.clear()
+            value = self._values[content] = parse(content)
+        return value
+
+
+class Opened:
+    """An entry whose place and commitments hold. contents: by part its items in canonical form, None once erased."""
+
+    __slots__ = (
+        "_cache",
+        "_values",
+        "commitments",
+        "contents",
+        "epoch",
+        "index",
+        "instance",
+        "kind",
+        "leaf_hash",
+        "time_ms",
+    )
+
+    def __init__(
+        self,
+        instance: str,
+        index: int,
+        epoch: int,
+        kind: str,
+        time_ms: int,
+        leaf_hash: bytes,
+        commitments: dict[str, str],
+        contents: dict[str, list[bytes]] | None,
+        cache: Cache,
+    ) -> None:
+        self.instance = instance
+        self.index = index
+        self.epoch = epoch
+        self.kind = kind
+        self.time_ms = time_ms
+        self.leaf_hash = leaf_hash
+        self.commitments = commitments
+        self.contents = contents
+        self._cache = cache
+        self._values: dict[str, Any] = {}
+
+    def value(self, name: str) -> Any:
+        """A part's value, parsed once; of a list part the list of its items."""
+        found = self._values.get(name)
+        if found is None:
+            contents = self.items(name)
+            found = [parse(item) for item in contents] if name in LISTS else parse(contents[0])
+            self._values[name] = found
+        return found
+
+    def shared(self, name: str) -> Any:
+        """As `value`, for a part that many entries share; not to be changed."""
+        return self._cache.value(self.items(name)[0])
+
+    def items(self, name: str) -> list[bytes]:
+        """A part's items in canonical form; raises EntryInvalid for an entry without it."""
+        if self.contents is None or name not in self.contents:
+            raise EntryInvalid(f"the part '{name}' is not there")
+        return self.contents[name]
+
+
+def parse(content: bytes) -> Any:
+    """A value; raises ValueError unless the content is canonical JSON, so that no two readers read it differently."""
+    value = orjson.loads(content)
+    if orjson.dumps(value, option=orjson.OPT_SORT_KEYS) != content and canonical(value) != content:
+        raise EntryInvalid("a part is not canonical JSON")
+    return value
+
+
+def open_entry(encoded: EncodedEntry, cache: Cache) -> Opened:
+    """Raises EntryInvalid, with one line that says how, unless the leaf has its form and the openings are the leaf's.
+
+    Whether it stands where it says is for the caller to ask.
+    """
+    try:
+        content = parse(encoded.leaf)
+        instance, index, kind, parts = (
+            content["instance"],
+            content["index"],
+            content["kind"],
+            content["parts"],
+        )
+        epoch, time_ms, version = content["epoch"], content["time_ms"], content["v"]
+        expected = KINDS.get(kind)
+    except (ValueError, KeyError, TypeError):
+        raise EntryInvalid("the leaf is not readable") from None
+    if version != VERSION or len(content) != _LEAF_MEMBERS:
+        raise EntryInvalid("the leaf is of another version")
+    if (
+        type(instance) is not str
+        or type(parts) is not dict
+        or not type(index) is type(epoch) is type(time_ms) is int
+    ):
+        raise EntryInvalid("the leaf is not readable")
+    if expected is None or parts.keys() != expected:
+        raise EntryInvalid("the leaf is of an unknown kind, or has not the parts of its kind")
+    contents = _open(encoded.openings, parts, _PARTS[kind]) if encoded.openings else None
+    return Opened(instance, index, epoch, kind, time_ms, leaf_hash(encoded.leaf), parts, contents, cache)
+
+
+def _open(openings: bytes, commitments: dict[str, str], parts: tuple[_Part, ...]) -> dict[str, list[bytes]]:
+    salt = _salt(openings)
+    items = openings.split(b"\t")
+    items.append(b"")
+    contents: dict[str, list[bytes]] = {}
+    at = 1
+    for name, message, begin, begin_bytes, is_list in parts:
+        item = items[at]
+        if item[:begin_bytes] == begin and item[-1] == _CLOSING and not is_list:
+            at += 1
+            content = item[begin_bytes:-1]
+            contents[name] = [content]
+            # As item_hash(item_salt(salt, name, 0), content): this is where the time goes.
+            found = sha256(b"\0" + blake2s(message, key=salt).digest() + content).hexdigest()
+        else:
+            contents[name] = listed = _listed(name, items, at)
+            at += len(listed) or 1
+            found = _root(salt, name, listed)
+        if found != commitments[name]:
+            raise EntryInvalid(f"what is stored as '{name}' is not what the leaf commits to")
+    if at != len(items) - 1:
+        raise EntryInvalid("the openings hold more than the parts that the leaf has")
+    return contents
+
+
+def _listed(name: str, items: list[bytes], at: int) -> list[bytes]:
+    """The contents of a list part whose items begin there."""
+    title = name.encode()
+    if name in LISTS and items[at] == b'["%b"]' % title:
+        return []
+    begin, found = b'["%b",' % title, []
+    while name in LISTS and items[at].startswith(begin) and items[at].endswith(b"]"):
+        found.append(items[at][len(begin) : -1])
+        at += 1
+    if not found:
+        raise EntryInvalid(f"the openings are not readable, or have no part '{name}'")
+    return found
+
+
+def _root(salt: bytes, name: str, contents: list[bytes]) -> str:
+    title = name.encode()
+    hashes = [
+        sha256(b"\0" + blake2s(b"%b/%d" % (title, n), key=salt).digest() + content).digest()
+        for n, content in enumerate(contents)
+    ]
+    return root_of(hashes).hex()
+
+
+def _salt(openings: bytes) -> bytes:
+    try:
+        salt = a2b_base64(openings[_SALT])
+    except ValueError:
+        salt = b""
+    if len(salt) != SALT_BYTES or openings[:_SALTED_BYTES] != b'["salt","%b"]' % b2a_base64(
+        salt, newline=False
+    ):
+        raise EntryInvalid("the openings do not begin with a salt")
+    return salt
