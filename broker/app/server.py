@@ -23,6 +23,7 @@ from broker.adapters.opa.engine import OpaEngine
 from broker.app.backends import open_stores
 from broker.app.config import Config, Limits, Tls
 from broker.app.exchange import Exchange, open_topics, wire
+from broker.app.foundation import Opened
 from broker.app.ledger import opened_ledger
 from broker.app.rulebook import find_opa, prepare_rulebook
 from broker.errors import LedgerFenced
@@ -96,7 +97,8 @@ async def running(config: Config) -> AsyncIterator[Ready]:
             server = grpc.aio.server(options=_options(config.limits))
             tls, mtls = _bind(server, config)
             async with opened_ledger(config, stores.ledger_log, keys, clock) as ledger:
-                exchange = wire(config, stores, ledger, rulebook, engine, topics, keys, clock)
+                opened = Opened(config, stores, ledger, rulebook, engine, topics, keys, clock)
+                exchange = wire(opened)
                 await ledger.account_start(exchange.evidence, _start(config, keys))
                 async with _serving(server, exchange):
                     warnings = insecure_settings(config)

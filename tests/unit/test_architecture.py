@@ -154,11 +154,10 @@ def test_names_and_docstrings(path: Path) -> None:
 def test_functions_stay_short(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
-            # The wiring of all parts is one list of constructors. Parameters do not count: commands declare options there.
-            limit = 120 if (path.stem, node.name) == ("exchange", "wire") else 50
+            # Parameters do not count: commands declare options there.
             statements = node.body[1:] if ast.get_docstring(node) is not None else node.body
             length = node.end_lineno - statements[0].lineno if statements else 0
-            assert length < limit, f"{node.name} is too long"
+            assert length < 50, f"{node.name} is too long"
 
 
 def test_every_method_of_the_protos_is_in_the_table() -> None:
