@@ -46,6 +46,11 @@ class FileKeys:
         """Read all files. Raises KeysRefused, also for a file that group or others may read or write."""
         return cls({use: _read_file(directory / f"{use}.keys") for use in USES})
 
+    @classmethod
+    def open_use(cls, path: Path, use: str) -> FileKeys:
+        """The file of one use only, for who must not have the others. Raises KeysRefused."""
+        return cls({use: _read_file(path)})
+
     def current(self, use: str) -> tuple[int, bytes]:
         """See Keys; `use` is one of USES."""
         key = self._current[use]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,11 +12,8 @@ from typing import Self
 from broker.adapters.opa import OpaCompiler, OpaEngine, OpaSettings, OpaStartFailed
 from broker.core.audit.recorded import Rules
 from broker.core.audit.replay import EngineMissing
-from broker.errors import RulebookRefused
-from broker.model.rulebook import Revision
-
-RevisionSource = Callable[[str], Awaitable[Revision | None]]
-"""Looks a revision up by its id; None if it is not there. Raises ValueError if what is there has another id."""
+from broker.errors import RulebookRefused, StorageUnavailable
+from broker.ports.rulebook_store import RulebookReader
 
 _RUNNING = 2
 """Entries of two instances may be of two revisions side by side; more are started again when they are needed."""
@@ -27,9 +24,9 @@ _SETTINGS = OpaSettings(deadline_s=60.0, stuck_after_s=120.0)
 class OpaEngines:
     """Implements ReplayEngines on OPA children; leaving the context ends them."""
 
-    def __init__(self, opas: Sequence[Path], revisions: RevisionSource) -> None:
+    def __init__(self, opas: Sequence[Path], rulebooks: RulebookReader) -> None:
         self._opas = opas
-        self._revisions = revisions
+        self._rulebooks = rulebooks
         self._versions: dict[str, Path] | None = None
         self._running: OrderedDict[Rules, OpaEngine] = OrderedDict()
         self._missing: dict[Rules, str] = {}
@@ -64,8 +61,8 @@ class OpaEngines:
     async def _start(self, rules: Rules) -> OpaEngine:
         opa = await self._find_opa(rules.engine)
         try:
-            revision = await self._revisions(rules.revision)
-        except ValueError as error:
+            revision = await self._rulebooks.get(rules.revision)
+        except (ValueError, StorageUnavailable) as error:
             raise EngineMissing(str(error)) from None
         if revision is None:
             raise EngineMissing("the revision is not here; export it, or name where it is with --revisions")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
+from broker.cli.audit import audit
 from broker.cli.catalog import catalog
 from broker.cli.command import example, remember
 from broker.cli.demonstrate import demo
@@ -56,6 +57,7 @@ for _name, _command, _example in (
     ("demo", demo, "entente demo"),
 ):
     app.command(_name, epilog=example(_example))(_command)
+app.add_typer(audit)
 app.add_typer(catalog)
 app.add_typer(subscription)
 app.add_typer(witness)

@@ -23,6 +23,7 @@ class ExitCode(IntEnum):
     UNAVAILABLE = 5
     PARTLY_PUBLISHED = 6
     FAULTS_FOUND = 7
+    INCOMPLETE = 8
     INTERRUPTED = 130
 
 
