@@ -37,6 +37,11 @@ class RecordPart:
 
 
 @dataclass(frozen=True, slots=True)
+class PublisherPart:
+    """The publisher's own part of a `publish` entry: `who`, `call` and all rows of `records`, nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
 class CheckedProof:
     """What a proof shows. parts: the opened parts; a part of which only one item is shown holds that item alone.
 
@@ -60,7 +65,7 @@ async def prove(
     index: AuditIndex,
     instance: str,
     entry_index: int,
-    part: ReceiverPart | RecordPart | None = None,
+    part: ReceiverPart | RecordPart | PublisherPart | None = None,
 ) -> bytes:
     """The proof as a JSON file's content; the whole entry, with all its openings, if no part is chosen.
 
