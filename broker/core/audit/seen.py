@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import orjson
@@ -17,6 +17,7 @@ from broker.errors import EntenteError, Reason
 from broker.model.audit import Publication, Reception, Sighting
 from broker.model.ledger import JsonValue
 from broker.model.principal import Principal
+from broker.ports.audit_index import AuditIndex
 
 ROWS_DEFAULT, ROWS_MOST = 500, 1_000
 ZONE_MINUTES = 24 * 60
@@ -26,13 +27,17 @@ _Row = TypeVar("_Row")
 
 @dataclass(frozen=True, slots=True)
 class SightingsPage:
-    """`publications` on the first page only; `next_token` "" on the last. whole: places and rules are shown."""
+    """`publications` on the first page only; `next_token` "" on the last.
 
-    publications: tuple[Publication, ...]
-    sightings: tuple[Sighting, ...]
-    complete: bool
-    whole: bool
-    next_token: str
+    hashes: those of the entries' leaves, by instance and index. whole: places and rules are shown.
+    """
+
+    publications: tuple[Publication, ...] = ()
+    sightings: tuple[Sighting, ...] = ()
+    hashes: Mapping[tuple[str, int], bytes] = field(default_factory=dict)
+    complete: bool = False
+    whole: bool = False
+    next_token: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +64,20 @@ class SightingsDesk:
         async with self._readings.begin(principal, "WhoSaw", about) as reading:
             scope = reading.scope
             if not scope.sees(source_agency(source)):
-                return SightingsPage((), (), False, False, "")
+                return SightingsPage()
             found = await who_saw(reading.index, source, record_id)
-        sightings = [_shown_sighting(scope, sighting) for sighting in found.sightings]
-        rows, next_token = _page(question, sightings, start, page_size)
-        publications = () if start else found.publications
-        return SightingsPage(publications, rows, found.complete, scope.agency is None, next_token)
+            rows, next_token = _page(question, found.sightings, start, page_size)
+            publications = () if start else found.publications
+            places = {(each.instance, each.index) for each in publications}
+            places |= {(each.instance, each.index) for each in rows}
+            return SightingsPage(
+                publications,
+                tuple(_shown_sighting(scope, sighting) for sighting in rows),
+                await _hashes(reading.index, places),
+                found.complete,
+                scope.agency is None,
+                next_token,
+            )
 
     async def what_saw(
         self,
@@ -89,6 +102,11 @@ class SightingsDesk:
         shown = found if scope.agency is None else _shown_receptions(scope.agency, agency, found)
         rows, next_token = _page(question, shown, start, page_size)
         return ReceptionsPage(rows, next_token)
+
+
+async def _hashes(index: AuditIndex, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], bytes]:
+    rows = [await index.entry(*place) for place in places]
+    return {(row.instance, row.index): row.leaf_hash for row in rows if row is not None}
 
 
 def _page(
