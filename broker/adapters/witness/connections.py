@@ -25,11 +25,13 @@ _PAUSE_S = 0.1
 class ConnectionLimits:
     """total: those beyond wait in the system's queue; per_address: those beyond are closed at once.
 
-    request_s: for the TLS handshake, and for each request from its first byte to its answer. idle_s: between requests.
+    handshake_s: for TLS. request_s: for each request from its first byte to its answer, and until the first one begins.
+    idle_s: between requests.
     """
 
     total: int = 128
     per_address: int = 32
+    handshake_s: float = 10.0
     request_s: float = 10.0
     idle_s: float = 75.0
 
@@ -167,7 +169,7 @@ class Listener:
                 lambda: connection,
                 accepted,
                 ssl=self._tls,
-                ssl_handshake_timeout=self._limits.request_s if self._tls is not None else None,
+                ssl_handshake_timeout=self._limits.handshake_s if self._tls is not None else None,
             )
             await connection.closed.wait()
         except OSError as error:  # a handshake that failed or took too long: TLS errors are OSErrors, too
