@@ -47,6 +47,8 @@ def read_notes(paths: Sequence[Path], option: str) -> tuple[bytes, ...]:
         content = read_file(path, option, _NOTES_BYTES)
         try:
             notes = _lines_of_a_witness(content) if content.startswith(b"{") else [content]
+            if not notes:
+                raise ValueError  # an empty answer must not pass for a trusted one
             for note in notes:
                 Checkpoint.parse(SignedNote.parse(note).text)
         except (NoteInvalid, ValueError, KeyError, TypeError, AttributeError) as error:
