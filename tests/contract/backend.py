@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Protocol, cast
 
 import pytest
 
+from broker.core.ledger.writer import LedgerWriter
+from broker.model.ledger import EncodedEntry
 from broker.model.registry import Topic
-from broker.ports.ledger import Ledger
+from broker.ports.ledger_log import LedgerLog, LedgerReader
 from broker.ports.record_log import RecordLog
 from broker.ports.rulebook_store import RulebookReader, RulebookStore
 from broker.ports.subscription_store import SubscriptionStore
@@ -29,8 +32,20 @@ class Backend(Protocol):
     async def open_record_log(self) -> RecordLog:
         """Open the record log."""
 
-    async def open_ledger(self) -> Ledger:
-        """Open the ledger."""
+    async def open_ledger(self) -> LedgerWriter:
+        """Claim the ledger of the instance "broker", and open it."""
+
+    async def open_ledger_logs(self, *instances: str) -> list[LedgerLog]:
+        """Open a log for each of these names, several of which may be the same, all at once."""
+
+    async def open_ledger_reader(self) -> LedgerReader:
+        """Open the ledgers for reading only, whether a log is open or not."""
+
+    async def expire_ledger(self, log: LedgerLog, before_ms: int) -> None:
+        """Let retention take the entries of a log that are older than this."""
+
+    async def rewrite_ledger(self, instance: str, change: Callable[[list[EncodedEntry]], None]) -> None:
+        """Behind all logs' backs, which are closed: put what `change` makes of an instance's entries in their place."""
 
     async def open_subscription_store(self) -> SubscriptionStore:
         """Open the subscription store."""

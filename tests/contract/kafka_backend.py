@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from kafka import TopicPartition
@@ -11,13 +13,19 @@ from kafka.admin import OffsetSpec
 
 from broker.adapters.kafka.admin import ClusterAdmin
 from broker.adapters.kafka.connection import KafkaConnection
-from broker.adapters.kafka.ledger import KafkaLedger
+from broker.adapters.kafka.ledger import KafkaLedgerLog
+from broker.adapters.kafka.ledger_reader import KafkaLedgerReader
+from broker.adapters.kafka.ledger_records import checkpoint_message
 from broker.adapters.kafka.record_log import KafkaRecordLog
 from broker.adapters.kafka.rulebook_store import KafkaRulebookStore, encode_revision
 from broker.adapters.kafka.subscription_store import KafkaSubscriptionStore
+from broker.core.ledger.writer import LedgerWriter
+from broker.model.ledger import EncodedEntry, ReadPoint
 from broker.model.registry import Topic
 from broker.model.rulebook import Revision
+from broker.ports.ledger_log import LedgerLog
 from broker.ports.record_log import RecordLog
+from tests.fakes.ledger_log import open_writer
 
 
 def fingerprint(body: bytes) -> tuple[bytes, bytes]:
@@ -39,8 +47,52 @@ class KafkaBackend:
     async def open_record_log(self) -> KafkaRecordLog:
         return await KafkaRecordLog.open(self.connection, fingerprint=fingerprint)
 
-    async def open_ledger(self) -> KafkaLedger:
-        return await KafkaLedger.open(self.connection)
+    async def open_ledger(self) -> LedgerWriter:
+        return await open_writer((await self.open_ledger_logs("broker"))[0])
+
+    async def open_ledger_logs(self, *instances: str) -> list[LedgerLog]:
+        return [await KafkaLedgerLog.open(self.connection, name, partitions=3) for name in instances]
+
+    async def open_ledger_reader(self) -> KafkaLedgerReader:
+        return await KafkaLedgerReader.open(self.connection)
+
+    async def expire_ledger(self, log: LedgerLog, before_ms: int) -> None:
+        """As Kafka's own retention would, except that the newest record stays."""
+        admin = ClusterAdmin(self.connection)
+        name = self.connection.topic("ledger")
+        kept = await admin.offsets(name, 3, before_ms)
+        ends = await admin.offsets(name, 3, OffsetSpec.LATEST)
+        until = {
+            TopicPartition(name, number): end - 1 if offset < 0 else offset
+            for number, (offset, end) in enumerate(zip(kept, ends, strict=True))
+            if end
+        }
+        await admin.call(lambda client: client.delete_records(until))
+        await admin.close()
+
+    async def rewrite_ledger(self, instance: str, change: Callable[[list[EncodedEntry]], None]) -> None:
+        """Into topics of another prefix, which takes the place of the present one."""
+        reader = await self.open_ledger_reader()
+        entries = [each async for page in reader.read(instance, ReadPoint()) for each in page.entries]
+        checkpoints = [each async for each in reader.checkpoints(instance)]
+        await reader.close()
+        change(entries)
+        self.connection = replace(self.connection, prefix=f"{self.connection.prefix}.again")
+        await (await KafkaLedgerLog.open(self.connection, instance, partitions=3)).close()
+        producer = self.connection.producer()
+        for entry in entries:
+            producer.send(
+                self.connection.topic("ledger"),
+                key=instance.encode(),
+                value=entry.leaf + b"\n" + entry.openings,
+                partition=0,
+            )
+        for checkpoint in checkpoints:
+            message = checkpoint_message(instance, checkpoint)
+            topic = self.connection.topic("ledger-checkpoints")
+            producer.send(topic, key=message.key, value=message.value)
+        producer.flush()
+        producer.close()
 
     async def open_subscription_store(self) -> KafkaSubscriptionStore:
         return await KafkaSubscriptionStore.open(self.connection)

@@ -77,7 +77,7 @@ async def _check_records(backend: Backend, acknowledged: set[tuple[str, int]]) -
 async def _check_entries(backend: Backend, acknowledged: set[tuple[str, int]]) -> None:
     ledger = await backend.open_ledger()
     found = [stored async for stored in ledger.read()]
-    assert [stored.position for stored in found] == list(range(len(found)))
+    assert [stored.index for stored in found] == list(range(len(found)))
     counted = Counter((str(s.entry.body["series"]), int(str(s.entry.body["number"]))) for s in found)
     assert set(counted.values()) == {1}
     assert acknowledged <= set(counted)

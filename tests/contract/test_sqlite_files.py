@@ -12,23 +12,22 @@ from pathlib import Path
 import pytest
 
 from broker.adapters.sqlite import files
-from broker.adapters.sqlite.ledger import SqliteLedger
+from broker.adapters.sqlite.ledger import SqliteLedgerLog
 from broker.adapters.sqlite.record_log import SqliteRecordLog
 from broker.adapters.sqlite.rulebook_store import SqliteRulebookStore
 from broker.adapters.sqlite.subscription_store import SqliteSubscriptionStore
 from broker.errors import StorageUnavailable
-from broker.model.ledger import LedgerEntry
-from tests.contract.samples import START_MS, appended, read_all, record, topic
+from tests.contract.samples import appended, read_all, record, topic
 
 NAME = "crash-reports"
 ADAPTERS = {
     "records.db": SqliteRecordLog,
-    "ledger.db": SqliteLedger,
+    "ledger.db": SqliteLedgerLog,
     "subscriptions.db": SqliteSubscriptionStore,
     "rulebooks.db": SqliteRulebookStore,
 }
 Adapter = (
-    type[SqliteRecordLog] | type[SqliteLedger] | type[SqliteSubscriptionStore] | type[SqliteRulebookStore]
+    type[SqliteRecordLog] | type[SqliteLedgerLog] | type[SqliteSubscriptionStore] | type[SqliteRulebookStore]
 )
 each_adapter = pytest.mark.parametrize(("file", "adapter"), ADAPTERS.items())
 
@@ -86,8 +85,8 @@ class TestOwnership:
         with pytest.raises(StorageUnavailable, match="is closed"):
             if isinstance(store, SqliteRecordLog):
                 await store.open_topic(topic())
-            elif isinstance(store, SqliteLedger):
-                await store.append([LedgerEntry("publish", START_MS, {})])
+            elif isinstance(store, SqliteLedgerLog):
+                await store.claim()
             elif isinstance(store, SqliteSubscriptionStore):
                 await store.list("ems", "p-1")
             else:

@@ -9,12 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from broker.adapters.sqlite.ledger import SqliteLedger
+from broker.adapters.sqlite.ledger import SqliteLedgerLog
+from broker.adapters.sqlite.ledger_reader import SqliteLedgerReader
 from broker.adapters.sqlite.record_log import SqliteRecordLog
+from broker.core.ledger.writer import LedgerWriter
+from broker.core.merkle.hashing import leaf_hash, root_of
 from broker.errors import StorageUnavailable
-from broker.model.ledger import LedgerEntry
+from broker.model.ledger import LedgerEntry, ReadPoint, StoredCheckpoint
 from broker.model.record import NewRecord
 from tests.contract.samples import START_MS, appended, read_all, record, topic
+from tests.fakes.ledger_log import open_writer
 
 NAME = "crash-reports"
 
@@ -69,14 +73,19 @@ class TestFull:
         await log.close()
 
     async def test_the_ledger_refuses_all_or_nothing(self, tmp_path: Path) -> None:
-        ledger = await SqliteLedger.open(tmp_path, max_bytes=200_000)
+        ledger = await open_writer(await SqliteLedgerLog.open(tmp_path, "broker", max_bytes=200_000))
         entries = [LedgerEntry("publish", START_MS, {"filler": "x" * 1_000}) for _ in range(7)]
         count = 0
         with pytest.raises(StorageUnavailable) as refused:
             while True:
                 count += len(await ledger.append(entries))
         assert refused.value.full
-        assert [stored.position async for stored in ledger.read()] == list(range(count))
+        assert [stored.index async for stored in ledger.read()] == list(range(count))
+        await ledger.close()
+        # Nothing was given away: the indexes of what was refused are those of what comes next.
+        ledger = await open_writer(await SqliteLedgerLog.open(tmp_path, "broker", max_bytes=400_000))
+        places = await ledger.append(entries)
+        assert [place.index for place in places] == list(range(count, count + 7))
         await ledger.close()
 
     async def test_others_in_the_group_of_a_refused_call_lose_nothing(self, tmp_path: Path) -> None:
@@ -155,6 +164,40 @@ class TestFullDisk:
             log = await SqliteRecordLog.open(small_disk / "data")
         await _check_exactly(log, refused)
         await log.close()
+
+    async def test_the_ledger_on_a_full_disk_refuses_and_goes_on_with_the_next_index(
+        self, small_disk: Path
+    ) -> None:
+        ballast = small_disk / "ballast"
+        ballast.write_bytes(bytes(4 << 20))
+        ledger = await open_writer(await SqliteLedgerLog.open(small_disk / "data"))
+        entry = LedgerEntry("publish", START_MS, {"filler": "x" * 30_000})
+        count = await self._append_until_full(ledger, entry)
+        # Checkpoints fail by themselves; what is there stays readable, and is still a whole tree.
+        with pytest.raises(StorageUnavailable):
+            while True:
+                await ledger.log.put_checkpoint(StoredCheckpoint(bytes(30_000), ()))
+        assert [stored.index async for stored in ledger.read()] == list(range(count))
+        ballast.unlink()
+        again = await self._append_until_full(ledger, entry)
+        assert again > 10
+        assert [stored.index async for stored in ledger.read()] == list(range(count + again))
+        root = ledger.tree.root()
+        await ledger.close()
+        reader = await SqliteLedgerReader.open(small_disk / "data" / "ledger.db")
+        entries = [each async for page in reader.read("broker", ReadPoint()) for each in page.entries]
+        assert root_of([leaf_hash(each.leaf) for each in entries]) == root
+
+    async def _append_until_full(self, ledger: LedgerWriter, entry: LedgerEntry) -> int:
+        for count in range(10_000):
+            before = ledger.size
+            try:
+                await ledger.append([entry])
+            except StorageUnavailable as error:
+                assert error.full
+                assert ledger.size == before
+                return count
+        raise AssertionError("the ledger never ran full")
 
     async def test_a_directory_on_a_full_disk_cannot_be_opened(self, small_disk: Path) -> None:
         _fill(small_disk / "ballast")

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from broker.adapters.sqlite.ledger import SqliteLedger
+from broker.adapters.sqlite.ledger import SqliteLedgerLog
 from broker.adapters.sqlite.record_log import SqliteRecordLog
-from broker.model.ledger import LedgerEntry
+from broker.model.ledger import LedgerEntry, StoredCheckpoint
 from tests.contract.samples import START_MS, read_all, record, topic
+from tests.fakes.ledger_log import open_writer
 
 NAME = "crash-reports"
 
@@ -80,10 +81,31 @@ class TestUpkeep:
 
 
 async def test_ledger_entries_cannot_be_changed_or_removed(tmp_path: Path) -> None:
-    ledger = await SqliteLedger.open(tmp_path)
+    ledger = await open_writer(await SqliteLedgerLog.open(tmp_path, "broker"))
     await ledger.append([LedgerEntry("publish", START_MS, {})])
+    await ledger.log.put_checkpoint(StoredCheckpoint(b"note", ()))
+    await ledger.log.expire(START_MS + 1)
     await ledger.close()
+    statements = {
+        "entries": ("UPDATE entries SET leaf = x'00'", "DELETE FROM entries"),
+        "checkpoints": ("UPDATE checkpoints SET note = x'00'", "DELETE FROM checkpoints"),
+        "claims": ("UPDATE claims SET epoch = 9", "DELETE FROM claims"),
+    }
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection:
-        for statement in ("UPDATE entries SET kind = 'x'", "DELETE FROM entries"):
-            with pytest.raises(sqlite3.IntegrityError, match="entries are final"):
-                connection.execute(statement)
+        for what, pair in statements.items():
+            for statement in pair:
+                with pytest.raises(sqlite3.IntegrityError, match=f"{what} are final"):
+                    connection.execute(statement)
+
+
+async def test_what_expired_is_gone_from_the_ledgers_file(tmp_path: Path) -> None:
+    ledger = await open_writer(await SqliteLedgerLog.open(tmp_path, "broker"))
+    for n in range(200):
+        await ledger.append(
+            [LedgerEntry("publish", START_MS + n, {"call": f"confidential {n}." + "." * 900})]
+        )
+    await ledger.log.expire(START_MS + 199)
+    await ledger.close()
+    content = (tmp_path / "ledger.db").read_bytes()
+    assert b"confidential 199." in content
+    assert content.count(b"confidential") == 1

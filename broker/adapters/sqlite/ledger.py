@@ -31,7 +31,9 @@ class SqliteLedgerLog:
         self._epoch: int | None = None
 
     @classmethod
-    async def open(cls, directory: Path, instance: str, *, max_bytes: int | None = None) -> SqliteLedgerLog:
+    async def open(
+        cls, directory: Path, instance: str = "broker", *, max_bytes: int | None = None
+    ) -> SqliteLedgerLog:
         """Open or create the ledger in a data directory, for this process alone.
 
         max_bytes: the most that the database file may take, without its write-ahead log. Raises StorageUnavailable.
