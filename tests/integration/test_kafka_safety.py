@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from broker.adapters.kafka.connection import KafkaConnection
-from broker.adapters.kafka.ledger import KafkaLedger
+from broker.adapters.kafka.ledger import KafkaLedgerLog
 from broker.adapters.kafka.safety import check_cluster
-from broker.app.config import Backend, Kafka
+from broker.app.config import Backend, Kafka, Ledger
 from broker.app.kafka_stores import open_kafka_stores
 from broker.errors import StorageUnavailable
 
@@ -24,7 +23,7 @@ def connection_to(bootstrap: str, *, replication: int = 1) -> KafkaConnection:
 
 async def test_a_development_node_is_refused_for_each_reason(kafka_bootstrap: str) -> None:
     connection = connection_to(kafka_bootstrap)
-    await (await KafkaLedger.open(connection)).close()
+    await (await KafkaLedgerLog.open(connection)).close()
     findings = await check_cluster(connection)
     for part in (
         "not encrypted",
@@ -51,7 +50,7 @@ async def test_each_option_waives_its_own_findings_only(kafka_bootstrap: str) ->
 
 async def test_an_unclean_election_setting_is_found(kafka_bootstrap: str) -> None:
     connection = connection_to(kafka_bootstrap)
-    ledger = await KafkaLedger.open(connection)
+    ledger = await KafkaLedgerLog.open(connection)
     name = connection.topic("ledger")
 
     def allow(client: object) -> None:
@@ -69,7 +68,7 @@ async def test_an_unclean_election_setting_is_found(kafka_bootstrap: str) -> Non
 
 async def test_more_replicas_than_brokers_are_refused_not_lowered(kafka_bootstrap: str) -> None:
     with pytest.raises(StorageUnavailable):
-        await KafkaLedger.open(connection_to(kafka_bootstrap, replication=3))
+        await KafkaLedgerLog.open(connection_to(kafka_bootstrap, replication=3))
 
 
 def test_secrets_are_not_shown() -> None:
@@ -105,20 +104,20 @@ def test_the_protocol_follows_from_the_options(tls: bool, sasl: str | None, prot
     assert (settings["ssl_context"] is not None) is tls
 
 
-async def test_an_exchange_does_not_start_on_an_unfit_cluster(kafka_bootstrap: str, tmp_path: Path) -> None:
+async def test_an_exchange_does_not_start_on_an_unfit_cluster(kafka_bootstrap: str) -> None:
     secure = Kafka(
         bootstrap=[kafka_bootstrap],
         prefix=f"s{uuid.uuid4().hex[:8]}.",
         insecure_plaintext=True,
         security_protocol="PLAINTEXT",
     )
-    backend = Backend.model_validate({"kind": "kafka", "data_dir": str(tmp_path), "kafka": secure})
+    backend = Backend.model_validate({"kind": "kafka", "kafka": secure})
     with pytest.raises(StorageUnavailable, match="cluster has 1 brokers; run 3, or set insecure_replication"):
-        await open_kafka_stores(backend)
+        await open_kafka_stores(backend, Ledger())
 
 
 async def test_topics_are_made_with_the_configured_in_sync_replicas(kafka_bootstrap: str) -> None:
     connection = replace(connection_to(kafka_bootstrap), min_in_sync=2)
-    await (await KafkaLedger.open(connection)).close()
+    await (await KafkaLedgerLog.open(connection)).close()
     findings = await check_cluster(connection, insecure_plaintext=True)
     assert not any(f"topic '{connection.prefix}.ledger' has min.insync" in finding for finding in findings)

@@ -17,12 +17,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from broker.adapters.kafka.connection import KafkaConnection
-from broker.adapters.kafka.ledger import KafkaLedger
+from broker.adapters.kafka.ledger import KafkaLedgerLog
 from broker.adapters.kafka.safety import check_cluster
 from broker.errors import StorageUnavailable
 from broker.model.ledger import LedgerEntry
 from deploy.kafka.node import KafkaNode, KafkaUnavailable
 from tests.contract.samples import START_MS
+from tests.fakes.ledger_log import open_writer
 from tests.services.kafka import TEST_SETTINGS
 from tests.services.kafka_sockets import SOCKET_MARKS, sockets_collected
 from tests.services.ports import free_port
@@ -116,9 +117,9 @@ def connection_to(secure: SecureNode) -> KafkaConnection:
 
 async def test_with_the_right_ca_and_password_all_works(secure: SecureNode) -> None:
     connection = connection_to(secure)
-    ledger = await KafkaLedger.open(connection)
-    entry = LedgerEntry("publish", START_MS, {"n": 1})
-    assert list(await ledger.append([entry])) == [0]
+    ledger = await open_writer(await KafkaLedgerLog.open(connection))
+    entry = LedgerEntry("publish", START_MS, {"call": 1})
+    assert [place.index for place in await ledger.append([entry])] == [0]
     assert [stored.entry async for stored in ledger.read()] == [entry]
     assert await check_cluster(connection, insecure_replication=True) == ()
     await ledger.close()
@@ -132,6 +133,6 @@ async def test_another_ca_another_name_and_another_password_are_refused(secure: 
         replace(right, sasl_password="wrong"),
         replace(right, ca_file=None),
     )
-    outcomes = await asyncio.gather(*(KafkaLedger.open(each) for each in wrong), return_exceptions=True)
+    outcomes = await asyncio.gather(*(KafkaLedgerLog.open(each) for each in wrong), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [StorageUnavailable] * 4
     assert not any("wrong" in str(outcome) or PASSWORD in str(outcome) for outcome in outcomes)

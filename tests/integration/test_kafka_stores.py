@@ -7,15 +7,21 @@ import threading
 import uuid
 
 import pytest
+from kafka.admin import ConfigResource, ConfigResourceType
 
+from broker.adapters.kafka.admin import ClusterAdmin
 from broker.adapters.kafka.connection import KafkaConnection
-from broker.adapters.kafka.ledger import KafkaLedger
+from broker.adapters.kafka.ledger import KafkaLedgerLog
+from broker.adapters.kafka.ledger_reader import KafkaLedgerReader
 from broker.adapters.kafka.rulebook_store import CHUNK_BYTES, KafkaRulebookStore, encode_revision
 from broker.adapters.kafka.subscription_store import KafkaSubscriptionStore
-from broker.errors import EpochConflict
+from broker.core.ledger.writer import LedgerWriter
+from broker.core.merkle.tree import CompactTree
+from broker.errors import EpochConflict, StorageUnavailable
 from broker.model.ledger import LedgerEntry
 from broker.model.rulebook import Revision, revision_id
 from tests.contract.samples import START_MS, subscription
+from tests.fakes.ledger_log import open_writer, rebuilt_of
 
 pytestmark = pytest.mark.kafka
 
@@ -141,26 +147,82 @@ async def test_an_incomplete_rulebook_is_not_there_and_can_be_completed(
     await store.close()
 
 
-async def test_two_ledgers_share_positions_and_concurrent_appends_share_batches(
-    connection: KafkaConnection,
-) -> None:
-    one, other = await KafkaLedger.open(connection), await KafkaLedger.open(connection)
+async def test_instances_that_start_at_once_each_get_a_partition(connection: KafkaConnection) -> None:
+    names = [f"broker-{n}" for n in range(4)]
+    logs = [await KafkaLedgerLog.open(connection, name, partitions=4) for name in names]
+    assert await asyncio.gather(*(log.claim() for log in logs)) == [1] * 4
+    writers = [LedgerWriter(log, name, 1, CompactTree()) for log, name in zip(logs, names, strict=True)]
+    entries = {
+        name: [LedgerEntry("publish", START_MS + n, {"call": name}) for n in range(5)] for name in names
+    }
+    await asyncio.gather(*(writer.append(entries[writer.instance]) for writer in writers))
+    late = await KafkaLedgerLog.open(connection, "late", partitions=4)
+    with pytest.raises(
+        StorageUnavailable, match="no unused partition for the instance 'late'; add partitions"
+    ):
+        await late.claim()
+    for writer in writers:
+        # Claims of those who lost a race for the partition lie in the way of nobody.
+        (place,) = await writer.append([LedgerEntry("publish", START_MS, {"call": "again"})])
+        assert place.index == 5
+        found = [stored.entry.body async for stored in writer.read()]
+        assert found == [{"call": writer.instance}] * 5 + [{"call": "again"}]
+    assert list(await late.instances()) == names
+    for log in (*logs, late):
+        await log.close()
 
-    async def write(ledger: KafkaLedger, writer: int) -> list[int]:
-        entries = [LedgerEntry("delivery", START_MS, {"writer": writer, "n": n}) for n in range(20)]
-        return [position for entry in entries for position in await ledger.append([entry])]
 
-    positions = await asyncio.gather(*(write((one, other)[n % 2], n) for n in range(50)))
-    assert sorted(p for own in positions for p in own) == list(range(1_000))
-    found = {stored.position: stored.entry.body async for stored in one.read()}
-    for writer, own in enumerate(positions):
-        assert [found[position] for position in own] == [{"writer": writer, "n": n} for n in range(20)]
-    await one.close()
-    await other.close()
+async def test_an_instance_keeps_its_partition_while_others_come_and_go(connection: KafkaConnection) -> None:
+    for name, epoch in (("a", 1), ("b", 1), ("a", 3), ("b", 3), ("a", 5)):
+        log = await KafkaLedgerLog.open(connection, name, partitions=2)
+        writer = await open_writer(log, name)
+        (place,) = await writer.append([LedgerEntry("publish", START_MS, {"call": name})])
+        assert place.epoch == epoch
+        await writer.close()
+    reader = await KafkaLedgerReader.open(connection)
+    assert list(await reader.instances()) == ["a", "b"]
+    sizes = [(await rebuilt_of(reader, name)).tree.size for name in ("a", "b")]
+    assert sizes == [3, 2]
+    await reader.close()
+
+
+async def test_a_ledger_of_an_older_form_is_left_alone(connection: KafkaConnection) -> None:
+    admin = ClusterAdmin(connection)
+    await admin.ensure_topic(connection.topic("ledger"), 1, {})
+    await admin.close()
+    producer = connection.producer()
+    producer.send(connection.topic("ledger"), value=b'{"body":{},"kind":"publish","time_ms":1}').get(10)
+    producer.close()
+    log = await KafkaLedgerLog.open(connection)
+    with pytest.raises(StorageUnavailable, match="no unused partition"):
+        await log.claim()
+    await log.close()
+
+
+async def test_retention_is_the_topics_and_never_that_of_checkpoints(connection: KafkaConnection) -> None:
+    for retention_ms, expected in ((86_400_000, "86400000"), (None, "-1")):
+        log = await KafkaLedgerLog.open(connection, retention_ms=retention_ms)
+        for topic, value in (("ledger", expected), ("ledger-checkpoints", "-1")):
+            assert await _retention(log, connection.topic(topic)) == value
+        await log.close()
+
+
+async def _retention(log: KafkaLedgerLog, topic: str) -> str:
+    asked = [ConfigResource(ConfigResourceType.TOPIC, topic)]
+    answer = await log._admin.call(lambda client: client.describe_configs(asked, config_filter="all"))
+    return str(answer["topic"][topic]["retention.ms"]["value"])
+
+
+async def test_a_reader_makes_no_topic(connection: KafkaConnection) -> None:
+    with pytest.raises(StorageUnavailable, match=r"holds no topic '.*ledger'"):
+        await KafkaLedgerReader.open(connection)
+    admin = ClusterAdmin(connection)
+    assert await admin.find_topic(connection.topic("ledger")) is None
+    await admin.close()
 
 
 async def test_closing_leaves_no_threads(connection: KafkaConnection) -> None:
     before = set(threading.enumerate())
-    for opening in (KafkaLedger.open, KafkaSubscriptionStore.open, KafkaRulebookStore.open):
+    for opening in (KafkaLedgerLog.open, KafkaSubscriptionStore.open, KafkaRulebookStore.open):
         await (await opening(connection)).close()
     assert {thread.name for thread in set(threading.enumerate()) - before} == set()
