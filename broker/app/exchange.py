@@ -1,13 +1,15 @@
-"""Wires one exchange, side by side: publishing, delivering, serving."""
+"""Wires one exchange, side by side: publishing, delivering, auditing, serving."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from broker.adapters.jwt.identity import JwtIdentity
+from broker.app.auditing import auditing, fresh_index
 from broker.app.foundation import Foundation, Opened, record_limits, stream_times
 from broker.app.rulebook import PreparedRulebook
 from broker.app.stores import Stores
+from broker.core.audit.fresh import FreshIndex
 from broker.core.catalog import Catalog
 from broker.core.decide import Decider
 from broker.core.deliver.fanout import FanOut
@@ -43,6 +45,7 @@ class Exchange:
     subscribe: SubscribeServicer
     publisher: Publisher
     fanout: FanOut
+    audit_index: FreshIndex
     evidence: Evidence
     identity: JwtIdentity
     decider: Decider
@@ -63,6 +66,7 @@ def wire(opened: Opened) -> Exchange:
     publisher = _publisher(base)
     fanout = _fanout(base)
     subscribe = _subscribe(base, fanout)
+    audit_index = fresh_index(base)
     account = LedgerInterceptor(base.evidence)
     message_bytes = opened.config.limits.message_bytes
     return Exchange(
@@ -71,6 +75,7 @@ def wire(opened: Opened) -> Exchange:
             subscribe,
             _subscriptions(base),
             CatalogServicer(Catalog(base.registry, base.access), opened.clock),
+            auditing(base, audit_index),
         ),
         interceptors=(
             account,
@@ -82,6 +87,7 @@ def wire(opened: Opened) -> Exchange:
         subscribe=subscribe,
         publisher=publisher,
         fanout=fanout,
+        audit_index=audit_index,
         evidence=base.evidence,
         identity=base.identity,
         decider=base.decider,

@@ -31,9 +31,9 @@ from broker.model.ledger import JsonValue
 from broker.rpc.services import PACKAGE, generic_handlers
 
 # Imported for their descriptors, which reflection serves.
-from protos.entente.v1 import catalog_pb2, exchange_pb2, subscriptions_pb2
+from protos.entente.v1 import catalog_pb2, exchange_pb2, ledger_pb2, subscriptions_pb2
 
-_FILES = (exchange_pb2.DESCRIPTOR, subscriptions_pb2.DESCRIPTOR, catalog_pb2.DESCRIPTOR)
+_FILES = tuple(module.DESCRIPTOR for module in (exchange_pb2, subscriptions_pb2, catalog_pb2, ledger_pb2))
 SERVICES = tuple(f"{PACKAGE}.{name}" for file in _FILES for name in file.services_by_name)
 
 log = logging.getLogger(__name__)
@@ -134,6 +134,7 @@ async def _serving(server: grpc.aio.Server, exchange: Exchange) -> AsyncIterator
         flusher.cancel()
         await exchange.ledger_interceptor.flush()
         await exchange.identity.close()
+        await exchange.audit_index.close()
         await exchange.decider.close()
 
 

@@ -15,6 +15,7 @@ from broker.rpc.call import Call, Interceptor, Method
 from broker.rpc.catalog import CatalogServicer
 from broker.rpc.exchange import ExchangeServicer
 from broker.rpc.interceptors import chain
+from broker.rpc.ledger import LedgerServicer
 from broker.rpc.subscribe import SubscribeServicer
 from broker.rpc.subscriptions import SubscriptionsServicer
 
@@ -23,7 +24,10 @@ PACKAGE = "entente.v1"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method: "Service/Method" and what serves it; every one needs an authenticated caller."""
+    """One method: "Service/Method" and what serves it; every one needs an authenticated caller.
+
+    streaming: it answers with a stream. Whether it also takes one is its own affair: a single message is read like a stream.
+    """
 
     name: str
     method: Method
@@ -35,6 +39,7 @@ def routes(
     subscribe: SubscribeServicer,
     subscriptions: SubscriptionsServicer,
     catalog: CatalogServicer,
+    ledger: LedgerServicer,
 ) -> tuple[Route, ...]:
     """All methods of package entente.v1."""
     return (
@@ -53,6 +58,13 @@ def routes(
         Route("Catalog/ListRecordTypes", catalog.list_record_types),
         Route("Catalog/ListAgencies", catalog.list_agencies),
         Route("Catalog/GetVocabulary", catalog.get_vocabulary),
+        Route("Ledger/GetCheckpoint", ledger.get_checkpoint),
+        Route("Ledger/ListEntries", ledger.list_entries),
+        Route("Ledger/WhoSaw", ledger.who_saw),
+        Route("Ledger/WhatSaw", ledger.what_saw),
+        Route("Ledger/ProveEntry", ledger.prove_entry),
+        Route("Ledger/CheckReceipts", ledger.check_receipts),
+        Route("Ledger/ReplayRecords", ledger.replay_records, streaming=True),
     )
 
 

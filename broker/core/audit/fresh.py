@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 
 from broker.core.ledger.leaf import EntryInvalid
 from broker.errors import EntenteError, LedgerRefused, Reason, StorageUnavailable
@@ -26,18 +26,16 @@ class FreshIndex:
 
     def __init__(
         self,
-        open_reader: Callable[[], Awaitable[LedgerReader]],
-        open_index: Callable[[], Awaitable[AuditIndex]],
+        opened: Callable[[], AbstractAsyncContextManager[tuple[LedgerReader, AuditIndex]]],
         *,
         wait_s: float = WAIT_S,
         pause_s: float = PAUSE_S,
     ) -> None:
-        self._open_reader = open_reader
-        self._open_index = open_index
+        self._opened = opened
         self._wait_s = wait_s
         self._pause_s = pause_s
-        self._reader: LedgerReader | None = None
-        self._index: AuditIndex | None = None
+        self._stack = AsyncExitStack()
+        self._both: tuple[LedgerReader, AuditIndex] | None = None
         self._running: asyncio.Task[None] | None = None
         self._next: asyncio.Task[None] | None = None
 
@@ -55,9 +53,9 @@ class FreshIndex:
                     await asyncio.shield(self._next)
         except TimeoutError:
             raise EntenteError(Reason.AUDIT_UNAVAILABLE) from None
-        if self._reader is None or self._index is None:
+        if self._both is None:
             raise EntenteError(Reason.AUDIT_UNAVAILABLE)
-        return self._reader, self._index
+        return self._both
 
     async def close(self) -> None:
         """Stop an update that is under way, and close both."""
@@ -65,10 +63,8 @@ class FreshIndex:
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-        for opened in (self._index, self._reader):
-            if opened is not None:
-                await opened.close()
-        self._index = self._reader = None
+        self._both = None
+        await self._stack.aclose()
 
     async def _update_after(self, previous: asyncio.Task[None] | None) -> None:
         """Callers who come after this one has begun to read wait for the next one."""
@@ -76,11 +72,10 @@ class FreshIndex:
             await asyncio.wait([previous])
             await asyncio.sleep(self._pause_s)
         self._running, self._next = self._next, None
-        if self._reader is None:
-            self._reader = await self._open_reader()
-        if self._index is None:
-            self._index = await self._open_index()
-        await self._index.update(self._reader)
+        if self._both is None:
+            self._both = await self._stack.enter_async_context(self._opened())
+        reader, index = self._both
+        await index.update(reader)
 
 
 @contextmanager
