@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, Unpack
 
+from connectors.auditing import Auditing
 from connectors.calls import Caller
 from connectors.channel import ClientCertificate, open_channel
 from connectors.cloudevents import to_timestamp
@@ -29,6 +30,7 @@ from connectors.tokens import TokenProvider, TokenSource
 from protos.entente.v1 import catalog_pb2, exchange_pb2, subscriptions_pb2
 from protos.entente.v1.catalog_pb2_grpc import CatalogStub
 from protos.entente.v1.exchange_pb2_grpc import ExchangeStub
+from protos.entente.v1.ledger_pb2_grpc import LedgerStub
 from protos.entente.v1.subscriptions_pb2_grpc import SubscriptionsStub
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
@@ -73,6 +75,7 @@ class Client:
         self._exchange = ExchangeStub(self._channel)
         self._catalog = CatalogStub(self._channel)
         self._subscriptions = SubscriptionsStub(self._channel)
+        self._ledger = LedgerStub(self._channel)
         return self
 
     async def __aexit__(
@@ -144,6 +147,13 @@ class Client:
         """Delete a subscription and its position."""
         request = subscriptions_pb2.DeleteSubscriptionRequest(name=name)
         await self._caller.unary(self._subscriptions.DeleteSubscription, request)
+
+    # -- ledger ---------------------------------------------------------------------------------------------------
+
+    @property
+    def ledger(self) -> Auditing:
+        """What the caller may read of the ledger."""
+        return Auditing(self._ledger, self._caller)
 
     # -- catalog --------------------------------------------------------------------------------------------------
 
