@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from broker.adapters.clock import SystemClock
-from broker.adapters.keyring import read_private_file
+from broker.adapters.keyring import KeysRefused, read_private_file
 from broker.adapters.witness.service import WitnessService
 from broker.adapters.witness.state import FileWitnessStore
 from broker.app.config import split_address
@@ -100,7 +100,10 @@ def _holding(store: FileWitnessStore, origin: str) -> Holding:
 
 def _listen(service: WitnessService, listen: str) -> str:
     host, port = split_address(listen)
-    chosen = service.listen(host, port)
+    try:
+        chosen = service.listen(host, port)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, listen) from None
     return f"[{host}]:{chosen}" if ":" in host else f"{host}:{chosen}"
 
 
@@ -108,5 +111,9 @@ def _tls(tls: ServerTls) -> ssl.SSLContext:
     read_private_file(tls.key, _TLS_KEY_BYTES)  # only to refuse one that other users may read
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(tls.certificate, tls.key)
+    try:
+        context.load_cert_chain(tls.certificate, tls.key)
+    except ssl.SSLError:
+        remedy = "correct tls.certificate or tls.key"
+        raise KeysRefused(f"{tls.certificate}: is not the certificate of {tls.key}; {remedy}") from None
     return context
