@@ -6,7 +6,7 @@ import asyncio
 import sys
 import threading
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -15,15 +15,16 @@ from kafka.admin import OffsetSpec
 from broker.adapters.kafka import connection
 from broker.adapters.kafka.admin import ClusterAdmin
 from broker.adapters.kafka.connection import KafkaConnection
-from broker.adapters.kafka.ledger import KafkaLedger
+from broker.adapters.kafka.ledger import KafkaLedgerLog
 from broker.adapters.kafka.record_log import KafkaRecordLog
 from broker.adapters.kafka.subscription_store import KafkaSubscriptionStore
-from broker.errors import EpochConflict, StorageUnavailable
-from broker.model.ledger import LedgerEntry
+from broker.errors import EpochConflict, LedgerFenced, StorageUnavailable
+from broker.model.ledger import LedgerEntry, Place
 from broker.model.record import Positions, StoredRecord
 from deploy.kafka.node import KafkaNode
 from tests.contract.kafka_backend import fingerprint
 from tests.contract.samples import START_MS, appended, key_for, read_all, record, subscription, topic
+from tests.fakes.ledger_log import OpenedWriter, open_writer
 from tests.services.ports import free_port
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -197,12 +198,12 @@ async def test_the_cluster_is_asked_until_it_is_back(kafka_node: KafkaNode) -> N
 
 
 async def test_ledger_and_subscriptions_refuse_and_recover(kafka_node: KafkaNode) -> None:
-    ledger = await KafkaLedger.open(connection_to(kafka_node), append_timeout_s=1.0)
+    ledger = await opened_ledger(kafka_node, append_timeout_s=1.0)
     store = await KafkaSubscriptionStore.open(connection_to(kafka_node), timeout_s=1.0)
     held = await store.claim((await store.create(subscription())).key, START_MS)
     assert held is not None
     entry = LedgerEntry("publish", START_MS, {"number": 1})
-    assert list(await ledger.append([entry])) == [0]
+    assert [place.index for place in await ledger.append([entry])] == [0]
     await asyncio.to_thread(kafka_node.stop)
     with pytest.raises(StorageUnavailable):
         await ledger.append([entry])
@@ -218,7 +219,82 @@ async def test_ledger_and_subscriptions_refuse_and_recover(kafka_node: KafkaNode
     with pytest.raises(EpochConflict):
         await store.commit(held.key, held.epoch - 1, (9, 9), START_MS)
     await store.close()
+    # What nobody waited for any more was stored all the same: once, and in its place.
+    assert await indexes_of(ledger) == list(range(ledger.size))
+    assert ledger.size >= 3
+    root = ledger.tree.root()
     await ledger.close()
+    ledger = await opened_ledger(kafka_node)
+    assert ledger.tree.root() == root
+    await ledger.close()
+
+
+@pytest.mark.parametrize("fault", ["kill", "freeze"])
+async def test_ledger_entries_of_many_callers_survive_an_outage_once_each(
+    kafka_node: KafkaNode, fault: str
+) -> None:
+    ledger = await opened_ledger(kafka_node, append_timeout_s=60.0)
+    confirmed: dict[int, tuple[int, int]] = {}
+
+    async def write(writer: int) -> None:
+        for number in range(60):
+            entry = LedgerEntry("publish", START_MS, {"call": [writer, number]})
+            (place,) = await ledger.append([entry])
+            confirmed[place.index] = writer, number
+
+    async with asyncio.TaskGroup() as tasks:
+        for writer in range(8):
+            tasks.create_task(write(writer))
+        await until(lambda: len(confirmed) >= 80, "writing began")
+        await asyncio.to_thread(kafka_node.kill if fault == "kill" else kafka_node.pause)
+        held = len(confirmed)
+        await asyncio.to_thread(kafka_node.start if fault == "kill" else kafka_node.resume)
+        await until(lambda: len(confirmed) > held, "writing resumed")
+    stored = {found.index: tuple(found.entry.body["call"]) async for found in ledger.read()}  # type: ignore[arg-type]
+    assert stored == confirmed
+    assert sorted(stored) == list(range(480))
+    root = ledger.tree.root()
+    await ledger.close()
+    ledger = await opened_ledger(kafka_node)
+    assert ledger.tree.root() == root
+    await ledger.close()
+
+
+async def test_whoever_claims_after_an_outage_stops_the_writer_that_waits(kafka_node: KafkaNode) -> None:
+    """Its entries are in flight while another one takes over: stored before the claim and confirmed, or void and refused."""
+    older = await opened_ledger(kafka_node, append_timeout_s=60.0)
+    await older.append([LedgerEntry("publish", START_MS, {"call": 0})])
+    log = await KafkaLedgerLog.open(connection_to(kafka_node))
+    kafka_node.pause()
+    waiting = asyncio.create_task(older.append([LedgerEntry("publish", START_MS, {"call": 1})]))
+    claiming = asyncio.create_task(open_writer(log))
+    kafka_node.resume()
+    newer = await claiming
+    entries = 1 + await confirmed(waiting)
+    with pytest.raises(LedgerFenced):
+        await older.append([LedgerEntry("publish", START_MS, {"call": 2})])
+    assert older.fenced.done()
+    (place,) = await newer.append([LedgerEntry("publish", START_MS, {"call": 3})])
+    assert place.index == entries
+    assert await indexes_of(newer) == list(range(entries + 1))
+    await older.close()
+    await newer.close()
+
+
+async def confirmed(appended: asyncio.Task[Sequence[Place]]) -> int:
+    """How many entries it confirmed."""
+    try:
+        return len(await appended)
+    except LedgerFenced:
+        return 0
+
+
+async def opened_ledger(node: KafkaNode, **options: float) -> OpenedWriter:
+    return await open_writer(await KafkaLedgerLog.open(connection_to(node), partitions=2), **options)
+
+
+async def indexes_of(ledger: OpenedWriter) -> list[int]:
+    return [stored.index async for stored in ledger.read()]
 
 
 async def _until_it_works(attempt: Callable[[], object]) -> None:
@@ -235,7 +311,7 @@ async def test_closing_while_kafka_is_away_ends_all_threads(kafka_node: KafkaNod
     before = set(threading.enumerate())
     log = await KafkaRecordLog.open(connection_to(kafka_node), fingerprint=fingerprint, append_timeout_s=0.5)
     await log.open_topic(topic())
-    ledger = await KafkaLedger.open(connection_to(kafka_node), append_timeout_s=0.5)
+    ledger = await opened_ledger(kafka_node, append_timeout_s=0.5)
     await asyncio.get_running_loop().run_in_executor(None, kafka_node.stop)
     with pytest.raises(StorageUnavailable):
         await log.append(NAME, [record(1)])
@@ -256,7 +332,7 @@ async def test_opening_without_kafka_is_refused_and_leaves_no_threads(
     before = set(threading.enumerate())
     outcomes = await asyncio.gather(
         KafkaRecordLog.open(nobody, fingerprint=fingerprint),
-        KafkaLedger.open(nobody),
+        KafkaLedgerLog.open(nobody),
         return_exceptions=True,
     )
     assert [type(outcome) for outcome in outcomes] == [StorageUnavailable, StorageUnavailable]

@@ -15,15 +15,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
 
 from broker.adapters.kafka.connection import KafkaConnection
 from broker.adapters.kafka.ledger import KafkaLedgerLog
+from broker.adapters.kafka.ledger_reader import KafkaLedgerReader
 from broker.adapters.kafka.safety import check_cluster
 from broker.errors import StorageUnavailable
 from broker.model.ledger import LedgerEntry
 from deploy.kafka.node import KafkaNode, KafkaUnavailable
 from tests.contract.samples import START_MS
-from tests.fakes.ledger_log import open_writer
+from tests.fakes.ledger_log import open_writer, rebuilt_of
 from tests.services.kafka import TEST_SETTINGS
 from tests.services.kafka_sockets import SOCKET_MARKS, sockets_collected
 from tests.services.ports import free_port
@@ -33,6 +35,7 @@ __all__ = ["sockets_collected"]
 pytestmark = [pytest.mark.kafka, *SOCKET_MARKS]
 
 USER, PASSWORD = "entente", "correct horse"
+AUDITOR = "auditor"
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,11 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureNode]:
         "advertised.listeners": f"{client},{own}",
         "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL",
         "sasl.enabled.mechanisms": "PLAIN",
-        "listener.name.secure.plain.sasl.jaas.config": f'{login} user_{USER}="{PASSWORD}";',
+        "listener.name.secure.plain.sasl.jaas.config": (
+            f'{login} user_{USER}="{PASSWORD}" user_{AUDITOR}="{PASSWORD}";'
+        ),
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": f"User:{USER};User:ANONYMOUS",
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": str(directory / "server.pem"),
     }
@@ -136,3 +143,41 @@ async def test_another_ca_another_name_and_another_password_are_refused(secure: 
     outcomes = await asyncio.gather(*(KafkaLedgerLog.open(each) for each in wrong), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [StorageUnavailable] * 4
     assert not any("wrong" in str(outcome) or PASSWORD in str(outcome) for outcome in outcomes)
+
+
+async def test_the_right_to_read_two_topics_is_enough_to_read_the_ledger(secure: SecureNode) -> None:
+    connection = connection_to(secure)
+    auditing = replace(connection, sasl_user=AUDITOR)
+    ledger = await open_writer(await KafkaLedgerLog.open(connection))
+    await ledger.append([LedgerEntry("publish", START_MS + n, {"call": n}) for n in range(3)])
+    with pytest.raises(StorageUnavailable):
+        await KafkaLedgerReader.open(auditing)
+    await ledger.log._admin.call(lambda client: client.create_acls(_may_read(connection)))
+    async with asyncio.timeout(30):
+        while (reader := await _opened(auditing)) is None:  # noqa: ASYNC110 - until the node knows its rules
+            await asyncio.sleep(0.05)
+    assert list(await reader.instances()) == ["broker"]
+    assert (await rebuilt_of(reader)).tree.root() == ledger.tree.root()
+    await reader.close()
+    await ledger.close()
+
+
+def _may_read(connection: KafkaConnection) -> list[ACL]:
+    topics = (connection.topic("ledger"), connection.topic("ledger-checkpoints"))
+    return [
+        ACL(
+            f"User:{AUDITOR}",
+            "*",
+            ACLOperation.READ,
+            ACLPermissionType.ALLOW,
+            ResourcePattern(ResourceType.TOPIC, topic),
+        )
+        for topic in topics
+    ]
+
+
+async def _opened(connection: KafkaConnection) -> KafkaLedgerReader | None:
+    try:
+        return await KafkaLedgerReader.open(connection)
+    except StorageUnavailable:
+        return None

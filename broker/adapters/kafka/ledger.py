@@ -116,8 +116,7 @@ class KafkaLedgerLog(KafkaLedgerReader):
     async def close(self) -> None:
         """See LedgerReader. Ends all threads."""
         self._closing = True
-        await self._outbox.close()
-        await self._checkpoint_outbox.close()
+        await asyncio.gather(self._outbox.close(), self._checkpoint_outbox.close())
         await super().close()
 
     async def _ensure_topics(self, partitions: int) -> None:

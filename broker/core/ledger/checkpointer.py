@@ -29,7 +29,7 @@ Record = Callable[[str, Mapping[str, JsonValue]], Awaitable[object]]
 """Writes a ledger entry of a kind with a body; raises EntenteError."""
 
 _EXPIRE_EVERY_S = 3_600.0
-_CLOSE_TIMEOUT_S = 5.0
+_CLOSE_TIMEOUT_S = 2.0
 _REMEMBERED = 16
 """Of how many checkpoints cosignatures are still taken."""
 

@@ -24,7 +24,7 @@ FLIGHT_ENTRIES = 1_000
 LARGEST_BYTES = 8 * 1024 * 1024
 """The most that one call may append, and so the largest flight."""
 
-_CLOSE_TIMEOUT_S = 5.0
+_CLOSE_TIMEOUT_S = 2.0
 
 
 @dataclass(slots=True, eq=False)
