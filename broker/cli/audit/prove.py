@@ -12,6 +12,7 @@ import typer
 from broker.cli.audit.options import LedgerGiven, ledger_options, source_of
 from broker.cli.audit.progress import shown_progress
 from broker.cli.audit.running import run, write_private
+from broker.cli.audit.service import ask_proof
 from broker.cli.audit.trusting import read_public_keys
 from broker.cli.command import shared_options
 from broker.cli.failures import CommandFailed, ExitCode
@@ -66,12 +67,18 @@ def prove(
     """Write one entry, or one subscription's or record's part of it, with the proof that a signed checkpoint covers it.
 
     The file shows what it shows to whoever has it: without a part that is the whole entry. `entente audit check` needs
-    the file and the exchange's public key, and nothing else.
+    the file and the exchange's public key, and nothing else. Without --ledger the exchange is asked, and proves what
+    you may know.
     """
     name = parse_entry(entry)
     part = part_of(subject, subscription, stream, source, record_id)
     keys = read_public_keys(public_key or (), "--public-key")
-    document = run(_prove(source_of(given, ledger), name, part))
+    if ledger.ledger is not None:
+        document = run(_prove(source_of(given, ledger), name, part))
+    elif name.instance is not None:
+        document = ask_proof(given, name.instance, name.index, part)
+    else:
+        raise CommandFailed("ENTRY needs its instance, for example broker/12", ExitCode.USAGE)
     write_private(out, document)
     if html is not None:
         from broker.cli.audit.proof_page import proof_page

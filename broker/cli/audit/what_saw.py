@@ -9,6 +9,7 @@ import typer
 from broker.cli.audit.options import LedgerGiven, ledger_options, source_of
 from broker.cli.audit.progress import shown_progress
 from broker.cli.audit.running import run
+from broker.cli.audit.service import ask_what_saw
 from broker.cli.audit.times import format_ms, parse_zone
 from broker.cli.audit.words import labels_in_words
 from broker.cli.command import shared_options
@@ -36,9 +37,13 @@ def what_saw(
     """What an agency's people received: how many records a day, by topic, purpose and label set.
 
     "records" counts each record once for an entry, "handed out" the same times the people that received it.
+    Without --ledger the exchange is asked, and answers what you may know.
     """
     zone_minutes = parse_zone(zone, "--zone")
-    found = run(_gather(source_of(given, ledger), agency, topic, zone_minutes))
+    if ledger.ledger is None:
+        found = ask_what_saw(given, agency, topic, zone_minutes)
+    else:
+        found = run(_gather(source_of(given, ledger), agency, topic, zone_minutes))
     rows = [reception_object(each) for each in found]
     form = choose_format(given.output)
     if form is OutputFormat.TABLE:

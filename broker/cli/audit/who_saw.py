@@ -11,6 +11,7 @@ import typer
 from broker.cli.audit.options import LedgerGiven, ledger_options, source_of
 from broker.cli.audit.progress import shown_progress
 from broker.cli.audit.running import run, write_private
+from broker.cli.audit.service import HIDDEN, ask_who_saw
 from broker.cli.audit.times import format_ms
 from broker.cli.audit.words import treatments_in_words
 from broker.cli.command import shared_options
@@ -49,9 +50,13 @@ def who_saw(
 ) -> None:
     """Each principal that was handed a record: when, for what, what became of its fields, and whether it acknowledged it.
 
+    Without --ledger the exchange is asked, and answers what you may know.
     Exits with 3 if the ledger does not know the record, with 8 if entries that could name it are erased or not there.
     """
-    evidence = run(_gather(source_of(given, ledger), source, record_id))
+    if ledger.ledger is None:
+        evidence = ask_who_saw(given, source, record_id)
+    else:
+        evidence = run(_gather(source_of(given, ledger), source, record_id))
     found = evidence.found
     if not found.publications and not found.sightings:
         message = "the ledger names no such record; check source and id"
@@ -116,6 +121,14 @@ def _fields(sighting: Sighting) -> str:
     return "; ".join(f"{what}: {markings}" for what, markings in words)
 
 
+def _place(each: Publication | Sighting) -> dict[str, object]:
+    hidden = each.offset == HIDDEN
+    return {
+        "partition": None if hidden else each.partition,
+        "offset": None if hidden else each.offset,
+    }
+
+
 def publication_object(each: Publication) -> dict[str, object]:
     """That a record was stored, as an object."""
     return {
@@ -126,8 +139,7 @@ def publication_object(each: Publication) -> dict[str, object]:
         "owner": each.owner,
         "labels": dict(each.labels),
         "topic": each.topic,
-        "partition": each.partition,
-        "offset": each.offset,
+        **_place(each),
         "duplicate": each.duplicate,
         "entry": f"{each.instance}/{each.index}",
     }
@@ -150,8 +162,7 @@ def sighting_object(each: Sighting) -> dict[str, object]:
         "revision": each.revision,
         "engine": each.engine,
         "topic": each.topic,
-        "partition": each.partition,
-        "offset": each.offset,
+        **_place(each),
         "acknowledged": each.acknowledged,
         "acknowledged_time": None if each.acknowledged_ms is None else format_ms(each.acknowledged_ms),
         "stream_ended": each.ended,

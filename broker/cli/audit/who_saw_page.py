@@ -53,6 +53,7 @@ def _in_short(found: Sightings) -> Markup:
         names = joined(*(joined(", " if n else "", value(name)) for n, name in enumerate(agencies)))
         said = joined(
             "By this ledger the record was handed to ",
+            "" if all(subject for _, subject in people) else "at least ",
             tag("strong", _count(len(people), "person or system", "people or systems")),
             f" of {_count(len(agencies), 'agency', 'agencies')} (",
             names,
@@ -95,7 +96,8 @@ def _receivers(sightings: Sequence[Sighting]) -> Markup:
 
 
 def _receiver(each: Sighting) -> tuple[str, ...]:
-    who = joined(value(each.subject), tag("br"), "of ", value(each.agency))
+    # An agency's administrator is not told the names of another agency's people.
+    who = joined(value(each.subject) if each.subject else "somebody", tag("br"), "of ", value(each.agency))
     entry = tag("span", code(f"{each.instance}/{each.index}"), class_="place")
     return (
         readable(each.time_ms),
