@@ -8,6 +8,7 @@ from broker.cli.audit.check import check
 from broker.cli.audit.check_receipts import check_receipts
 from broker.cli.audit.export import export
 from broker.cli.audit.prove import prove
+from broker.cli.audit.records import records
 from broker.cli.audit.replay import replay
 from broker.cli.audit.verify import verify
 from broker.cli.audit.what_saw import what_saw
@@ -40,6 +41,12 @@ for _name, _command, _example in (
         "check-receipts",
         check_receipts,
         "entente audit check-receipts --ledger march receipts.jsonl --receipt-keys receipt.keys",
+    ),
+    (
+        "records",
+        records,
+        "entente audit records --topic crash-reports --from 2026-03-01 --as ems --role paramedic"
+        " --purpose emergency-response --clearance red --context auditor-1",
     ),
 ):
     audit.command(_name, epilog=example(_example))(_command)
