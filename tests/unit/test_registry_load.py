@@ -49,9 +49,21 @@ def test_the_revision_is_the_files_and_its_id_their_hash(directory: Path) -> Non
 def test_what_lies_beside_the_rulebook_is_not_part_of_it(directory: Path) -> None:
     before = read_rulebook(directory).id
     put(directory, "README.md", b"read me")
-    put(directory, "cases/ems.yaml", b"cases: []")
     put(directory, ".regal/config.yaml", b"rules: {}")
     assert read_rulebook(directory).id == before
+
+
+def test_cases_and_guarantees_are_part_of_it(directory: Path) -> None:
+    ids = {read_rulebook(directory).id}
+    for name in (
+        "cases/ems.yaml",
+        "cases/ems/ems.yaml",
+        "agencies/ems/guarantees.yaml",
+        "entente/guarantees.yaml",
+    ):
+        put(directory, name, b"{}")
+        ids.add(read_rulebook(directory).id)
+    assert len(ids) == 5
 
 
 def test_the_manifest_says_whether_time_matters(directory: Path) -> None:
@@ -81,13 +93,20 @@ def test_any_other_manifest_is_refused(directory: Path, manifest: bytes) -> None
         "data/a b/data.yaml",
         "keys/ems.pem",
         "schemas/note.txt",
+        "cases/README.md",
+        "cases/ems/more/ems.yaml",
+        "guarantees.yaml",
+        "agencies/guarantees.yaml",
+        "agencies/ems/more/guarantees.yaml",
+        "entente/decision/guarantees.yaml",
+        "entente/a/b/c/d/e/f/g/h/i.rego",
         "entente/" + "x" * 101 + ".rego",
     ],
 )
 def test_what_is_no_part_of_a_rulebook_is_refused(directory: Path, name: str) -> None:
     put(directory, name)
     refused, _, _ = refusal(directory).partition(": ")
-    assert refused in {name, name.rpartition("/")[0]}
+    assert refused == name or name.startswith(f"{refused}/")
 
 
 @pytest.mark.parametrize("name", ["capabilities.json", "manifest.yaml", "schemas/decision.schema.json"])
@@ -115,6 +134,37 @@ def test_sizes_are_bounded(directory: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with monkeypatch.context() as patch:
         patch.setattr(load, "TOTAL_LIMIT_BYTES", 40_000)
         assert "more than 40000 bytes" in refusal(directory)
+
+
+def test_one_owner_cannot_crowd_a_rulebook(directory: Path) -> None:
+    """Ten thousand files, each of which would be parsed; and ten thousand faults, which nobody would read."""
+    many = {f"agencies/ems/m{number}.rego": b"" for number in range(10_000)}
+    with pytest.raises(RulebookRefused) as refused:
+        revision_of({**FILES, **many})
+    assert refused.value.findings == ("agencies/ems: holds 10000 files, more than 100; join them",)
+
+    with pytest.raises(RulebookRefused) as refused:
+        revision_of({**FILES, **{f"agencies/ems/m{number}.txt": b"" for number in range(10_000)}})
+    assert len(refused.value.findings) == load.FINDINGS_LIMIT + 1
+    assert "9901 more" in refused.value.findings[-1]
+
+    each_their_own = {f"agencies/a{number}/module.rego": b"" for number in range(1_000)}
+    assert len(revision_of({**FILES, **each_their_own}).files) == len(FILES) + 1_000
+
+
+def test_what_cannot_be_read_is_a_finding(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by permissions, which do not bind the user that tests may run as."""
+    put(directory, "agencies/ems/module.rego")
+    blocked = directory / "agencies/ems/module.rego"
+    original = Path.read_bytes
+
+    def read(path: Path) -> bytes:
+        if path == blocked:
+            raise PermissionError(13, "Permission denied")
+        return original(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    assert "agencies/ems/module.rego: cannot be read (Permission denied)" in refusal(directory)
 
 
 def test_no_directory_is_a_finding(tmp_path: Path) -> None:

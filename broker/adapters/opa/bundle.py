@@ -31,8 +31,8 @@ allow if {
 """
 
 
-def rulebook_files(revision: Revision) -> dict[str, bytes]:
-    """What OPA loads of a revision: its modules without their tests, and its data as JSON.
+def rulebook_files(revision: Revision, *, with_tests: bool = False) -> dict[str, bytes]:
+    """What OPA loads of a revision: its modules, without their tests unless asked for, and its data as JSON.
 
     Data is parsed here, once, so that the broker and OPA cannot read a file differently.
     Raises RulebookRefused for a data file that is no plain YAML.
@@ -40,8 +40,9 @@ def rulebook_files(revision: Revision) -> dict[str, bytes]:
     findings: list[str] = []
     files: dict[str, bytes] = {}
     for path, content in sorted(revision.files.items()):
-        if path.startswith(("entente/", "agencies/")) and not path.endswith("_test.rego"):
-            files[path] = content
+        if path.endswith(".rego"):
+            if with_tests or not path.endswith("_test.rego"):
+                files[path] = content
         elif path.startswith("data/"):
             try:
                 files[path.removesuffix(".yaml") + ".json"] = orjson.dumps(parse_yaml(content))

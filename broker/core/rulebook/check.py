@@ -6,6 +6,7 @@ import asyncio
 
 from broker.core.rulebook.ownership import check_ownership
 from broker.core.rulebook.registry import parse_registry
+from broker.core.rulebook.texts import check_texts
 from broker.errors import RulebookRefused
 from broker.model.registry import Registry
 from broker.model.rulebook import Revision
@@ -15,14 +16,16 @@ from broker.ports.rulebook_compiler import RulebookCompiler
 async def check_rulebook(compiler: RulebookCompiler, revision: Revision) -> tuple[str, ...]:
     """Every reason why this revision may not be used, one line each; none is good.
 
-    1. Its data registers what it uses. 2. The engine compiles it, with the permitted built-ins only. 3. Each module
-    keeps to what its agency owns, and none refers to the time unless the manifest says so. 4. The keys that agencies
-    name are there.
+    1. Its files are texts that read as they run. 2. Its data registers what it uses. 3. The engine compiles it, with the
+    permitted built-ins only. 4. Each module keeps to what its agency owns, and none refers to the time unless the
+    manifest says so. 5. The keys that agencies name are there.
     """
     return await asyncio.to_thread(_findings, compiler, revision)
 
 
 def _findings(compiler: RulebookCompiler, revision: Revision) -> tuple[str, ...]:
+    if unreadable := tuple(check_texts(revision.files)):
+        return unreadable
     try:
         registry = parse_registry(revision)
     except RulebookRefused as refused:
