@@ -1,0 +1,155 @@
+"""What the exchange itself answers about its ledger, as the same values that reading an export gives.
+
+It answers as far as the caller may see: an auditor everything, an agency's administrators their part. What they may not
+see is empty, or absent.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+if TYPE_CHECKING:
+    from broker.core.audit.proofs import ReceiverPart, RecordPart
+    from broker.model.audit import Publication, Reception, Sighting, Sightings
+    from connectors.client import Client
+    from protos.entente.v1 import ledger_pb2
+
+Hashes = dict[tuple[str, int], bytes]
+"""Leaf hashes by instance and index."""
+
+
+async def checkpoints(client: Client) -> dict[str, bytes]:
+    """Each instance's newest signed checkpoint, by instance."""
+    return {each.instance: each.note.encode() for each in await client.ledger.checkpoints()}
+
+
+async def who_saw(client: Client, source: str, record_id: str) -> tuple[Sightings, Hashes]:
+    """Who was handed a record, and the hashes of the entries that say so."""
+    from broker.model.audit import Sightings
+
+    found = await client.ledger.who_saw(source, record_id)
+    hashes = {
+        (each.entry.instance, each.entry.index): each.entry.leaf_hash
+        for rows in (found.publications, found.sightings)
+        for each in rows
+    }
+    publications = tuple(_publication(each) for each in found.publications)
+    return Sightings(publications, tuple(_sighting(each) for each in found.sightings), found.complete), hashes
+
+
+async def what_saw(client: Client, agency: str, topic: str | None, zone_minutes: int) -> list[Reception]:
+    """What an agency received."""
+    return [_reception(each) for each in await client.ledger.what_saw(agency, topic or "", zone_minutes)]
+
+
+async def prove(client: Client, instance: str, index: int, part: ReceiverPart | RecordPart | None) -> bytes:
+    """A proof as a file's content."""
+    from broker.core.audit.proofs import ReceiverPart, RecordPart
+    from protos.entente.v1 import ledger_pb2
+
+    match part:
+        case ReceiverPart():
+            chosen = ledger_pb2.SubscriptionPart(
+                subject=part.subject, subscription=part.subscription, stream=part.stream or ""
+            )
+            return await client.ledger.prove(instance, index, subscription=chosen)
+        case RecordPart():
+            record = ledger_pb2.RecordPart(source=part.source, id=part.id)
+            return await client.ledger.prove(instance, index, record=record)
+    return await client.ledger.prove(instance, index)
+
+
+def entry_object(entry: ledger_pb2.LedgerEntry) -> dict[str, object]:
+    """An entry, as far as it is shown, as an object."""
+    from broker.cli.audit.times import format_ms
+
+    return {
+        "entry": f"{entry.instance}/{entry.index}",
+        "epoch": entry.epoch,
+        "kind": entry.kind,
+        "time": format_ms(entry.time.ToMilliseconds()),
+        "leaf_hash": entry.leaf_hash.hex(),
+        "erased": entry.erased,
+        "parts": {part.name: orjson.loads(part.content) for part in entry.parts},
+        "reduced": [part.name for part in entry.parts if part.reduced],
+    }
+
+
+def _publication(each: ledger_pb2.RecordPublication) -> Publication:
+    from broker.model.audit import Publication
+
+    return Publication(
+        source=each.source,
+        id=each.id,
+        type=each.type,
+        owner=each.owner,
+        labels=_json(each.labels),
+        topic=each.topic,
+        partition=each.place.partition,
+        offset=each.place.offset,
+        duplicate=each.duplicate,
+        instance=each.entry.instance,
+        index=each.entry.index,
+        time_ms=each.time.ToMilliseconds(),
+    )
+
+
+def _sighting(each: ledger_pb2.RecordSighting) -> Sighting:
+    from broker.model.audit import Sighting
+
+    acknowledged_ms = each.acknowledge_time.ToMilliseconds() if each.HasField("acknowledge_time") else None
+    return Sighting(
+        time_ms=each.time.ToMilliseconds(),
+        agency=each.agency,
+        subject=each.subject,
+        token=each.token,
+        certificate=each.certificate or None,
+        purpose=each.purpose,
+        subscription=each.subscription,
+        stream=each.stream,
+        effect=_effect(each.effect),
+        treatments=_json(each.treatments),
+        decision=_json(each.decision),
+        revision=each.revision,
+        engine=each.engine,
+        topic=each.topic,
+        partition=each.place.partition,
+        offset=each.place.offset,
+        acknowledged=each.acknowledged,
+        acknowledged_ms=acknowledged_ms,
+        ended=each.ended or None,
+        instance=each.entry.instance,
+        index=each.entry.index,
+    )
+
+
+def _reception(each: ledger_pb2.AgencyReception) -> Reception:
+    from broker.model.audit import Reception
+
+    return Reception(
+        day=each.day,
+        topic=each.topic,
+        purpose=each.purpose,
+        type=each.type,
+        owner=each.owner,
+        labels=_json(each.labels),
+        effect=_effect(each.effect),
+        records=each.records,
+        handed_out=each.handed_out,
+        entries=each.entries,
+        first_ms=each.first_time.ToMilliseconds(),
+        last_ms=each.last_time.ToMilliseconds(),
+    )
+
+
+def _effect(value: Any) -> str:
+    from protos.entente.v1 import exchange_pb2
+
+    return exchange_pb2.Effect.Name(value).removeprefix("EFFECT_").lower()
+
+
+def _json(text: str) -> dict[str, Any]:
+    value = orjson.loads(text) if text else {}
+    return value if isinstance(value, dict) else {}
