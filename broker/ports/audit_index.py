@@ -75,7 +75,22 @@ class AuditIndex(Protocol):
 
 
 class AuditTables(Protocol):
-    """An index's tables as they are stored, to be compared with the entries; can be pickled, and opens itself where used."""
+    """An index's tables as they are stored, to be compared with the entries; can be pickled, and opens itself where used.
+
+    Methods block, and raise StorageUnavailable.
+    """
 
     def rows(self, instance: str, begin: int, end: int) -> dict[str, list[tuple[object, ...]]]:
-        """By table the rows of these entries, ordered by index and number; raises StorageUnavailable."""
+        """By table the rows of these entries, ordered by index and number."""
+
+    def subtrees(self, instance: str) -> dict[tuple[int, int], bytes]:
+        """By level and number the roots of complete subtrees that are stored."""
+
+    def extents(self) -> dict[str, tuple[int, int, int]]:
+        """By instance the first entry's index, the one after the last, and the number of checkpoints."""
+
+    def checkpoints(self, instance: str, begin: int, count: int) -> list[tuple[bytes, bytes]]:
+        """Notes and frontiers of so many checkpoints from the `begin`-th on, in the order in which they were stored."""
+
+    def structure(self) -> list[str]:
+        """What is wrong with the file as a whole, one line each: definitions, indexes, rows that belong to no entry."""

@@ -2,55 +2,165 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
+from typing import IO
 
-from broker.core.checkpoint.note import VerifierKey
+from broker.adapters.export import layout
+from broker.adapters.export.lines import LinePiece, pieces_in
+from broker.adapters.sqlite.failure import reported
+from broker.core.audit.pieces import Piece
+from broker.core.audit.segments import Segment
+from broker.core.audit.trust import read_keys
+from broker.core.checkpoint.note import NoteInvalid, VerifierKey
+from broker.core.merkle.tree import CompactTree
+from broker.errors import StorageUnavailable
 from broker.model.audit import Coverage
 from broker.model.ledger import ReadEntries, ReadPoint, StoredCheckpoint
+from broker.model.rulebook import revision_id as id_of
+
+_CHECKPOINTS_AT_ONCE = 1_000
 
 
 class ExportReader:
-    """Implements the LedgerReader port on an export directory, and tells what else is in it."""
+    """Implements the LedgerReader port on an export directory, and tells what else is in it; reads whole pieces."""
+
+    def __init__(self, directory: Path, description: layout.Description) -> None:
+        self._directory = directory
+        self._description = description
+        self._pieces: dict[str, list[LinePiece]] = {}
 
     @classmethod
     async def open(cls, directory: Path) -> ExportReader:
         """Raises StorageUnavailable unless it is an export of a version that this one reads."""
-        raise NotImplementedError
+        return cls(directory, await asyncio.to_thread(layout.Description.read, directory))
 
     @property
     def exchange(self) -> str:
         """The exchange's name."""
-        raise NotImplementedError
+        return self._description.exchange
 
     @property
     def tables_path(self) -> Path:
         """The SQLite file of the export."""
-        raise NotImplementedError
+        return self._directory / layout.TABLES
 
     async def coverage(self) -> Sequence[Coverage]:
         """Which entries of which instances are here."""
-        raise NotImplementedError
+        return coverage_of(self._description)
 
     async def keys(self) -> Sequence[VerifierKey]:
         """What `ledger.vkey` of the export lists; no ground for trust, since who writes an export writes this too."""
-        raise NotImplementedError
+        path = self._directory / layout.KEYS
+        with reported(path):
+            text = await asyncio.to_thread(path.read_text)
+        try:
+            return read_keys(text) if text.strip() else ()
+        except NoteInvalid as error:
+            raise StorageUnavailable(f"{path}: {error}; export again") from error
 
     async def revision(self, revision_id: str) -> Mapping[str, bytes] | None:
         """A rulebook revision's files, checked against its id, or None; raises StorageUnavailable if they differ from it."""
-        raise NotImplementedError
+        if revision_id not in self._description.revisions:
+            return None
+        directory = layout.revision_directory(self._directory, revision_id)
+        files = await asyncio.to_thread(_read_tree, directory)
+        if id_of(files) != revision_id:
+            raise StorageUnavailable(f"{directory} is not what its name says; export again")
+        return files
 
     async def instances(self) -> Sequence[str]:
         """See LedgerReader."""
-        raise NotImplementedError
+        return sorted(self._description.instances)
 
-    def read(self, instance: str, point: ReadPoint) -> AsyncIterator[ReadEntries]:
+    async def read(self, instance: str, point: ReadPoint) -> AsyncIterator[ReadEntries]:
         """See LedgerReader; `store` counts lines."""
-        raise NotImplementedError
+        begin = self._instance(instance).begin
+        pieces = self.pieces(instance)
+        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+            skipped = point.store - (piece.begin - begin)
+            entries = (
+                await asyncio.to_thread(piece.entries)
+                if skipped <= 0 or self._reaches(piece, skipped)
+                else []
+            )
+            if len(entries) > max(0, skipped):
+                end = piece.begin + len(entries)
+                yield ReadEntries(tuple(entries[max(0, skipped) :]), ReadPoint(end - begin, 0, end))
 
-    def checkpoints(self, instance: str) -> AsyncIterator[StoredCheckpoint]:
+    async def checkpoints(self, instance: str) -> AsyncIterator[StoredCheckpoint]:
         """See LedgerReader."""
-        raise NotImplementedError
+        self._instance(instance)
+        path = layout.checkpoints_of(self._directory, instance)
+        with reported(path):
+            file = await asyncio.to_thread(path.open, "rb")
+        with file:
+            while lines := await asyncio.to_thread(_take_lines, file, path):
+                for line in lines:
+                    yield layout.read_checkpoint(line)
 
     async def close(self) -> None:
         """See LedgerReader."""
+
+    def base(self, instance: str) -> CompactTree:
+        """See PieceReader."""
+        return self._instance(instance).base.copy()
+
+    def tail(self, instance: str) -> Segment | None:
+        """See PieceReader."""
+        return self._instance(instance).tail
+
+    def is_cut(self, instance: str) -> bool:
+        """See PieceReader."""
+        return self._instance(instance).cut
+
+    def count(self, instance: str) -> int:
+        """See PieceReader."""
+        part = self._instance(instance)
+        return part.end - part.begin
+
+    def pieces(self, instance: str) -> Iterator[Piece]:
+        """See PieceReader; where they are is found once, and remembered."""
+        known = self._pieces.get(instance)
+        if known is not None:
+            yield from known
+            return
+        found: list[LinePiece] = []
+        leaves, openings = (of(self._directory, instance) for of in (layout.leaves_of, layout.openings_of))
+        for piece in pieces_in(leaves, openings, instance, self._instance(instance).begin):
+            found.append(piece)
+            yield piece
+        self._pieces[instance] = found
+
+    def _reaches(self, piece: LinePiece | Piece, skipped: int) -> bool:
+        """Whether a piece holds more lines than that; without reading it, if the next one's place is known."""
+        known = self._pieces.get(piece.instance, [])
+        following = next((other.begin for other in known if other.begin > piece.begin), None)
+        return following is None or following - piece.begin > skipped
+
+    def _instance(self, name: str) -> layout.ExportedInstance:
+        part = self._description.instances.get(name)
+        if part is None:
+            raise StorageUnavailable(f"{self._directory} holds no instance '{name}'; name another")
+        return part
+
+
+def coverage_of(description: layout.Description) -> list[Coverage]:
+    """Which entries an export holds."""
+    return [
+        Coverage(name, part.origin, part.begin, part.end, part.first_ms, part.last_ms)
+        for name, part in sorted(description.instances.items())
+    ]
+
+
+def _read_tree(directory: Path) -> dict[str, bytes]:
+    with reported(directory):
+        paths = sorted(path for path in directory.rglob("*") if path.is_file() and not path.is_symlink())
+        return {path.relative_to(directory).as_posix(): path.read_bytes() for path in paths}
+
+
+def _take_lines(file: IO[bytes], path: Path) -> list[bytes]:
+    with reported(path):
+        return [line.rstrip(b"\n") for line in islice(file, _CHECKPOINTS_AT_ONCE)]

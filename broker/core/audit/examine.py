@@ -53,6 +53,8 @@ def _open_all(chunk: Chunk, entries: list[EncodedEntry], rows: Rows | None) -> l
             chunk.fault(index, str(error), RESTORE)
             chunk.erase(index)
             hashes.append(leaf_hash(encoded.leaf))
+            if rows is not None:
+                rows.add_unreadable(index, hashes[-1])
             continue
         hashes.append(entry.leaf_hash)
         _note_place(chunk, entry, index)

@@ -18,7 +18,7 @@ TABLES: dict[str, tuple[str, ...]] = {
         *("n", "topic", "source", "id", "type", "labels", "partition", "offset"),
         *("duplicate", "refused", "decision"),
     ),
-    "deliveries": ("class", "count", "handed_out"),
+    "deliveries": ("class", "count", "receivers", "handed_out"),
     "receivers": ("n", "subject", "token", "certificate", "subscription", "epoch", "stream"),
     "released": ("n", "partition", "offset", "decision"),
     "decided": ("n", "decision", "handed_out"),
@@ -29,10 +29,15 @@ TABLES: dict[str, tuple[str, ...]] = {
         *("n", "agency", "subject", "topic", "subscription", "epoch", "stream", "positions"),
     ),
 }
-"""By table the columns that follow the entry's index. `rules`, `who`, `class` and `decision` of `decided` are interned."""
+"""By table the columns that follow the entry's index."""
 
-INTERNED = {"rules": "rules", "who": "people", "class": "classes", "decision": "decisions"}
-"""By column the table that holds its distinct texts, which are the parts' canonical JSON."""
+INTERNED = {
+    ("entries", "rules"): "rules",
+    ("entries", "who"): "people",
+    ("deliveries", "class"): "classes",
+    ("decided", "decision"): "decisions",
+}
+"""By table and column the table that holds its distinct texts, which are the parts' canonical JSON."""
 
 
 class Rows:
@@ -74,6 +79,10 @@ class Rows:
         except (LookupError, TypeError, ValueError, AttributeError):
             for table, length in lengths.items():
                 del self.tables[table][length:]
+
+    def add_unreadable(self, index: int, leaf_hash: bytes) -> None:
+        """An entry that is not what it should be: only its leaf's hash, on which the tree is built all the same."""
+        self.tables["entries"].append((index, 0, "", 0, leaf_hash, 0, None, None))
 
     def _text(self, content: bytes) -> str:
         """The text of a part that many entries share."""
@@ -122,14 +131,16 @@ class Rows:
         self._decided(entry, counts)
         handed_out = bytes.fromhex(entry.commitments["handed_out"])
         class_text = self._text(entry.items("class")[0])
-        self.tables["deliveries"].append((index, class_text, entry.value("count"), handed_out))
+        receivers = entry.value("receivers")
+        row = (index, class_text, entry.value("count"), len(receivers), handed_out)
+        self.tables["deliveries"].append(row)
         self.tables["receivers"].extend(
             [
                 (
                     *(index, n, row["subject"], row["token"], row["certificate"]),
                     *(row["subscription"], row["epoch"], row["stream"]),
                 )
-                for n, row in enumerate(entry.value("receivers"))
+                for n, row in enumerate(receivers)
             ]
         )
         return {group["agency"], *[decision["input"]["record"]["agency"] for decision in decisions]}

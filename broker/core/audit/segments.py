@@ -53,3 +53,27 @@ def _parts(begin: int, end: int) -> list[tuple[int, int]]:
         parts.append((at, height))
         at += 1 << height
     return parts
+
+
+class SegmentBuilder:
+    """Makes a segment leaf by leaf; memory is a few hashes."""
+
+    def __init__(self, begin: int) -> None:
+        self._begin = begin
+        self._end = begin
+        self._subtrees: list[tuple[int, bytes]] = []
+
+    def append(self, leaf: bytes) -> None:
+        """Add one leaf hash."""
+        height, at, merged = 0, self._end, leaf
+        # A left sibling of the same height that begins on its parent's boundary makes the parent complete.
+        while self._subtrees and self._subtrees[-1][0] == height and at >> height & 1:
+            merged = node_hash(self._subtrees.pop()[1], merged)
+            at -= 1 << height
+            height += 1
+        self._subtrees.append((height, merged))
+        self._end += 1
+
+    def segment(self) -> Segment:
+        """What was added so far."""
+        return Segment(self._begin, self._end, tuple(subtree for _, subtree in self._subtrees))
