@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import orjson
 
 from broker.core.audit.kinds import KINDS
-from broker.core.audit.pages import page_start, page_token, read_rows
+from broker.core.audit.pages import INDEX_MOST, page_start, page_token, read_rows
 from broker.core.audit.proofs import ProofRefused, ReceiverPart, RecordPart, prove
 from broker.core.audit.reading import read_entry
 from broker.core.audit.readings import Reading, Readings
@@ -98,6 +98,8 @@ class AuditDesk:
         about: dict[str, JsonValue] = {"entry": name, "part": _described(part)}
         async with self._readings.begin(principal, "ProveEntry", about) as reading:
             missing = EntenteError(Reason.ENTRY_NOT_FOUND, name)
+            if number > INDEX_MOST:
+                raise missing
             if reading.scope.agency is not None and not await _concerns(reading, instance, number, part):
                 raise missing
             try:

@@ -20,6 +20,9 @@ from broker.ports.ledger_log import LedgerReader
 _QUESTION_BYTES = 9
 _TOKEN_CHARACTERS = 200
 
+INDEX_MOST = 2**40 - 1
+"""More entries than an instance will ever write, and few enough for every store."""
+
 SKIPPED = 1_000
 """Entries between two wanted ones that are read past; beyond it reading begins again nearer to the next."""
 
@@ -37,7 +40,9 @@ def page_start(question: Sequence[object], token: str) -> tuple[str, int]:
         if len(token) > _TOKEN_CHARACTERS:
             raise ValueError
         asked, instance, number = orjson.loads(base64.urlsafe_b64decode(token.encode("ascii")))
-        if asked != _digest(question) or type(instance) is not str or type(number) is not int or number < 0:
+        if asked != _digest(question) or type(instance) is not str or type(number) is not int:
+            raise ValueError
+        if not 0 <= number <= INDEX_MOST:
             raise ValueError
     except (ValueError, TypeError):
         raise EntenteError(Reason.REQUEST_INVALID, "page_token is not one of this question's") from None
