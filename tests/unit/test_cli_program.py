@@ -25,7 +25,7 @@ COMMANDS = [
     ("demo",),
     ("audit",),
     *(("audit", name) for name in ("export", "verify", "replay", "who-saw", "what-saw")),
-    *(("audit", name) for name in ("prove", "check", "check-receipts")),
+    *(("audit", name) for name in ("checkpoint", "prove", "check", "check-receipts")),
     *((("catalog", name)) for name in ("topics", "types", "agencies", "vocabulary", "show")),
     *((("subscription", name)) for name in ("list", "show", "seek", "delete")),
     *((("witness", name)) for name in ("init", "serve", "show")),

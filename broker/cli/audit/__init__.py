@@ -6,6 +6,7 @@ import typer
 
 from broker.cli.audit.check import check
 from broker.cli.audit.check_receipts import check_receipts
+from broker.cli.audit.checkpoint import checkpoint
 from broker.cli.audit.export import export
 from broker.cli.audit.prove import prove
 from broker.cli.audit.records import records
@@ -32,6 +33,7 @@ for _name, _command, _example in (
         verify,
         "entente audit verify --ledger march --public-key ledger.vkey --after witnessed.note",
     ),
+    ("checkpoint", checkpoint, "entente audit checkpoint --context ems --keep checkpoints.jsonl"),
     ("replay", replay, "entente audit replay --ledger march"),
     ("who-saw", who_saw, f"entente audit who-saw --ledger march {_RECORD} --html who-saw.html"),
     ("what-saw", what_saw, "entente audit what-saw --ledger march ems --topic crash-reports"),

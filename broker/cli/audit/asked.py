@@ -6,9 +6,8 @@ see is empty, or absent.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
-
-import orjson
 
 if TYPE_CHECKING:
     from broker.core.audit.proofs import ReceiverPart, RecordPart
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
 
 Hashes = dict[tuple[str, int], bytes]
 """Leaf hashes by instance and index."""
+
+HIDDEN = -1
+"""A partition or offset that the caller may not see."""
 
 
 async def checkpoints(client: Client) -> dict[str, bytes]:
@@ -72,7 +74,7 @@ def entry_object(entry: ledger_pb2.LedgerEntry) -> dict[str, object]:
         "time": format_ms(entry.time.ToMilliseconds()),
         "leaf_hash": entry.leaf_hash.hex(),
         "erased": entry.erased,
-        "parts": {part.name: orjson.loads(part.content) for part in entry.parts},
+        "parts": {part.name: json.loads(part.content) for part in entry.parts},
         "reduced": [part.name for part in entry.parts if part.reduced],
     }
 
@@ -87,8 +89,8 @@ def _publication(each: ledger_pb2.RecordPublication) -> Publication:
         owner=each.owner,
         labels=_json(each.labels),
         topic=each.topic,
-        partition=each.place.partition,
-        offset=each.place.offset,
+        partition=each.place.partition if each.HasField("place") else HIDDEN,
+        offset=each.place.offset if each.HasField("place") else HIDDEN,
         duplicate=each.duplicate,
         instance=each.entry.instance,
         index=each.entry.index,
@@ -115,8 +117,8 @@ def _sighting(each: ledger_pb2.RecordSighting) -> Sighting:
         revision=each.revision,
         engine=each.engine,
         topic=each.topic,
-        partition=each.place.partition,
-        offset=each.place.offset,
+        partition=each.place.partition if each.HasField("place") else HIDDEN,
+        offset=each.place.offset if each.HasField("place") else HIDDEN,
         acknowledged=each.acknowledged,
         acknowledged_ms=acknowledged_ms,
         ended=each.ended or None,
@@ -151,5 +153,5 @@ def _effect(value: Any) -> str:
 
 
 def _json(text: str) -> dict[str, Any]:
-    value = orjson.loads(text) if text else {}
+    value = json.loads(text) if text else {}
     return value if isinstance(value, dict) else {}

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from broker.cli.audit import asked
 from broker.cli.audit.options import LedgerGiven, ledger_options, source_of
 from broker.cli.audit.progress import shown_progress
 from broker.cli.audit.running import run, write_private
-from broker.cli.audit.service import ask_proof
 from broker.cli.audit.trusting import read_public_keys
-from broker.cli.command import shared_options
+from broker.cli.command import call, shared_options
 from broker.cli.failures import CommandFailed, ExitCode
 from broker.cli.output import choose_format, show_one
 from broker.cli.settings import Given
@@ -76,7 +76,8 @@ def prove(
     if ledger.ledger is not None:
         document = run(_prove(source_of(given, ledger), name, part))
     elif name.instance is not None:
-        document = ask_proof(given, name.instance, name.index, part)
+        instance = name.instance
+        document = call(given, lambda client: asked.prove(client, instance, name.index, part))
     else:
         raise CommandFailed("ENTRY needs its instance, for example broker/12", ExitCode.USAGE)
     write_private(out, document)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from broker.cli.audit import asked
 from broker.cli.audit.options import LedgerGiven, ledger_options, source_of
 from broker.cli.audit.progress import shown_progress
 from broker.cli.audit.running import run
-from broker.cli.audit.service import ask_what_saw
 from broker.cli.audit.times import format_ms, parse_zone
 from broker.cli.audit.words import labels_in_words
-from broker.cli.command import shared_options
+from broker.cli.command import call, shared_options
 from broker.cli.output import OutputFormat, choose_format, show_all
 from broker.cli.settings import Given
 
@@ -41,7 +41,7 @@ def what_saw(
     """
     zone_minutes = parse_zone(zone, "--zone")
     if ledger.ledger is None:
-        found = ask_what_saw(given, agency, topic, zone_minutes)
+        found = call(given, lambda client: asked.what_saw(client, agency, topic, zone_minutes))
     else:
         found = run(_gather(source_of(given, ledger), agency, topic, zone_minutes))
     rows = [reception_object(each) for each in found]

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from broker.cli.audit import asked
+from broker.cli.audit.asked import HIDDEN
 from broker.cli.audit.options import LedgerGiven, ledger_options, source_of
 from broker.cli.audit.progress import shown_progress
 from broker.cli.audit.running import run, write_private
-from broker.cli.audit.service import HIDDEN, ask_who_saw
 from broker.cli.audit.times import format_ms
 from broker.cli.audit.words import treatments_in_words
-from broker.cli.command import shared_options
+from broker.cli.command import call, shared_options
 from broker.cli.failures import CommandFailed, ExitCode, complain
 from broker.cli.output import OutputFormat, choose_format, show_all, show_one, write_line
 from broker.cli.settings import Given
@@ -23,6 +24,7 @@ from broker.cli.text import printable
 if TYPE_CHECKING:
     from broker.app.ledger_sources import LedgerSource
     from broker.model.audit import Publication, Sighting, Sightings
+    from connectors.client import Client
 
 _COLUMNS = ("time", "agency", "subject", "purpose", "effect", "fields", "acknowledged", "entry")
 
@@ -54,7 +56,7 @@ def who_saw(
     Exits with 3 if the ledger does not know the record, with 8 if entries that could name it are erased or not there.
     """
     if ledger.ledger is None:
-        evidence = ask_who_saw(given, source, record_id)
+        evidence = call(given, lambda client: _ask(client, source, record_id))
     else:
         evidence = run(_gather(source_of(given, ledger), source, record_id))
     found = evidence.found
@@ -72,6 +74,18 @@ def who_saw(
 
 
 _GAPS = "entries that could name the record are erased or not in this ledger, so there may be more"
+
+
+async def _ask(client: Client, source: str, record_id: str) -> Evidence:
+    found, hashes = await asked.who_saw(client, source, record_id)
+    notes = await asked.checkpoints(client)
+    named = {instance for instance, _ in hashes}
+    return Evidence(
+        found,
+        hashes,
+        {instance: note for instance, note in notes.items() if instance in named},
+        next((note.decode().partition("\n")[0].removesuffix(f"/{name}") for name, note in notes.items()), ""),
+    )
 
 
 async def _gather(ledger: LedgerSource, source: str, record_id: str) -> Evidence:
