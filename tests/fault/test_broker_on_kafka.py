@@ -239,3 +239,31 @@ async def _opens(broker: BrokerProcess, cursor: bytes) -> bool:
             assert failure.reason == "POSITION_EXPIRED"
             return False
         return True
+
+
+async def test_a_newer_broker_of_the_same_name_stops_the_older_before_it_releases_more(
+    broker: BrokerProcess, tmp_path: Path
+) -> None:
+    newer = BrokerProcess.beside(broker, tmp_path / "newer")
+    newer.change({"ledger": {"instance": "broker"}})
+    async with stream(broker, subscription="kept") as opened:
+        assert await opened.opened()
+        await publish(broker, "1")
+        assert await opened.ids(1) == ["1"]
+        newer.start()
+        try:
+            # The older one learns of it when it accounts for this record, which it therefore does not hand out.
+            await publish(newer, "2")
+            assert await asyncio.to_thread(broker.wait) == 1
+            with pytest.raises(Failure):
+                await opened.rest()
+            batches = [each.batch for each in opened.seen if each.HasField("batch")]
+            assert [delivery.record.id for batch in batches for delivery in batch.deliveries] == ["1"]
+            async with stream(newer, subscription="kept") as resumed:
+                assert await resumed.ids(2) == ["1", "2"]
+        finally:
+            newer.stop()
+    assert broker.log().splitlines()[-1] == (
+        "entente: another broker has taken over the ledger 'broker', and this one stops;"
+        " give each a ledger.instance of its own"
+    )

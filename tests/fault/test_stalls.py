@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import cast
 
 import grpc
-import orjson
 import pytest
 
 from protos.entente.v1.exchange_pb2 import START_POSITION_LATEST, Credit
@@ -19,6 +19,7 @@ from tests.fault.streams import stream
 from tests.integration.exchange.live import Stream
 from tests.integration.exchange.rulebooks import ALERTS, alert, with_alerts
 from tests.services.broker import BrokerProcess, reason, vulnerability
+from tests.services.ledger_file import ledger_entries
 
 LIMITS = {"heartbeat_s": 0.1, "drain_s": 0.0}
 
@@ -43,9 +44,8 @@ def locked(database: Path) -> Iterator[None]:
 
 def released(broker: BrokerProcess) -> int:
     """How many deliveries the ledger accounts for."""
-    with closing(sqlite3.connect(broker.directory / "data" / "ledger.db")) as ledger:
-        rows = ledger.execute("SELECT body FROM entries WHERE kind = 'delivery'").fetchall()
-    return sum(len(orjson.loads(body)["released"]) for (body,) in rows)
+    entries = ledger_entries(broker.directory, "delivery")
+    return sum(len(cast(list[object], entry.body["places"])) for entry in entries)
 
 
 async def quiet(opened: Stream) -> None:

@@ -64,11 +64,12 @@ class BrokerProcess:
 
     @classmethod
     def beside(cls, other: BrokerProcess, directory: Path) -> BrokerProcess:
-        """A second instance of the same exchange: same stores on Kafka, same keys and rulebook, other ports."""
+        """A second instance of the same exchange: same stores on Kafka, same keys and rulebook, other ports and name."""
         shutil.copytree(other.directory, directory)
         port = free_port(2)
         second = cls(directory)
-        second.change({"listen": {"tls": f"127.0.0.1:{port}", "mtls": f"127.0.0.1:{port + 1}"}})
+        listen = {"tls": f"127.0.0.1:{port}", "mtls": f"127.0.0.1:{port + 1}"}
+        second.change({"listen": listen, "ledger": {"instance": "second"}})
         return second
 
     @property
@@ -134,6 +135,13 @@ class BrokerProcess:
             return 0
         self._process.send_signal(signal.SIGTERM)
         code = self._process.wait(30)
+        self._close_output()
+        return code
+
+    def wait(self) -> int:
+        """Wait until it ends by itself; its exit code."""
+        assert self._process is not None
+        code = self._process.wait(60)
         self._close_output()
         return code
 

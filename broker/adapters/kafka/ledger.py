@@ -183,7 +183,10 @@ class KafkaLedgerLog(KafkaLedgerReader):
         async for record in read_span(self._connection, self._topic, self._expected, end, self._partition):
             claim = self._claim_of(record)
             if claim is not None and claim.epoch > self._claim.epoch:
-                raise LedgerFenced(f"a newer instance '{self._instance}' writes the ledger; stop this one")
+                raise LedgerFenced(
+                    f"another broker has taken over the ledger '{self._instance}', and this one stops;"
+                    " give each a ledger.instance of its own"
+                )
             if offset < 0 and record.value == message.value:
                 return record.offset
         if offset < 0:

@@ -109,7 +109,7 @@ def _claim(connection: sqlite3.Connection, instance: str) -> int:
 
 def _append(connection: sqlite3.Connection, instance: str, epoch: int, rows: Sequence[_Row]) -> None:
     if _newest_claim(connection, instance) != epoch:
-        raise LedgerFenced(f"a newer instance '{instance}' writes the ledger; stop this one")
+        raise LedgerFenced(f"another writer has taken over the ledger '{instance}', and this one stops")
     connection.executemany(
         "INSERT INTO entries (instance, number, time_ms, leaf, openings) VALUES (?, ?, ?, ?, ?)", rows
     )
