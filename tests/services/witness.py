@@ -54,7 +54,7 @@ class ServedWitness:
 
 @asynccontextmanager
 async def served(
-    directory: Path, logs: Sequence[WitnessedLog], limits: ConnectionLimits | None = None
+    directory: Path, logs: Sequence[WitnessedLog | TrustedLog], limits: ConnectionLimits | None = None
 ) -> AsyncIterator[ServedWitness]:
     """A service over TLS on a free port, with its state in `directory`."""
     config = _configured(directory)
@@ -64,7 +64,7 @@ async def served(
     store = FileWitnessStore(config.state)
     store.open_for_writing()
     cosigner = config.cosigner()
-    trusted = [TrustedLog(log.origin, (log.key,)) for log in logs]
+    trusted = [log if isinstance(log, TrustedLog) else TrustedLog(log.origin, (log.key,)) for log in logs]
     witness = CosigningWitness(cosigner, trusted, store, TurnedClock())
     service = WitnessService(witness.add, context, limits)
     port = service.listen("127.0.0.1", 0)

@@ -171,7 +171,7 @@ async def test_a_witness_that_was_away_is_asked_what_it_holds_and_brought_up_to_
     witness.failures = [WitnessUnavailable("w1: is away"), WitnessUnavailable("w1: is away")]
     async with ledger(log, witness) as opened:
         opened.pusher.offer(log.checkpoint())
-        await opened.settle()
+        await until(lambda: witness.size == 5)
         assert witness.held == log.checkpoint()
         assert opened.proved == [(2, 5)]
         assert witness.asked == 3
@@ -198,7 +198,7 @@ async def test_an_answer_that_was_lost_is_no_conflict_for_long() -> None:
         await until(lambda: witness.size == 3)
         witness.held = log.checkpoint(4)
         opened.pusher.offer(log.checkpoint(5))
-        await opened.settle()
+        await until(lambda: witness.size == 5)
         assert witness.size == 5
         assert [update.old_size for update in witness.offered] == [0, 3, 4]
 
@@ -209,7 +209,7 @@ async def test_a_proof_that_cannot_be_made_now_is_made_later() -> None:
     async with ledger(log, witness) as opened:
         opened.failures = [StorageUnavailable("the store is away"), RuntimeError("a bug")]
         opened.pusher.offer(log.checkpoint())
-        await opened.settle()
+        await until(lambda: witness.size == 5)
         assert witness.size == 5
         assert opened.proved == [(2, 5)] * 3
 
@@ -283,6 +283,16 @@ async def test_a_rollback_of_who_could_not_be_asked_is_found_later(caplog: pytes
         assert "rolled back" in str(opened.pusher.standings[0].fault)
         assert witness.held == log.checkpoint()
     assert any(record.levelname == "ERROR" for record in caplog.records)
+
+
+async def test_closing_does_not_wait_for_a_witness_that_fails() -> None:
+    log, witness = WitnessedLog().grow(1), ScriptedWitness()
+    witness.failures = [WitnessUnavailable("w1: is away")] * 1000
+    async with ledger(log, witness) as opened:
+        opened.pusher.offer(log.checkpoint())
+        async with asyncio.timeout(GRACE_S):
+            await opened.pusher.close(10 * GRACE_S)
+        assert (witness.size, witness.closed) == (0, True)
 
 
 async def test_closing_waits_only_so_long_for_a_witness() -> None:

@@ -107,7 +107,10 @@ class WitnessPusher:
                 lane.task = asyncio.create_task(self._serve(lane))
 
     async def close(self, grace_s: float = 5.0) -> None:
-        """Leave the witnesses some time to take the newest checkpoint, then stop and close them; idempotent."""
+        """Leave the witnesses some time to take the newest checkpoint, then stop and close them; idempotent.
+
+        One that fails is not waited for: it is offered what it missed after the next start.
+        """
         tasks = [lane.task for lane in self._lanes if lane.task is not None]
         if tasks:
             settled = [asyncio.create_task(lane.settled.wait()) for lane in self._lanes]
@@ -126,6 +129,7 @@ class WitnessPusher:
                 await self._bring(lane, self._newest)
             except Exception as error:  # noqa: BLE001 - whatever fails, the ledger goes on and the witness is asked again
                 self._report(lane, error)
+                lane.settled.set()
                 if lane.forked:
                     pause_s = self._longest_pause_s
                 await asyncio.sleep(pause_s)
