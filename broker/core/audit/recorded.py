@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import orjson
 
 from broker.core.ledger.canonical import canonical
 from broker.core.ledger.leaf import EntryInvalid, Openings
 from broker.model.ledger import JsonValue
+
+_REMEMBERED = 1_024
+_REMEMBERED_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +48,25 @@ def rules_of(openings: Openings) -> Rules:
 
 def decisions_of(openings: Openings) -> list[RecordedDecision]:
     """Every decision of an entry, in order. Raises EntryInvalid for one that is not as documented."""
-    found = list(_in_part("decisions", _listed(_loads(openings, "decisions"))))
+    found = _handed_out(openings)
     withheld = [pair for history in _histories(openings) for pair in _listed(history.get("withheld"))]
     found += _in_part("considered", (_first(pair) for pair in withheld))
     return found
+
+
+def _handed_out(openings: Openings) -> list[RecordedDecision]:
+    """What stands in `decisions`. Entry after entry holds the same ones, which need not be read again."""
+    content = openings.parts.get("decisions")
+    if not content:
+        return []
+    return list(_remembered(content[0]) if len(content[0]) <= _REMEMBERED_BYTES else _read(content[0]))
+
+
+def _read(content: bytes) -> tuple[RecordedDecision, ...]:
+    return tuple(_in_part("decisions", _listed(_value("decisions", content))))
+
+
+_remembered = lru_cache(_REMEMBERED)(_read)
 
 
 def _in_part(part: str, decisions: Iterator[JsonValue] | list[JsonValue]) -> Iterator[RecordedDecision]:
@@ -86,10 +105,12 @@ def _listed(value: JsonValue) -> list[JsonValue]:
 def _loads(openings: Openings, part: str) -> JsonValue:
     """A part's content; None if the entry has none of that name."""
     items = openings.parts.get(part)
-    if not items:
-        return None
+    return _value(part, items[0]) if items else None
+
+
+def _value(part: str, content: bytes) -> JsonValue:
     try:
-        value: JsonValue = orjson.loads(items[0])
+        value: JsonValue = orjson.loads(content)
     except orjson.JSONDecodeError:
         raise EntryInvalid(f"the part '{part}' is not readable") from None
     return value
