@@ -26,7 +26,6 @@ PERSON = {"agency", "subject", "roles", "attributes", "token", "certificate"}
 STREAM = {"topic", "purpose", "subscription", "epoch", "stream"}
 DECISION = {"input", "output"}
 PERMITTED: Mapping[str, Mapping[str, set[str]]] = {
-    "acknowledged": {"acknowledged": {"agency", "subject", "topic", "subscription", "epoch", "stream"}},
     "call_refused": {"who": PERSON, "call": {"method", "reason", "reference"}},
     "delivery": {
         "class": {"topic", "agency", "roles", "attributes", "purpose"},
@@ -180,8 +179,6 @@ def disturbed(entry: LedgerEntry, agency: str, chance: random.Random) -> LedgerE
             body[name] = positions()
     if isinstance(body.get("end"), dict):
         body["end"]["standing"] = {"next": positions(), "lags": [[0, "secret-owner", 5]]}
-    for item in body.get("acknowledged", ()):
-        item["to"] = positions()
     for item in body.get("receivers", ()):
         item["history"] = chance.randrange(9)
     for row in body.get("records", ()) if entry.kind == "publish" else ():

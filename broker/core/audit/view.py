@@ -54,7 +54,6 @@ class ShownEntry:
 
 VISIBLE_KINDS = frozenset(
     {
-        "acknowledged",
         "call_refused",
         "delivery",
         "ledger_read",
@@ -67,7 +66,10 @@ VISIBLE_KINDS = frozenset(
         "subscription",
     }
 )
-"""The kinds of which administrators see anything."""
+"""The kinds of which administrators see anything.
+
+`acknowledged` is not among them: its entries are written when a position moves, and it moves past withheld records too.
+"""
 
 _PERSON = ("agency", "subject", "roles", "attributes", "token", "certificate")
 _STREAM = ("topic", "purpose", "subscription", "epoch", "stream")
@@ -75,7 +77,6 @@ _ROW = ("source", "id", "type", "labels", "duplicate", "refused")
 _CLASS = ("topic", "agency", "roles", "attributes", "purpose")
 _CLASS_OF_OTHERS = ("topic", "agency", "purpose")
 _RECEIVER = ("subject", "token", "certificate", "subscription", "epoch", "stream")
-_ACKNOWLEDGED = ("agency", "subject", "topic", "subscription", "epoch", "stream")
 _REFUSED = ("agency", "reason", "count")
 _INPUT = ("action", "topic", "record", "time")
 _INPUT_SUBJECT = ("agency", "purpose")
@@ -137,9 +138,6 @@ def _shown_to_administrators(agency: str, kind: str, parts: Parts, names: Record
         return {}
     if kind == "delivery":
         return _received(agency, parts) | _handed_out(agency, parts, names)
-    if kind == "acknowledged":
-        items = [item for item in _items(parts, kind) if _members(item).get("agency") == agency]
-        return {kind: [_only(_ACKNOWLEDGED, item) for item in items]} if items else {}
     if kind == "refused_aggregate":
         refused = parts.get("refused")
         return {"refused": _only(_REFUSED, refused)} if _members(refused).get("agency") == agency else {}
