@@ -101,12 +101,12 @@ async def _figures(
     options = [("grpc.max_receive_message_length", -1)]
     async with grpc.aio.secure_channel(config.listen.tls, credentials, options) as channel:
         await asyncio.wait_for(channel.channel_ready(), 60)
-        figures = [await _publish(channel, config, records)]
+        figures = [await publish(channel, config, records)]
         figures.append(
             await asyncio.to_thread(_bare_consumer, bootstrap, f"{_prefix(config)}.records.{TOPIC}", records)
         )
         for count in subscriptions:
-            figures.append(await _deliver(channel, config, records, count))
+            figures.append(await deliver(channel, config, records, count))
         return figures
 
 
@@ -114,12 +114,13 @@ def _prefix(config: Config) -> str:
     return config.backend.kafka.prefix.rstrip(".") if config.backend.kafka else ""
 
 
-async def _publish(channel: grpc.aio.Channel, config: Config, records: int) -> Figure:
+async def publish(channel: grpc.aio.Channel, config: Config, records: int) -> Figure:
+    """Publish so many records in batches."""
     stub = exchange_pb2_grpc.ExchangeStub(channel)
-    metadata = _metadata(config, "cyber-centre", None)
+    metadata = metadata_of(config, "cyber-centre", None)
     begin = time.perf_counter()
     for first in track(range(0, records, BATCH), "publishing", console=Console(stderr=True), transient=True):
-        batch = [_record(number) for number in range(first, min(first + BATCH, records))]
+        batch = [record(number) for number in range(first, min(first + BATCH, records))]
         response = await stub.Publish(
             exchange_pb2.PublishRequest(topic=TOPIC, records=batch), metadata=metadata
         )
@@ -128,7 +129,8 @@ async def _publish(channel: grpc.aio.Channel, config: Config, records: int) -> F
     return Figure("published", records, time.perf_counter() - begin)
 
 
-def _record(number: int) -> CloudEvent:
+def record(number: int) -> CloudEvent:
+    """A record of RECORD_BYTES that every class may read."""
     document = {
         "cveID": f"CVE-2025-{number}",
         "vendorProject": "Example",
@@ -158,7 +160,8 @@ def _bare_consumer(bootstrap: str, topic: str, records: int) -> Figure:
     return Figure("bare kafka-python consumer", read, seconds)
 
 
-async def _deliver(channel: grpc.aio.Channel, config: Config, records: int, count: int) -> Figure:
+async def deliver(channel: grpc.aio.Channel, config: Config, records: int, count: int) -> Figure:
+    """Let so many new subscriptions read the topic from its beginning."""
     begin = time.perf_counter()
     subscribers = (_subscribe(channel, config, records, *CLASSES[n % len(CLASSES)]) for n in range(count))
     received = await asyncio.gather(*subscribers)
@@ -171,7 +174,7 @@ async def _deliver(channel: grpc.aio.Channel, config: Config, records: int, coun
 async def _subscribe(
     channel: grpc.aio.Channel, config: Config, records: int, agency: str, purpose: str, clearance: str
 ) -> int:
-    call = exchange_pb2_grpc.ExchangeStub(channel).Subscribe(metadata=_metadata(config, agency, clearance))
+    call = exchange_pb2_grpc.ExchangeStub(channel).Subscribe(metadata=metadata_of(config, agency, clearance))
     credit = exchange_pb2.Credit(records=records, bytes=256 << 20)
     await call.write(
         exchange_pb2.SubscribeRequest(open=exchange_pb2.Open(topic=TOPIC, purpose=purpose, credit=credit))
@@ -185,7 +188,8 @@ async def _subscribe(
     return received
 
 
-def _metadata(config: Config, context: str, clearance: str | None) -> tuple[tuple[str, str], ...]:
+def metadata_of(config: Config, context: str, clearance: str | None) -> tuple[tuple[str, str], ...]:
+    """A fresh token of a context, with another clearance if one is given."""
     chosen = config.contexts[context]
     if clearance is not None and chosen.development is not None:
         chosen = chosen.model_copy(

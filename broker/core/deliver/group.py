@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ ACCOUNT_BYTES = 1 << 20
 LINGER_S = 0.02
 WAIT_S = 5.0
 BACKOFF_S = (0.05, 2.0)
+AHEAD_S = 0.25
+"""How long what was prepared ahead may be used: what it was decided and looked at for could otherwise be over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,16 @@ class Tools:
     evidence: Evidence
     clock: Clock
     keys: Keys
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """The batch after the one that the ledger is writing, if everything is then as it was taken to be."""
+
+    begin: Standing
+    receivers: frozenset[Session]
+    prepared: Prepared
+    at_s: float
 
 
 class Placement(Protocol):
@@ -79,6 +92,7 @@ class Group:
         self._retry_at_s = 0.0
         self._class = group_class(lens.topic, lens.subject)
         self._histories = Histories()
+        self._ahead: Ahead | None = None
 
     def join(self, session: Session) -> None:
         """A session that stands where the group does."""
@@ -134,16 +148,28 @@ class Group:
         if begin.lags and self._now_s() >= self._retry_at_s:
             await self._serve(begin, self._catch_up)
         begin = self.standing
+        ready, ahead = self._ready(), self._ahead
+        self._ahead = None
+        if ahead is not None and self._still_holds(ahead, ready):
+            await self._conclude(begin, ready, ahead.prepared)
+            return
         chunk = await self._read(begin.next, self._wait_s())
         if chunk.records:
             await self._serve(begin, partial(self._collect, chunk))
         else:
             self._move(begin.moved(chunk.next_positions))
 
+    def _ready(self) -> list[Session]:
+        return [m for m in self.members if self._placement.is_served(m) and m.budget().is_open]
+
     async def _serve(self, begin: Standing, prepare: Callable[[Budget, Prepared], Awaitable[None]]) -> None:
-        ready = [m for m in self.members if self._placement.is_served(m) and m.budget().is_open]
+        ready = self._ready()
         prepared = Prepared(begin)
         await prepare(_shared_budget(ready), prepared)
+        await self._conclude(begin, ready, prepared)
+
+    async def _conclude(self, begin: Standing, ready: list[Session], prepared: Prepared) -> None:
+        """Release what was prepared, or move on if nothing is to be released."""
         if await self._written_out(prepared.account.considered):
             return  # it is prepared again
         if prepared.deliveries:
@@ -164,6 +190,33 @@ class Group:
                 await asyncio.sleep(self._backoff_s)
         else:
             self._retry_at_s = self._now_s() + self._backoff_s
+
+    async def _look_ahead(self, receivers: list[Session], handed_out: Prepared) -> None:
+        """Prepare the batch that follows while the ledger writes; nothing of it counts before it is taken up."""
+        budget = _shared_budget(receivers)
+        budget.records -= len(handed_out.deliveries)
+        budget.size_bytes -= handed_out.size_bytes
+        begin = handed_out.standing
+        if handed_out.stalled or begin.lags or not budget.is_open:
+            return
+        with contextlib.suppress(
+            StorageUnavailable, PositionExpired, EntenteError
+        ):  # the next step meets it again
+            chunk = await self._read(begin.next, 0)
+            prepared = Prepared(begin)
+            if chunk.records:
+                await self._collect(chunk, budget, prepared)
+            if prepared.deliveries:
+                self._ahead = Ahead(begin, frozenset(receivers), prepared, self._now_s())
+
+    def _still_holds(self, ahead: Ahead, ready: list[Session]) -> bool:
+        """Whether what was prepared is what would be prepared now: for the same streams, from here, within their budgets."""
+        if ahead.begin != self.standing or ahead.receivers != frozenset(ready):
+            return False
+        budget, deliveries = _shared_budget(ready), ahead.prepared.deliveries
+        before_last_bytes = ahead.prepared.size_bytes - len(deliveries[-1])
+        fits = len(deliveries) <= budget.records and before_last_bytes < budget.size_bytes
+        return fits and self._now_s() - ahead.at_s <= AHEAD_S
 
     async def _catch_up(self, budget: Budget, prepared: Prepared) -> None:
         """One chunk for each owner that lags; those that still have no decision keep their place."""
@@ -209,6 +262,8 @@ class Group:
         self.accounting = asyncio.ensure_future(self._account(receivers, prepared))
         for member in receivers:
             member.accounting = self.accounting
+        if prepared.deliveries:
+            await self._look_ahead(receivers, prepared)
         await asyncio.shield(self.accounting)
 
     async def _written_out(self, step: Considered | None = None) -> bool:
