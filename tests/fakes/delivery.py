@@ -108,11 +108,12 @@ class MemoryLog:
 
 
 class MemoryLedger:
-    """The Ledger port in memory. failures: so many appends fail. hold: appends wait until it is set."""
+    """The Ledger port in memory. failures: so many appends fail, with this error. hold: appends wait until it is set."""
 
     def __init__(self) -> None:
         self.entries: list[LedgerEntry] = []
         self.failures = 0
+        self.error: StorageUnavailable = StorageUnavailable("scripted")
         self.hold: asyncio.Event | None = None
         self.asked = asyncio.Event()
 
@@ -123,7 +124,7 @@ class MemoryLedger:
         await asyncio.sleep(0)
         if self.failures:
             self.failures -= 1
-            raise StorageUnavailable("scripted")
+            raise self.error
         begin = len(self.entries)
         self.entries.extend(entries)
         return [Place("broker", 1, index, bytes(32)) for index in range(begin, len(self.entries))]
@@ -156,16 +157,19 @@ class Epochs:
 
 
 class ScriptedDecider:
-    """Answers each question by a function of the test's."""
+    """Answers each question by a function of the test's. hold: those about deliveries wait until it is set."""
 
     def __init__(self) -> None:
         self.answer: Answer = lambda _: RELEASE
         self.calls = 0
+        self.hold: asyncio.Event | None = None
 
     async def decide(self, questions: Sequence[Question]) -> list[Decision | None]:
         """See Decider."""
         self.calls += 1
         await asyncio.sleep(0)
+        if self.hold is not None and any(each.item["action"] == "deliver" for each in questions):
+            await self.hold.wait()
         return [self.answer(question) for question in questions]
 
 
