@@ -87,6 +87,17 @@ def holdings(config: WitnessConfig) -> Sequence[Holding]:
     return [_holding(store, each.origin) for each in config.logs]
 
 
+def cosigned_checkpoint(config: WitnessConfig, origin: str) -> bytes | None:
+    """The newest checkpoint of a log as a signed note that this witness cosigned now, or None; also while it runs.
+
+    Raises OriginUnknown, KeysRefused, StorageUnavailable.
+    """
+    logs = [each.trusted for each in config.logs]
+    witness = CosigningWitness(config.cosigner(), logs, FileWitnessStore(config.state), SystemClock())
+    witness.check_held()
+    return witness.statement(origin)
+
+
 def _holding(store: FileWitnessStore, origin: str) -> Holding:
     note, misfits = store.held(origin), store.misfits(origin)
     if note is None:

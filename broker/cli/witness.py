@@ -104,6 +104,32 @@ def show(given: Given) -> None:
     show_all(choose_format(given.output), _COLUMNS, rows)
 
 
+@witness.command(
+    "checkpoint",
+    epilog=example("entente witness checkpoint development/broker --config w1/witness.toml"),
+)
+@shared_options
+def checkpoint(
+    given: Given, origin: Annotated[str, typer.Argument(metavar="ORIGIN", help="A log of the configuration.")]
+) -> None:
+    """Print the newest checkpoint of a log with the witness's cosignature, for an auditor to verify the log after."""
+    from broker.app.witness_server import cosigned_checkpoint
+    from broker.core.witness.cosigning import OriginUnknown
+
+    with _failures():
+        try:
+            note = cosigned_checkpoint(_config(given), origin)
+        except OriginUnknown:
+            message = "is no origin of the configuration; see 'entente witness show'"
+            raise CommandFailed(f"{origin}: {message}", ExitCode.USAGE) from None
+    if note is None:
+        raise CommandFailed(f"{origin}: nothing is held of this log yet")
+    if given.output in (None, OutputFormat.TABLE):
+        write_line(note.decode().removesuffix("\n"))  # bare, for > witnessed.note
+    else:
+        show_one(OutputFormat(given.output), {"origin": origin, "note": note.decode()})
+
+
 def _config(given: Given) -> WitnessConfig:
     from broker.app.witness_config import load_witness_config
 

@@ -6,7 +6,7 @@ What a page shows in a ```console block is a session in a shell, in the order of
 * a command that ends with ` &` runs until the page's end, and the next one waits for the output that is shown;
 * what follows is its output, standard error included; `...` on a line of its own stands for any lines, `…` for anything
   within a line. A command that fails must be followed by `$ echo $?`;
-* `kill %1` ends the command in the background by SIGTERM; it must then exit with 0.
+* `kill %1` ends the first command in the background by SIGTERM, `%2` the second; it must then exit with 0.
 
 A block that follows `<!-- file: NAME -->` is written to NAME before any command runs.
 """
@@ -27,8 +27,9 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
 _CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE = re.compile(r"^<!-- file: (\S+) -->\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_SHOWN = ("127.0.0.1:7443", "127.0.0.1:7444")
-"""The addresses of `entente init`, which the pages show."""
+_KILL = re.compile(r"kill %([1-9])")
+_SHOWN = ("127.0.0.1:7443", "127.0.0.1:7444", "127.0.0.1:7447")
+"""The addresses of `entente init` and `entente witness init`, which the pages show."""
 
 _DONE = "----done----"
 _TIMEOUT_S = 60.0
@@ -106,8 +107,8 @@ class Shell:
             process = self._start(["bash", "-c", f"exec {step.command.removesuffix(' &')}"])
             self._background.append(process)
             return "".join(self._line(process) for _ in step.output)
-        if step.command == "kill %1":
-            return self._stop(self._background.pop())
+        if job := _KILL.fullmatch(step.command):
+            return self._stop(self._background.pop(int(job[1]) - 1))
         assert self._bash.stdin is not None
         # The status is handed on, so that `echo $?` shows it; then `:` keeps it from being a failure of ours.
         self._bash.stdin.write(

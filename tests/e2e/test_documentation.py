@@ -49,7 +49,7 @@ def short_path() -> Iterator[Path]:
 @pytest.mark.timeout(300)  # the README holds the whole demo, and machines may be busy
 @pytest.mark.parametrize("page", [page for page in PAGES if steps(page.read_text())], ids=_name)
 def test_commands_print_what_is_shown(page: Path, short_path: Path, opa_binary: Path) -> None:
-    text = moved(page.read_text(), free_port(2))
+    text = moved(page.read_text(), free_port(3))
     for name, content in files(text).items():
         (short_path / name).write_text(content)
     run = steps(text)

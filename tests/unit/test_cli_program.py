@@ -28,7 +28,7 @@ COMMANDS = [
     *(("audit", name) for name in ("checkpoint", "prove", "check", "check-receipts")),
     *((("catalog", name)) for name in ("topics", "types", "agencies", "vocabulary", "show")),
     *((("subscription", name)) for name in ("list", "show", "seek", "delete")),
-    *((("witness", name)) for name in ("init", "serve", "show")),
+    *((("witness", name)) for name in ("init", "serve", "show", "checkpoint")),
 ]
 
 

@@ -94,6 +94,22 @@ class CosigningWitness:
             signature = self._cosigner.cosign(note.text, self._clock.now_ms() // 1000)
         return f"{signature.line()}\n".encode()
 
+    def statement(self, origin: str) -> bytes | None:
+        """What is held of a log, with a cosignature of this moment, as a signed note; None if nothing is.
+
+        Another process may serve meanwhile. Raises OriginUnknown, StorageUnavailable.
+        """
+        if origin not in self._logs:
+            raise OriginUnknown
+        while (note := self._store.held(origin)) is not None:
+            time_s = self._clock.now_ms() // 1000
+            # A cosignature says that at its time nothing larger was held: so the time lies between two equal answers.
+            if note == self._store.held(origin):
+                signed = SignedNote.parse(note)
+                signature = self._cosigner.cosign(signed.text, time_s)
+                return SignedNote(signed.text, (*signed.signatures, signature)).encode()
+        return None
+
     def _record(
         self, kind: Literal["fork", "unproven"], request: AddCheckpoint, note: SignedNote, held: bytes | None
     ) -> None:
