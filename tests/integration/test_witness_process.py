@@ -52,6 +52,19 @@ async def test_a_witness_is_made_served_and_shown(tmp_path: Path, capsys: pytest
         assert nothing == {"origin": silent.origin, "size": None, "root": None, "since": None, "misfits": 0}
         assert run(["witness", "show", "--config", str(process.config), "-o", "table"]) == 0
         assert f"{log.origin}  9 " in capsys.readouterr().out
+        config = ["--config", str(process.config)]
+        assert run(["witness", "checkpoint", log.origin, *config]) == 0
+        stated = SignedNote.parse(capsys.readouterr().out.encode())
+        assert stated.is_signed_by(log.key)
+        assert cosignature_time_s(stated, process.key) is not None
+        assert run(["witness", "checkpoint", log.origin, *config, "-o", "json"]) == 0
+        assert json.loads(capsys.readouterr().out)["note"].startswith(stated.text)
+        assert run(["witness", "checkpoint", silent.origin, *config]) == 1
+        assert run(["witness", "checkpoint", "exchange-1/absent", *config]) == 2
+        assert capsys.readouterr().err.splitlines() == [
+            "entente: exchange-1/silent: nothing is held of this log yet",
+            "entente: exchange-1/absent: is no origin of the configuration; see 'entente witness show'",
+        ]
     finally:
         assert process.stop() == 0
     assert "Traceback" not in process.log()

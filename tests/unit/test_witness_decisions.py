@@ -289,3 +289,29 @@ def test_a_damaged_state_is_found_at_start(store: MemoryStore, log: WitnessedLog
         CosigningWitness(COSIGNER, trusted, store, TurnedClock()).check_held()
     store.notes[log.origin] = note
     CosigningWitness(COSIGNER, trusted, store, TurnedClock()).check_held()
+
+
+def test_what_is_held_is_stated_with_a_cosignature_of_that_moment(
+    witness: CosigningWitness, store: MemoryStore, log: WitnessedLog
+) -> None:
+    assert witness.statement(log.origin) is None
+    with pytest.raises(OriginUnknown):
+        witness.statement("exchange-2/broker")
+    witness.add(log.request(0, 12))
+    note = SignedNote.parse(witness.statement(log.origin) or b"")
+    assert note.text == SignedNote.parse(log.checkpoint(12)).text
+    assert note.is_signed_by(log.key)
+    assert cosignature_time_s(note, COSIGNER.verifier_key) == 1_800_000_000
+
+
+def test_a_statement_is_not_of_a_moment_before_it_was_true(store: MemoryStore, log: WitnessedLog) -> None:
+    """A larger checkpoint comes in between reading what is held and reading the clock."""
+
+    class Overtaken(TurnedClock):
+        def now_ms(self) -> int:
+            store.notes[log.origin] = log.checkpoint(20)
+            return super().now_ms()
+
+    store.notes[log.origin] = log.checkpoint(12)
+    witness = CosigningWitness(COSIGNER, [TrustedLog(log.origin, (log.key,))], store, Overtaken())
+    assert Checkpoint.parse(SignedNote.parse(witness.statement(log.origin) or b"").text).size == 20
