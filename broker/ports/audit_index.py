@@ -92,5 +92,8 @@ class AuditTables(Protocol):
     def checkpoints(self, instance: str, begin: int, count: int) -> list[tuple[bytes, bytes]]:
         """Notes and frontiers of so many checkpoints from the `begin`-th on, in the order in which they were stored."""
 
+    def bounds(self, instance: str) -> tuple[bytes, int, bytes] | None:
+        """The frontier before the first entry; of an export that was cut the size of a larger tree, and what leads there."""
+
     def structure(self) -> list[str]:
         """What is wrong with the file as a whole, one line each: definitions, indexes, rows that belong to no entry."""

@@ -24,13 +24,14 @@ from broker.adapters.export.index_seen import (
     find_sightings,
 )
 from broker.adapters.export.index_tree import prove_consistency, prove_inclusion
-from broker.adapters.export.index_write import Indexer, add_checkpoints, begin_instance, size_of
+from broker.adapters.export.index_write import Indexer, add_checkpoints, begin_instance
 from broker.adapters.export.schema import SCHEMA
 from broker.adapters.sqlite.database import Database
-from broker.core.audit.pieces import PIECE_BYTES, PIECE_ENTRIES, PieceReader
-from broker.core.ledger.leaf import EntryInvalid, read_leaf
+from broker.core.audit.pieces import PIECE_BYTES, PIECE_ENTRIES, PieceReader, base_of, first_index
+from broker.core.audit.segments import Segment
 from broker.core.ledger.signing import origin_of
-from broker.errors import LedgerRefused, StorageUnavailable
+from broker.core.merkle.tree import CompactTree
+from broker.errors import StorageUnavailable
 from broker.model.audit import (
     Coverage,
     EntryQuery,
@@ -129,6 +130,10 @@ class SqliteAuditIndex:
             partial(find_receptions, agency=agency, topic=topic, zone_minutes=zone_minutes, owner=owner)
         )
 
+    async def revisions(self) -> Sequence[str]:
+        """The rulebook revisions that entries name, sorted."""
+        return await self._file.read(_revisions)
+
     async def close(self) -> None:
         """See AuditIndex."""
         await self._file.close()
@@ -143,15 +148,18 @@ class SqliteAuditIndex:
     ) -> int:
         number = await file.read(partial(find_number, instance=instance))
         if number is None and isinstance(reader, PieceReader):
-            base = reader.base(instance)
-            number = await self._begin(file, instance, base.size, base.frontier)
+            number = await self._begin(file, instance, reader.base(instance), reader.tail(instance))
         held, size, at = list[EncodedEntry](), 0, ReadPoint()
         start = ReadPoint() if number is None else await file.read(partial(_next_point, number=number))
+        skipped = 0
         async for read in reader.read(instance, start):
             if number is None and read.entries:
-                number = await self._begin_at(file, reader, instance, read.entries[0])
-            held.extend(read.entries)
-            size += sum(len(entry.leaf) + len(entry.openings) for entry in read.entries)
+                base = await base_of(reader, instance, read.entries[0])
+                skipped = base.size - first_index(read.entries[0])
+                number = await self._begin(file, instance, base, None)
+            entries, skipped = read.entries[skipped:], max(0, skipped - len(read.entries))
+            held.extend(entries)
+            size += sum(len(entry.leaf) + len(entry.openings) for entry in entries)
             at = read.next
             if number is not None and (len(held) >= PIECE_ENTRIES or size >= PIECE_BYTES):
                 done = await self._add(file, number, held, at, progress, done)
@@ -181,33 +189,9 @@ class SqliteAuditIndex:
             progress(Progress("indexing", done + len(held)))
         return done + len(held)
 
-    async def _begin_at(
-        self, file: Database, reader: LedgerReader, instance: str, first: EncodedEntry
-    ) -> int:
-        """A ledger whose beginning is gone begins with the tree of a checkpoint that ends right there, if there is one."""
-        try:
-            index = read_leaf(first.leaf).index
-        except EntryInvalid:
-            index = 0
-        if index == 0:
-            return await self._begin(file, instance, 0, ())
-        async for stored in reader.checkpoints(instance):
-            if size_of(stored) == index:
-                return await self._begin(file, instance, index, stored.frontier)
-        raise LedgerRefused(
-            (
-                f"instance {instance}, entry {index}: it is the first that is kept, and no checkpoint ends before it;"
-                " make the index from an older export",
-            )
-        )
-
-    async def _begin(self, file: Database, instance: str, first: int, base: Sequence[bytes]) -> int:
+    async def _begin(self, file: Database, instance: str, base: CompactTree, tail: Segment | None) -> int:
         origin = origin_of(self._exchange, instance)
-        await file.write(partial(begin_instance, name=instance, origin=origin, first=first, base=base))
-        number = await file.read(partial(find_number, instance=instance))
-        if number is None:
-            raise StorageUnavailable(f"{file.path} did not keep an instance; check the disk")
-        return number
+        return await file.write(partial(begin_instance, name=instance, origin=origin, base=base, tail=tail))
 
     async def _update_checkpoints(self, file: Database, reader: LedgerReader, instance: str) -> None:
         number = await file.read(partial(find_number, instance=instance))
@@ -237,3 +221,8 @@ def _next_point(connection: sqlite3.Connection, number: int) -> ReadPoint:
 def _known_checkpoints(connection: sqlite3.Connection, number: int) -> int:
     (known,) = connection.execute("SELECT checkpoints FROM instances WHERE number = ?", (number,)).fetchone()
     return int(known)
+
+
+def _revisions(connection: sqlite3.Connection) -> list[str]:
+    rows = connection.execute("SELECT DISTINCT revision FROM rules WHERE revision IS NOT NULL ORDER BY 1")
+    return [revision for (revision,) in rows]

@@ -90,7 +90,8 @@ def read_covering(connection: sqlite3.Connection, instance: str, index: int) -> 
     """See AuditIndex.checkpoint_covering; of several of one size the last, which may bear more cosignatures."""
     row = connection.execute(
         "SELECT c.note, c.frontier FROM checkpoints c JOIN instances i ON i.number = c.instance"
-        " WHERE i.name = ? AND c.size > ? AND c.size <= i.next ORDER BY c.size, c.place DESC LIMIT 1",
+        " WHERE i.name = ? AND c.size > ? AND (c.size <= i.next OR c.size = i.tail_size)"
+        " ORDER BY c.size, c.place DESC LIMIT 1",
         (instance, index),
     ).fetchone()
     return None if row is None else _checkpoint(row)

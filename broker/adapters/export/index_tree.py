@@ -6,6 +6,7 @@ import sqlite3
 
 from broker.adapters.export.schema import ENTRY_BITS
 from broker.core.audit.pieces import BLOCK
+from broker.core.audit.segments import complete_subtrees
 from broker.core.merkle.hashing import HASH_BYTES, node_hash, root_of
 from broker.core.merkle.proofs import consistency_proof, inclusion_proof
 
@@ -15,7 +16,7 @@ _BLOCK_LEVELS = BLOCK.bit_length() - 1
 def prove_inclusion(connection: sqlite3.Connection, name: str, index: int, size: int) -> list[bytes]:
     """See AuditIndex.inclusion_proof."""
     tree = StoredTree(connection, name)
-    if not tree.first <= index < size <= tree.next:
+    if not (tree.first <= index < tree.next and index < size and tree.reaches(size)):
         raise ValueError(f"entry {index} of a tree of size {size} is not indexed")
     return inclusion_proof(index, size, tree.subtree)
 
@@ -23,7 +24,7 @@ def prove_inclusion(connection: sqlite3.Connection, name: str, index: int, size:
 def prove_consistency(connection: sqlite3.Connection, name: str, old: int, new: int) -> list[bytes]:
     """See AuditIndex.consistency_proof."""
     tree = StoredTree(connection, name)
-    if not (tree.first <= old <= new <= tree.next or old == 0):
+    if not (old == 0 or tree.first <= old <= new) or not (tree.reaches(old) and tree.reaches(new)):
         raise ValueError(f"trees of sizes {old} and {new} are not both indexed")
     return consistency_proof(old, new, tree.subtree)
 
@@ -33,37 +34,44 @@ class StoredTree:
 
     def __init__(self, connection: sqlite3.Connection, name: str) -> None:
         found = connection.execute(
-            "SELECT number, first, next, base FROM instances WHERE name = ?", (name,)
+            "SELECT number, first, next, base, tail_size, tail FROM instances WHERE name = ?", (name,)
         ).fetchone()
         if found is None:
             raise ValueError(f"instance '{name}' is not indexed")
         self._connection = connection
-        self._number, self.first, self.next, base = found
-        self._base: dict[tuple[int, int], bytes] = {}
-        begin = 0
-        nodes = [base[at : at + HASH_BYTES] for at in range(0, len(base), HASH_BYTES)]
-        for height in reversed(range(self.first.bit_length())):
-            if self.first >> height & 1:
-                self._base[begin, begin + (1 << height)] = nodes.pop(0)
-                begin += 1 << height
+        self._number, self.first, self.next = (int(number) for number in found[:3])
+        base, self._tail_size, tail = bytes(found[3]), int(found[4]), bytes(found[5])
+        self._known: dict[tuple[int, int], bytes] = {}
+        for begin, end, nodes in ((0, self.first, base), (self.next, self._tail_size, tail)):
+            for number, (low, height) in enumerate(complete_subtrees(begin, end)):
+                self._known[low, low + (1 << height)] = nodes[number * HASH_BYTES : (number + 1) * HASH_BYTES]
+
+    def reaches(self, size: int) -> bool:
+        """Whether the tree of this size is known."""
+        return size <= self.next or size == self._tail_size
 
     def subtree(self, begin: int, end: int) -> bytes:
         """MTH(D[begin:end]); raises ValueError for one that is not known."""
-        known = self._base.get((begin, end))
+        known = self._known.get((begin, end))
         if known is not None:
             return known
+        if self.first <= begin and end <= self.next:
+            return self._indexed(begin, end)
         size = end - begin
-        if begin >= self.first and size <= BLOCK:
-            return root_of(self._leaves(begin, end))
-        if end <= self.first or size < 2:
+        if size < 2:
             raise ValueError(f"the subtree from {begin} to {end} is not indexed")
+        split = 1 << ((size - 1).bit_length() - 1)
+        return node_hash(self.subtree(begin, begin + split), self.subtree(begin + split, end))
+
+    def _indexed(self, begin: int, end: int) -> bytes:
+        size = end - begin
+        if size <= BLOCK:
+            return root_of(self._leaves(begin, end))
+        # Of the next stored level below, all nodes that the subtree has lie side by side.
         height = (size - 1).bit_length()
-        if begin >= self.first and size == 1 << height and height % _BLOCK_LEVELS == 0 and begin % size == 0:
-            return self._stored(height, begin >> height)
-        # Below the next stored level all of a complete subtree's children are stored side by side.
-        level = (height - 1) // _BLOCK_LEVELS * _BLOCK_LEVELS
-        if begin >= self.first and level and begin % (1 << level) == end % (1 << level) == 0:
-            return root_of(self._stored_range(level, begin >> level, end >> level))
+        level = height if height % _BLOCK_LEVELS == 0 else height - height % _BLOCK_LEVELS
+        if begin % (1 << level) == end % (1 << level) == 0:
+            return root_of(self._stored(level, begin >> level, end >> level))
         split = 1 << (height - 1)
         return node_hash(self.subtree(begin, begin + split), self.subtree(begin + split, end))
 
@@ -77,10 +85,7 @@ class StoredTree:
             raise ValueError(f"the entries from {begin} to {end} are not all indexed")
         return [bytes(leaf) for (leaf,) in rows]
 
-    def _stored(self, level: int, number: int) -> bytes:
-        return self._stored_range(level, number, number + 1)[0]
-
-    def _stored_range(self, level: int, begin: int, end: int) -> list[bytes]:
+    def _stored(self, level: int, begin: int, end: int) -> list[bytes]:
         rows = self._connection.execute(
             "SELECT hash FROM subtrees WHERE instance = ? AND level = ? AND number >= ? AND number < ? ORDER BY number",
             (self._number, level, begin, end),

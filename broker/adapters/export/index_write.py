@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from broker.adapters.export.schema import ENTRY_BITS
 from broker.core.audit.opening import Cache, open_entry
-from broker.core.audit.pieces import BLOCK
+from broker.core.audit.pieces import BLOCK, size_of
 from broker.core.audit.rows import INTERNED, TABLES, Row, Rows
-from broker.core.checkpoint.checkpoint import Checkpoint
-from broker.core.checkpoint.note import NoteInvalid, SignedNote
+from broker.core.audit.segments import Segment
 from broker.core.ledger.leaf import EntryInvalid
 from broker.core.merkle.hashing import HASH_BYTES, leaf_hash, root_of
+from broker.core.merkle.tree import CompactTree
 from broker.errors import LedgerRefused
 from broker.model.ledger import EncodedEntry, ReadPoint, StoredCheckpoint
 
@@ -130,15 +130,23 @@ def _insert_what_fits(connection: sqlite3.Connection, statement: str, rows: list
 
 
 def begin_instance(
-    connection: sqlite3.Connection, name: str, origin: str, first: int, base: Iterable[bytes]
-) -> None:
-    """Add an instance without entries; base: the frontier of the tree before its first one."""
+    connection: sqlite3.Connection, name: str, origin: str, base: CompactTree, tail: Segment | None
+) -> int:
+    """Add an instance without entries and return its number.
+
+    base: the tree before its first one. tail: what follows the last one of an export that was cut.
+    """
     connection.execute(
-        "INSERT INTO instances (name, origin, first, next, base, store, epoch, checkpoints) VALUES (?, ?, ?, ?, ?, 0, 0, 0)",
-        (name, origin, first, first, b"".join(base)),
+        "INSERT INTO instances (name, origin, first, next, base, tail_size, tail, store, epoch, checkpoints)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0)",
+        (
+            *(name, origin, base.size, base.size, b"".join(base.frontier)),
+            *((0, b"") if tail is None else (tail.end, b"".join(tail.subtrees))),
+        ),
     )
     (number,) = connection.execute("SELECT number FROM instances WHERE name = ?", (name,)).fetchone()
-    connection.execute("INSERT INTO points VALUES (?, 0, 0)", ((number << ENTRY_BITS) + first,))
+    connection.execute("INSERT INTO points VALUES (?, 0, 0)", ((number << ENTRY_BITS) + base.size,))
+    return int(number)
 
 
 def add_checkpoints(
@@ -155,14 +163,6 @@ def add_checkpoints(
     connection.execute(
         "UPDATE instances SET checkpoints = checkpoints + ? WHERE number = ?", (len(stored), instance)
     )
-
-
-def size_of(stored: StoredCheckpoint) -> int:
-    """The size that a checkpoint names, -1 if it cannot be read; whether it is true is for verification to ask."""
-    try:
-        return Checkpoint.parse(SignedNote.parse(stored.note).text).size
-    except NoteInvalid:
-        return -1
 
 
 def _add_subtrees(connection: sqlite3.Connection, instance: int, first: int, hashes: list[bytes]) -> None:

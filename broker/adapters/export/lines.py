@@ -41,6 +41,7 @@ class LinePiece:
 
     instance: str
     begin: int
+    count: int
     leaves: Stretch
     openings: Stretch
 
@@ -104,7 +105,7 @@ def pieces_in(leaves: Path, openings: Path, instance: str, begin: int) -> Iterat
                 return
             with reported(openings):
                 _, opened = beside.take(count, 1 << 62)
-            yield LinePiece(instance, begin, first, opened)
+            yield LinePiece(instance, begin, count, first, opened)
             begin += count
     finally:
         along.close()

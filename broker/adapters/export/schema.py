@@ -34,6 +34,8 @@ CREATE TABLE instances (
     first INTEGER NOT NULL,    -- index of the first entry that is here
     next INTEGER NOT NULL,     -- index of the entry that would follow the last one
     base BLOB NOT NULL,        -- frontier of the tree before the first entry, 32 bytes each
+    tail_size INTEGER NOT NULL, -- of an export that was cut: the size of a larger tree, and the subtrees
+    tail BLOB NOT NULL,        -- that follow the last entry up to there; else 0 and nothing
     store INTEGER NOT NULL,    -- where reading goes on: the reader's own count, and the epoch there
     epoch INTEGER NOT NULL,
     checkpoints INTEGER NOT NULL

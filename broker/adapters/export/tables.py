@@ -63,6 +63,15 @@ class SqliteTables:
             )
             return [(note.encode(), bytes(frontier)) for note, frontier in rows]
 
+    def bounds(self, instance: str) -> tuple[bytes, int, bytes] | None:
+        """See AuditTables."""
+        with reported(self.path):
+            found = self._connection().execute(
+                "SELECT base, tail_size, tail FROM instances WHERE name = ?", (instance,)
+            )
+            row = found.fetchone()
+            return None if row is None else (bytes(row[0]), int(row[1]), bytes(row[2]))
+
     def structure(self) -> list[str]:
         """See AuditTables."""
         with reported(self.path):

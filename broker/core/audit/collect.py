@@ -227,7 +227,7 @@ class Collector:
         if (start["instance"], start["epoch"]) != (entry.instance, entry.epoch):
             what = "the configuration is of another instance or epoch than its entry"
             self._chunk.fault(entry.index, what, BROKEN)
-        self._chunk.keys.append((entry.index, "start", start["ledger_key"]))
+        self._chunk.keys.append((entry.index, "start", (start["exchange"], start["ledger_key"])))
 
     def _key_rotated(self, entry: Opened) -> None:
         change = entry.value("change")

@@ -53,7 +53,11 @@ class Lives:
         self._changes[change.whose].append(_Placed(instance, change))
 
     def join(self, findings: Findings, *, complete: bool) -> None:
-        """Find what does not join; unless all entries are there and open, nobody can tell, and it is remarked only."""
+        """Find what does not join.
+
+        Unless all entries are there and open, what comes before a subscription's first stream may be unknown, and what does
+        not join is remarked only.
+        """
         note = findings.fault if complete else findings.remark
         for whose in sorted(self._streams.keys() | self._changes.keys()):
             streams = sorted(self._streams.get(whose, ()), key=lambda life: life.epoch)
@@ -65,20 +69,21 @@ class Lives:
                     )
             for number, life in enumerate(streams):
                 before = streams[number - 1] if number else None
-                if life.came_from is not None and not _leads_to(life, life.came_from, before, changes):
+                unknown = before is None and not complete
+                if not unknown and not _leads_to(life, before, changes):
                     note(life.instance, life.index, _GAP)
             for placed in changes:
-                change = placed.change
-                if change.came_from is not None and not _precedes(placed, change.came_from, streams, changes):
-                    note(placed.instance, change.index, _GAP)
+                if complete and not _precedes(placed, streams, changes):
+                    note(placed.instance, placed.change.index, _GAP)
 
 
 _GAP = "a subscription goes on from where neither its last stream nor a call has left it"
 
 
-def _leads_to(
-    life: StreamLife, came_from: list[int], before: StreamLife | None, changes: list[_Placed]
-) -> bool:
+def _leads_to(life: StreamLife, before: StreamLife | None, changes: list[_Placed]) -> bool:
+    came_from = life.came_from
+    if came_from is None:
+        return True
     if before is not None and within(before.least, came_from, before.greatest):
         return True
     return any(
@@ -91,10 +96,11 @@ def _leads_to(
     )
 
 
-def _precedes(
-    placed: _Placed, came_from: list[int], streams: list[StreamLife], changes: list[_Placed]
-) -> bool:
+def _precedes(placed: _Placed, streams: list[StreamLife], changes: list[_Placed]) -> bool:
     change = placed.change
+    came_from = change.came_from
+    if came_from is None:
+        return True
     if any(
         within(life.least, came_from, life.greatest)
         for life in streams

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from broker.core.audit.segments import Segment
+from broker.core.checkpoint.checkpoint import Checkpoint
+from broker.core.checkpoint.note import NoteInvalid, SignedNote
 from broker.core.ledger.leaf import EntryInvalid, read_leaf
 from broker.core.merkle.tree import CompactTree
-from broker.model.ledger import EncodedEntry, ReadPoint
+from broker.errors import LedgerRefused
+from broker.model.ledger import EncodedEntry, ReadPoint, StoredCheckpoint
 from broker.ports.ledger_log import LedgerReader
 
 BLOCK = 256
@@ -29,6 +32,10 @@ class Piece(Protocol):
     @property
     def begin(self) -> int:
         """The index of the first."""
+
+    @property
+    def count(self) -> int:
+        """How many they are."""
 
     def entries(self) -> list[EncodedEntry]:
         """Reads them, blocking. Raises StorageUnavailable."""
@@ -62,6 +69,11 @@ class HeldPiece:
     begin: int
     held: tuple[EncodedEntry, ...]
 
+    @property
+    def count(self) -> int:
+        """See Piece."""
+        return len(self.held)
+
     def entries(self) -> list[EncodedEntry]:
         """See Piece."""
         return list(self.held)
@@ -73,7 +85,7 @@ async def pieces_of(reader: LedgerReader, instance: str) -> AsyncIterator[Piece]
     async for read in reader.read(instance, ReadPoint()):
         for entry in read.entries:
             if begin < 0:
-                begin = _first_index(entry)
+                begin = first_index(entry)
             held.append(entry)
             size += len(entry.leaf) + len(entry.openings)
             if (begin + len(held)) % BLOCK == 0 and (len(held) >= PIECE_ENTRIES or size >= PIECE_BYTES):
@@ -83,7 +95,46 @@ async def pieces_of(reader: LedgerReader, instance: str) -> AsyncIterator[Piece]
         yield HeldPiece(instance, begin, tuple(held))
 
 
-def _first_index(entry: EncodedEntry) -> int:
+async def base_of(reader: LedgerReader, instance: str, first: EncodedEntry) -> CompactTree:
+    """The tree from which a ledger's entries can be followed, whose first entry that is kept is this one.
+
+    Empty if that is entry 0. After retention it is that of the first checkpoint at or after it; entries before that are
+    left out, since nothing proves their place. Raises LedgerRefused if there is none.
+    """
+    index = first_index(first)
+    if index == 0:
+        return CompactTree()
+    bases = [
+        (size, stored.frontier)
+        async for stored in reader.checkpoints(instance)
+        if (size := size_of(stored)) >= index
+    ]
+    if not bases:
+        raise LedgerRefused(
+            (
+                f"instance {instance}, entry {index}: it is the first that is kept, and no checkpoint leads on from there;"
+                " use an older export",
+            )
+        )
+    try:
+        return CompactTree(*min(bases))
+    except ValueError as error:
+        raise LedgerRefused(
+            (
+                f"instance {instance}: the checkpoint of size {min(bases)[0]} has no frontier; use an older export",
+            )
+        ) from error
+
+
+def size_of(stored: StoredCheckpoint) -> int:
+    """The size that a checkpoint names, -1 if it cannot be read; whether it is true is for verification to ask."""
+    try:
+        return Checkpoint.parse(SignedNote.parse(stored.note).text).size
+    except NoteInvalid:
+        return -1
+
+
+def first_index(entry: EncodedEntry) -> int:
     """Where a ledger begins, of which retention may have taken the beginning away."""
     try:
         return max(0, read_leaf(entry.leaf).index)

@@ -22,14 +22,15 @@ def segment_of(hashes: Sequence[bytes], begin: int) -> Segment:
     """The segment of these leaf hashes, the first of which has index `begin`."""
     end = begin + len(hashes)
     subtrees = [
-        root_of(list(hashes[low - begin : low - begin + (1 << height)])) for low, height in _parts(begin, end)
+        root_of(list(hashes[low - begin : low - begin + (1 << height)]))
+        for low, height in complete_subtrees(begin, end)
     ]
     return Segment(begin, end, tuple(subtrees))
 
 
 def extend(tree: CompactTree, segment: Segment) -> CompactTree:
     """The tree with the segment's leaves added; raises ValueError if the segment does not begin where the tree ends."""
-    parts = _parts(segment.begin, segment.end)
+    parts = complete_subtrees(segment.begin, segment.end)
     if tree.size != segment.begin or len(parts) != len(segment.subtrees):
         raise ValueError("the segment does not continue the tree")
     size, frontier = tree.size, list(tree.frontier)
@@ -43,8 +44,8 @@ def extend(tree: CompactTree, segment: Segment) -> CompactTree:
     return CompactTree(size, frontier)
 
 
-def _parts(begin: int, end: int) -> list[tuple[int, int]]:
-    """Where the largest aligned powers of two between two indexes begin, and their heights."""
+def complete_subtrees(begin: int, end: int) -> list[tuple[int, int]]:
+    """The complete subtrees that a range of leaves consists of, left to right: where each begins, and its height."""
     parts, at = [], begin
     while at < end:
         height = (end - at).bit_length() - 1
