@@ -127,6 +127,14 @@ async def test_a_conflict_without_a_size_is_no_witness(body: bytes, kind: str) -
             await witness.offer(LOG.update(5))
 
 
+async def test_a_conflict_of_roots_is_a_fork() -> None:
+    """Some say so by telling no size, some tell the size that was offered, and some answer as to a false proof."""
+    for answer in (always(409, b"no\n"), always(409, b"20\n", SIZE_TYPE), always(422, b"")):
+        async with answering(answer) as witness:
+            with pytest.raises(WitnessFork, match=r"w1: holds another history .* up to size 20"):
+                await witness.offer(LOG.update(20, 20))
+
+
 @pytest.mark.parametrize("old", [0, 5])
 async def test_a_proof_that_the_witness_refuses_is_a_fork(old: int) -> None:
     async with answering(always(422, b"no\n")) as witness:

@@ -52,7 +52,7 @@ async def test_the_answers_are_those_of_the_text(tmp_path: Path) -> None:
             (LOG.request(0, 20), size),
             (LOG.request(9, 20), size),
             (LOG.request(0, 3), size),
-            (format_request(7, (), WitnessedLog().grow(7, "other").checkpoint()), size),
+            (format_request(0, (), WitnessedLog().grow(7, "other").checkpoint()), size),
         ):
             assert await ask(session, body) == expected
         for body, status in (
@@ -60,6 +60,7 @@ async def test_the_answers_are_those_of_the_text(tmp_path: Path) -> None:
             (format_request(8, (), LOG.checkpoint(7)), 400),
             (impostor.request(7), 403),
             (stranger.request(0), 404),
+            (format_request(7, (), WitnessedLog().grow(7, "other").checkpoint()), 409),
             (format_request(7, LOG.proof(7)[:-1], LOG.checkpoint()), 422),
             (WitnessedLog().grow(20, "other").request(7), 422),
         ):

@@ -24,6 +24,7 @@ _REMEDIES = {
     403: "it does not know the ledger's key; give its operator keys/ledger.vkey",
     404: "it does not know the ledger's origin; give that to its operator, or correct the url",
     413: "the request is too large for it; tell its operator",
+    429: "it takes no more requests for now",
 }
 
 
@@ -72,9 +73,8 @@ class HttpWitness:
         status, kind, body = await self._post(format_request(update.old_size, update.proof, update.note))
         if status == 200:
             return self._verified(update.note, body)
-        held_size = self._held_size(kind, body) if status == 409 else update.old_size
-        if held_size != update.old_size:
-            raise WitnessConflict(held_size)
+        if status == 409 and not self._is_fork(update, kind, body):
+            raise WitnessConflict(self._size(kind, body))
         if status in (409, 422) and update.old_size:
             raise WitnessFork(
                 f"{self._name}: holds another history of {update.origin} up to size {update.old_size} (HTTP {status});"
@@ -128,7 +128,13 @@ class HttpWitness:
             )
         return self._session
 
-    def _held_size(self, kind: str, body: bytes) -> int:
+    def _is_fork(self, update: WitnessUpdate, kind: str, body: bytes) -> bool:
+        """Whether a conflict is one of roots: it holds the very size that was offered, or says so by telling no size."""
+        if kind != _SIZE_TYPE:
+            return 0 < update.old_size == _checkpoint(update.note).size
+        return self._size(kind, body) == update.old_size
+
+    def _size(self, kind: str, body: bytes) -> int:
         digits = body.removesuffix(b"\n")
         canonical = digits.isdigit() and (digits == b"0" or not digits.startswith(b"0")) and len(digits) <= 19
         if kind != _SIZE_TYPE or not canonical or int(digits) > MAX_SIZE:

@@ -106,7 +106,7 @@ class WitnessService:
         except WitnessConflict as conflict:
             return _conflict(conflict.held_size)
         except RootConflict as conflict:
-            return _conflict(conflict.size)
+            return _conflict(conflict.size) if conflict.stale else _refused(409, str(conflict))
         except ProofInvalid as error:
             return _refused(422, str(error))
         except StorageUnavailable as error:

@@ -10,11 +10,15 @@ from broker.ports.witness import WitnessConflict
 
 
 class RootConflict(Exception):
-    """There are two checkpoints of one size with different roots: the log was forked. `size` is that size."""
+    """There are two checkpoints of one size with different roots: the log was forked. `size` is that size.
 
-    def __init__(self, size: int) -> None:
+    stale: whether the old size was another one as well, which is what the protocol answers first.
+    """
+
+    def __init__(self, size: int, *, stale: bool) -> None:
         super().__init__(f"a checkpoint of size {size} with another root is held")
         self.size = size
+        self.stale = stale
 
 
 def judge(held: Checkpoint | None, old_size: int, proof: Sequence[bytes], offered: Checkpoint) -> None:
@@ -24,7 +28,7 @@ def judge(held: Checkpoint | None, old_size: int, proof: Sequence[bytes], offere
     """
     held_size = 0 if held is None else held.size
     if held is not None and offered.size == held_size and offered.root != held.root:
-        raise RootConflict(held_size)
+        raise RootConflict(held_size, stale=old_size != held_size)
     if old_size != held_size:
         raise WitnessConflict(held_size)
     if held is not None:
