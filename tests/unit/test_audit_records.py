@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,26 +12,20 @@ from typing import Any, cast
 import pytest
 
 from broker.core.audit import records
-from broker.core.audit.access import AuditAccess
-from broker.core.audit.fresh import FreshIndex
-from broker.core.audit.readings import Readings
 from broker.core.audit.records import RecordReplay, ReplayedRecord, ReplayQuestion, ReplayRules
-from broker.core.decide import Decider
-from broker.core.evidence import Evidence
 from broker.errors import EntenteError, RulebookRefused
-from broker.model.decision import KEEP, Decision, Effect
-from broker.model.principal import Principal, SubjectClass
+from broker.model.decision import Decision, Effect
+from broker.model.principal import SubjectClass
 from broker.model.record import LogTopic, Positions
 from broker.model.rulebook import Revision, revision_id
-from broker.ports.policy_engine import Item, PolicyEngine
+from broker.ports.policy_engine import PolicyEngine
 from protos.entente.v1 import exchange_pb2
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
+from tests.fakes.auditing import AUDITOR, RELEASE, WITHHOLD, AuditEngine, person, readings
 from tests.fakes.delivery import TOPIC, FixedKeys, World, label_of, owner_of, registry
 
 READER = SubjectClass("consumer", ("reader",), (), "work")
-RELEASE = Decision(Effect.RELEASE, {"unreviewed": KEEP}, ("keep-quiet",))
 NOTICE = Decision(Effect.NOTICE)
-WITHHOLD = Decision(Effect.WITHHOLD, reasons=("scripted",))
 FILES = {"manifest.yaml": b"time_dependent: false\n"}
 OLDER = Revision(revision_id(FILES), FILES, time_dependent=False)
 
@@ -41,31 +35,6 @@ def by_owner(owner: str, label: str) -> Decision:
     if label == "red":
         return WITHHOLD
     return {"alpha": RELEASE, "gamma": NOTICE}.get(owner, WITHHOLD)
-
-
-class Engine:
-    """Permits auditors to audit, and answers `deliver` by owner and label."""
-
-    def __init__(self, revision: str = "sha256:present") -> None:
-        self.revision = revision
-        self.version = "scripted 1"
-        self.silent = 0
-        self.answer: Callable[[str, str], Decision] = by_owner
-
-    async def decide(self, items: Sequence[Item]) -> Mapping[str, Decision]:
-        found: dict[str, Decision] = {}
-        for item in items:
-            subject, record = cast(Any, item["subject"]), cast(Any, item.get("record"))
-            if item["action"] == "audit":
-                found[str(item["id"])] = RELEASE if "auditor" in subject["roles"] else WITHHOLD
-            elif item["action"] == "deliver" and not self.silent:
-                labels = record["labels"]["dataclassification"]
-                found[str(item["id"])] = self.answer(record["agency"], labels)
-        self.silent = max(0, self.silent - 1)
-        return found
-
-    async def close(self) -> None:
-        raise NotImplementedError
 
 
 class Rulebooks:
@@ -90,15 +59,13 @@ class Archive:
         self.world = World(partitions)
         self.log = self.world.log
         cast(Any, self.log).positions_at = self.positions_at
-        self.engine = Engine()
-        self.older = Engine(OLDER.id)
+        self.engine, self.older = AuditEngine(), AuditEngine(OLDER.id)
+        self.engine.answer = self.older.answer = by_owner
         self.open_engines: list[str] = []
         self.refused = False
-        clock, ledger = self.world.clock, self.world.ledger
-        access = AuditAccess(Decider(self.engine, clock, time_dependent=False), clock)
-        evidence = Evidence(ledger, clock, self.engine.revision, self.engine.version)
+        clock, ledger, none = self.world.clock, self.world.ledger, cast(Any, None)
         self.replays = RecordReplay(
-            readings=Readings(access, FreshIndex(cast(Any, None)), evidence),
+            readings=readings(none, none, ledger=ledger, engine=self.engine, clock=clock),
             log=self.log,
             topics={TOPIC: LogTopic(TOPIC, partitions, b"i" * 16)},
             present=ReplayRules(registry(), self.engine, False),
@@ -129,13 +96,10 @@ class Archive:
                 await self.world.store(owner, f"{owner}-{label}", label=label)
                 self.world.clock.advance(1)
 
-    def person(self, role: str = "auditor") -> Principal:
-        return Principal("exchange", "someone", (role,), (), {}, "token", datetime.now(UTC))
-
     async def replay(self, role: str = "auditor", **question: Any) -> list[ReplayedRecord]:
         asked = ReplayQuestion(**{"topic": TOPIC, **question})
         found: list[ReplayedRecord] = []
-        async with aclosing(self.replays.replay(self.person(role), asked)) as parts:
+        async with aclosing(self.replays.replay(person(role=role), asked)) as parts:
             async for part in parts:
                 found += part
         return found
@@ -247,7 +211,7 @@ async def test_it_ends_where_the_topic_ended_when_it_began(
 ) -> None:
     monkeypatch.setattr(records, "CHUNK_RECORDS", 2)
     found = []
-    async with aclosing(archive.replays.replay(archive.person(), ReplayQuestion(TOPIC))) as parts:
+    async with aclosing(archive.replays.replay(AUDITOR, ReplayQuestion(TOPIC))) as parts:
         async for part in parts:
             found += part
             await archive.world.store("alpha", f"later-{len(found)}")
@@ -257,7 +221,7 @@ async def test_it_ends_where_the_topic_ended_when_it_began(
 async def test_what_is_gone_meanwhile_is_left_out(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "CHUNK_RECORDS", 2)
     found = []
-    async with aclosing(archive.replays.replay(archive.person(), ReplayQuestion(TOPIC))) as parts:
+    async with aclosing(archive.replays.replay(AUDITOR, ReplayQuestion(TOPIC))) as parts:
         async for part in parts:
             found += part
             archive.log.start = [5]
@@ -292,7 +256,7 @@ async def test_an_older_revision_runs_in_an_engine_of_its_own(archive: Archive) 
 async def test_one_older_revision_at_a_time(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "CHUNK_RECORDS", 1)
     question = ReplayQuestion(TOPIC, subject=READER, revision=OLDER.id)
-    async with aclosing(archive.replays.replay(archive.person(), question)) as parts:
+    async with aclosing(archive.replays.replay(AUDITOR, question)) as parts:
         await anext(parts)
         assert archive.open_engines == [OLDER.id]
         with pytest.raises(EntenteError) as refused:

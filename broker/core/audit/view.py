@@ -82,6 +82,10 @@ _INPUT = ("action", "topic", "record", "time")
 _INPUT_SUBJECT = ("agency", "purpose")
 _OUTPUT = ("effect", "treatments", "obligations", "reasons", "not_before", "valid_until")
 
+_WHOLE = frozenset({"count", "query", "stream", "who"})
+"""Parts of which administrators never miss anything. Whether something is left out is said by name, not looked up: that
+could depend on what is left out."""
+
 _OF_PEOPLE: Mapping[str, Mapping[str, Sequence[str]]] = {
     "call_refused": {"call": ("method", "reason", "reference")},
     "ledger_read": {"query": ("method", "about")},
@@ -104,7 +108,7 @@ def shown_parts(scope: Scope, entry: LedgerEntry, names: RecordNames) -> tuple[S
         parts = {**{name: root.hex() for name, root in entry.roots.items()}, **entry.body}
         return tuple(ShownPart(name, parts[name], False) for name in sorted(parts))
     shown = _shown_to_administrators(scope.agency, entry.kind, entry.body, names)
-    return tuple(ShownPart(name, shown[name], shown[name] != entry.body[name]) for name in sorted(shown))
+    return tuple(ShownPart(name, shown[name], name not in _WHOLE) for name in sorted(shown))
 
 
 def own_places(agency: str, parts: Parts) -> list[tuple[int, int]]:

@@ -269,7 +269,7 @@ class LedgerPart(_message.Message):
     content: _builtins.str
     """JSON."""
     reduced: _builtins.bool
-    """True if something of it is left out."""
+    """True if something of it may be left out; it does not depend on whether there was anything to leave out."""
     def __init__(
         self,
         *,
