@@ -30,8 +30,11 @@ pre { background: #f5f5f5; padding: .7rem 1rem; white-space: pre-wrap }
 bdi, td { overflow-wrap: anywhere } .place { white-space: nowrap }
 footer { margin-top: 2.5rem; border-top: 1px solid #ccc; padding-top: .6rem; color: #555; font-size: .85rem }
 @media print {
-  @page { margin: 18mm 15mm }
-  body { max-width: none; margin: 0; padding: 0; font-size: 10.5pt } h2 { break-after: avoid }
+  @page { margin: 14mm 13mm }
+  body { max-width: none; margin: 0; padding: 0; font-size: 9.5pt; line-height: 1.3 } h1 { font-size: 15pt }
+  h2 { font-size: 11pt; margin: .9rem 0 .2rem; break-after: avoid } p, ul, table { margin: .3rem 0 }
+  table { font-size: 9pt } .lead { font-size: 10.5pt } code, pre { font-size: 8pt }
+  p, li { max-width: none } .box { padding: .1rem .7rem; margin: .5rem 0 } th, td { padding: .15rem .5rem .15rem 0 }
   tr, .box, pre { break-inside: avoid } thead { display: table-header-group }
 }
 """

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from broker.cli.audit.markup import Markup, code, facts, joined, page, tag, value
+from broker.cli.audit.stories import story
 from broker.cli.audit.times import readable
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def proof_page(checked: CheckedProof, keys_given: bool) -> str:
             ".",
             class_="note",
         ),
+        *_told(checked),
         _in_short(checked, keys_given),
         tag("h2", "What the entry says"),
         _parts(checked),
@@ -90,6 +92,11 @@ def proof_page(checked: CheckedProof, keys_given: bool) -> str:
             " note of the C2SP form, has to name that root and bear an Ed25519 signature of the exchange's key.",
         ),
     )
+
+
+def _told(checked: CheckedProof) -> list[Markup]:
+    told = story(checked.kind, checked.parts)
+    return [] if told is None else [tag("p", told, class_="lead")]
 
 
 def _in_short(checked: CheckedProof, keys_given: bool) -> Markup:
@@ -127,7 +134,7 @@ def _parts(checked: CheckedProof) -> Markup:
 
 def _shown(content: JsonValue) -> Markup:
     """A part's content: simple ones as a list of names and values, others as JSON."""
-    if isinstance(content, dict) and all(_is_simple(member) for member in content.values()):
+    if isinstance(content, dict) and all(_is_short(member) for member in content.values()):
         return _members(content)
     if isinstance(content, list) and len(content) == 1 and isinstance(content[0], dict):
         return _shown(content[0])
@@ -147,9 +154,15 @@ def _is_simple(content: JsonValue) -> bool:
     return not isinstance(content, dict)
 
 
+def _is_short(content: JsonValue) -> bool:
+    return _is_simple(content) or (isinstance(content, dict) and all(map(_is_simple, content.values())))
+
+
 def _text(content: JsonValue) -> str:
     if isinstance(content, list):
         return ", ".join(map(_text, content)) or "none"
+    if isinstance(content, dict):
+        return ", ".join(f"{name} {_text(member)}" for name, member in sorted(content.items())) or "none"
     if isinstance(content, bool):
         return "yes" if content else "no"
     return "none" if content is None or content == "" else str(content)
