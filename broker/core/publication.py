@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from broker.core.decide import Ruling
@@ -28,6 +28,45 @@ class Attempt:
     ruling: Ruling | None = None
     record: NewRecord | None = None
     place: Appended | None = None
+
+
+ENTRY_BYTES = 2 << 20
+"""About the most that the rows and decisions of one entry take; an append takes 8 MiB at most."""
+
+_ROW_BYTES = 600
+"""About what a row takes besides the caller's text."""
+
+
+def entries_of(attempts: Sequence[Attempt]) -> Iterator[Sequence[Attempt]]:
+    """The attempts of a call in parts that have an entry each: one, unless its labels are as long as may be.
+
+    Else a call whose entry is too large would be stored and never accounted for.
+    """
+    begin = size_bytes = 0
+    seen: set[Ruling] = set()
+    for number, attempt in enumerate(attempts):
+        row_bytes = _size_bytes(attempt, seen)
+        if size_bytes + row_bytes > ENTRY_BYTES and number > begin:
+            yield attempts[begin:number]
+            begin, size_bytes = number, 0
+            seen.clear()
+            row_bytes = _size_bytes(attempt, seen)
+        size_bytes += row_bytes
+    yield attempts[begin:]
+
+
+def _size_bytes(attempt: Attempt, seen: set[Ruling]) -> int:
+    """Of its row, and of its decision unless that was seen before, which it is from now on."""
+    size_bytes = _ROW_BYTES
+    if attempt.candidate is not None:
+        event, labels = attempt.candidate.event, attempt.candidate.labels
+        words = (*labels.dataregulation, *labels.purposes, *labels.releasableto)
+        # JSON doubles some characters of names; the words of labels have none of them.
+        size_bytes += 2 * len(f"{event.source}{event.id}".encode()) + sum(len(word) + 3 for word in words)
+    if attempt.ruling is not None and attempt.ruling not in seen:
+        seen.add(attempt.ruling)
+        size_bytes += attempt.ruling.size_bytes
+    return size_bytes
 
 
 def publish_body(

@@ -13,7 +13,7 @@ from broker.core.decide import Decider, Question, Ruling
 from broker.core.evidence import Evidence
 from broker.core.ledger.entry_secret import EntrySecret
 from broker.core.ledger.receipt import Receipt, ReceiptCodec
-from broker.core.publication import Attempt, publish_body
+from broker.core.publication import Attempt, entries_of, publish_body
 from broker.core.questions import publish_question
 from broker.core.record.admission import Candidate, RecordLimits, stamp
 from broker.core.record.examination import Examiner
@@ -98,6 +98,15 @@ class Publisher:
     async def _store(
         self, principal: Principal, topic: Topic, attempts: Sequence[Attempt], reference: str
     ) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for part in entries_of(attempts):
+            outcomes += await self._store_part(principal, topic, part, reference)
+        return outcomes
+
+    async def _store_part(
+        self, principal: Principal, topic: Topic, attempts: Sequence[Attempt], reference: str
+    ) -> list[Outcome]:
+        """What one entry accounts for."""
         ready = [(attempt, attempt.record) for attempt in attempts if attempt.record is not None]
         results = await self._append(topic, [record for _, record in ready])
         for (attempt, _), result in zip(ready, results, strict=True):
@@ -159,7 +168,7 @@ class Publisher:
     def _outcomes(
         self, principal: Principal, topic: Topic, attempts: Sequence[Attempt], receipt: Receipt
     ) -> list[Outcome]:
-        """The answers; all stored records of the call have one receipt, since one entry accounts for them."""
+        """The answers; all that one entry accounts for have one receipt."""
         incarnation = self._topics[topic.name].incarnation
         binding = CursorBinding(principal.agency, principal.subject, incarnation, "\0publish")
         holder, sealed = binding.associated_data(), b""

@@ -116,6 +116,7 @@ class MemoryLedger:
         self.error: StorageUnavailable = StorageUnavailable("scripted")
         self.hold: asyncio.Event | None = None
         self.asked = asyncio.Event()
+        self.grown = asyncio.Event()
 
     async def append(self, entries: Sequence[LedgerEntry], *, patient: bool = False) -> Sequence[Place]:
         self.asked.set()
@@ -127,6 +128,7 @@ class MemoryLedger:
             raise self.error
         begin = len(self.entries)
         self.entries.extend(entries)
+        self.grown.set()
         return [Place("broker", 1, index, bytes(32)) for index in range(begin, len(self.entries))]
 
     def read(self, from_index: int = 0) -> AsyncIterator[StoredEntry]:

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+import orjson
 import pytest
 
+from broker.core import publication
 from broker.core.access import Access
 from broker.core.cursor import CursorCodec
-from broker.core.decide import Decider, Question
+from broker.core.decide import Decider, Question, Ruling
 from broker.core.evidence import Evidence
+from broker.core.ledger.entry_secret import EntrySecret
+from broker.core.ledger.handed_out import content_digest as salted
+from broker.core.ledger.handed_out import derive_secret, item_keys
+from broker.core.ledger.receipt import RECEIPT_BYTES, ReceiptCodec
+from broker.core.publication import Attempt
 from broker.core.publish import Accepted, Outcome, Publisher
-from broker.core.record.admission import RecordLimits
+from broker.core.questions import publish_question
+from broker.core.record.admission import Candidate, RecordLimits
+from broker.core.record.fingerprint import content_digest
 from broker.errors import EntenteError, Reason, StorageUnavailable
 from broker.model.decision import Decision
+from broker.model.labels import Labels
 from broker.model.record import Appended, AppendResult, IdReused, LogTopic, NewRecord
 from broker.ports.record_log import RecordLog
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
@@ -198,3 +209,112 @@ async def test_a_record_that_has_expired_is_refused(desk: Desk) -> None:
     assert outcome.reason is Reason.RECORD_EXPIRED
     # The caller is given the same reference, so that an administrator can look its refusals up.
     assert [entry.body["call"] for entry in desk.ledger.entries] == [{"topic": TOPIC, "reference": "ref-1"}]
+
+
+def one_entry(desk: Desk) -> Any:
+    """The body of the only entry."""
+    (entry,) = desk.ledger.entries
+    return entry.body
+
+
+def receipts(outcomes: Sequence[Outcome]) -> list[bytes]:
+    """Of what was stored, in order."""
+    return [outcome.receipt for outcome in outcomes if isinstance(outcome, Accepted)]
+
+
+async def test_each_row_names_its_decision_and_salts_its_digest(desk: Desk) -> None:
+    odd = event("3")
+    odd.attributes["datacategory"].ce_string = "odd"
+    outcomes = await desk.publish(event("1"), event("2"), event("4", "{"), odd)
+    body = one_entry(desk)
+    assert [row.get("decision") for row in body["records"]] == [0, 0, None, 1]
+    asked = [decision["input"]["record"]["labels"].get("datacategory") for decision in body["decisions"]]
+    assert asked == ["", "odd"]
+    assert {decision["output"]["effect"] for decision in body["decisions"]} == {"release"}
+    assert body["decisions"][0]["input"]["subject"]["id"] == "p-1"
+    receipt = ReceiptCodec(FixedKeys()).open(receipts(outcomes)[0], "alpha", "p-1")
+    assert (receipt.place.instance, receipt.place.index) == ("broker", 0)
+    assert receipt.secret == derive_secret(b"k" * 32, base64.b64decode(body["digest"]["nonce"]))
+    keys = item_keys(receipt.secret, 4)
+    shown = [row.get("digest") for row in body["records"]]
+    assert shown == [
+        salted(keys[0], content_digest(event("1"))).hex(),
+        salted(keys[1], content_digest(event("2"))).hex(),
+        None,
+        salted(keys[3], content_digest(odd)).hex(),
+    ]
+
+
+async def test_all_records_of_a_call_have_one_receipt_and_calls_different_ones(desk: Desk) -> None:
+    first = receipts(await desk.publish(event("1"), event("2"), event("3", "{")))
+    again = receipts(await desk.publish(event("1"), event("2")))
+    assert (len(first), len(set(first))) == (2, 1)
+    assert (len(again), len(set(again))) == (2, 1)
+    assert first[0] != again[0]
+    assert {len(receipt) for receipt in first + again} == {RECEIPT_BYTES}
+
+
+async def test_equal_contents_have_different_digests_each_time(desk: Desk) -> None:
+    """Else whoever can guess a content could look for it in the ledger."""
+    await desk.publish(event("1", "7"), event("2", "7"))
+    await desk.publish(event("1", "7"))
+    digests = [row["digest"] for row in rows(desk)]
+    assert len(set(digests)) == 3
+
+
+async def test_a_decision_that_forbids_is_in_the_ledger_with_the_row_it_refused(desk: Desk) -> None:
+    def answer(question: Question) -> Decision:
+        labels = cast(dict[str, Any], question.item.get("record", {})).get("labels", {})
+        return WITHHOLD if labels.get("datacategory") == "odd" else RELEASE
+
+    desk.decider.answer = answer
+    odd = event("1")
+    odd.attributes["datacategory"].ce_string = "odd"
+    await desk.publish(odd)
+    body = one_entry(desk)
+    (row,) = body["records"]
+    assert (row["refused"], row["decision"], "digest" in row) == ("PUBLISH_DENIED", 0, False)
+    assert body["decisions"][0]["output"]["reasons"] == ["scripted"]
+
+
+async def test_who_is_refused_the_topic_carries_the_decisions_for_the_ledger_only(desk: Desk) -> None:
+    desk.decider.answer = lambda _: WITHHOLD
+    with pytest.raises(EntenteError) as hidden:
+        await desk.publish(event("1"))
+    actions = [cast(Any, decision)["input"]["action"] for decision in hidden.value.decisions]
+    assert actions == ["publish", "subscribe"]
+    for shown in (str(hidden.value), hidden.value.detail, repr(hidden.value.metadata), repr(hidden.value)):
+        assert "scripted" not in shown
+
+
+async def test_a_call_too_large_for_one_entry_has_several(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publication, "ENTRY_BYTES", 2_500)
+    events = [event(str(number)) for number in range(7)]
+    outcomes = await desk.publish(*events)
+    assert all(isinstance(outcome, Accepted) for outcome in outcomes)
+    assert [row["id"] for row in rows(desk)] == [str(number) for number in range(7)]
+    assert len(desk.ledger.entries) > 1
+    codec = ReceiptCodec(FixedKeys())
+    places = [codec.open(receipt, "alpha", "p-1").place.index for receipt in receipts(outcomes)]
+    counts = [len(cast(list[Any], entry.body["records"])) for entry in desk.ledger.entries]
+    assert places == [index for index, count in enumerate(counts) for _ in range(count)]
+
+
+def test_what_one_entry_may_take_bounds_even_the_longest_labels() -> None:
+    """Labels as long as the limits permit, all different: stored must mean accounted for."""
+    owner = World().principal("p-1", "alpha")
+    attempts = []
+    for number in range(300):
+        released = tuple(f"agency-{number}-{n}" + "x" * 40 for n in range(80))
+        labels = Labels("green", releasableto=released)
+        question = publish_question(owner, TOPIC, registry().record_types[TYPE], labels)
+        candidate = Candidate(event("i" * 1_000), registry().record_types[TYPE], labels, None)
+        attempts.append(Attempt(candidate, ruling=Ruling.of(question, RELEASE)))
+    parts = list(publication.entries_of(attempts))
+    assert [attempt for part in parts for attempt in part] == attempts
+    secret = EntrySecret.fresh(FixedKeys())
+    for part in parts:
+        body = publication.publish_body(owner, TOPIC, "ref-1", part, secret)
+        assert len(orjson.dumps(body)) < 1.5 * publication.ENTRY_BYTES

@@ -254,9 +254,10 @@ class PublishAcknowledgement(_message.Message):
     duplicate: _builtins.bool
     """True if an equal record with this source and id had been stored before."""
     receipt: _builtins.bytes
-    """Opaque and of fixed length: the place and hash of the ledger entry that accounts for the call, sealed for auditors. The
-    same bytes for all records of one call, and it binds the entry to their content: keep it with the record's content
-    digest, and what was never entered or was changed later is found. Means nothing in another principal's hands.
+    """Opaque and of fixed length: the place and hash of the ledger entry that accounts for the record, sealed for auditors. The
+    same bytes for all records of a call that one entry accounts for, which are nearly always all of them. It binds the
+    entry to their content: keep it with the record's content digest, and what was never entered or was changed later
+    is found. Means nothing in another principal's hands.
     """
     def __init__(
         self,
