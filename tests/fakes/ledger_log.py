@@ -53,6 +53,7 @@ class MemoryLedgerLog:
         self.faults: list[Exception] = []
         self.flights: list[int] = []
         self.broken = False
+        self.refusals = 0
         self.expired_before: list[int] = []
 
     async def instances(self) -> Sequence[str]:
@@ -91,6 +92,7 @@ class MemoryLedgerLog:
     async def put_checkpoint(self, checkpoint: StoredCheckpoint) -> None:
         await asyncio.sleep(0)
         if self.broken:
+            self.refusals += 1
             raise StorageUnavailable("scripted")
         self.store.stored.setdefault(self.instance, []).append(checkpoint)
 

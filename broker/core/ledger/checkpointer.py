@@ -174,10 +174,12 @@ class Checkpointer:
 
     async def _cosigned(self, note: bytes) -> None:
         """A witness's cosignature has come; it is stored with the next checkpoint."""
-        made = self._made.get(text_of(note))
+        text = text_of(note)
+        made = self._made.get(text)
         if made is not None:
-            self._made[text_of(note)] = StoredCheckpoint(with_signatures(made.note, note), made.frontier)
-            self._gained.add(text_of(note))
+            self._made[text] = StoredCheckpoint(with_signatures(made.note, note), made.frontier)
+            if made.frontier:  # an empty tree's is not stored
+                self._gained.add(text)
 
     async def _look_at_the_clock(self, record: Record) -> None:
         """A step that cannot be written yet is written later, since nothing else in the ledger would explain it."""

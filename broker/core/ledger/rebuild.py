@@ -190,7 +190,9 @@ class _Rebuild:
             self._key = _key_in(found.body, "start", "ledger_key") or self._key
             return
         old, new = (_key_in(found.body, "change", which, "key") for which in ("from", "to"))
-        if old is not None and new is not None:
+        change = found.body.get("change")
+        ours = isinstance(change, dict) and change.get("use") == "ledger"
+        if ours and old is not None and new is not None:
             self._key, self._rotation = new, (leaf.index, old)
 
     def _refused(self, index: int, what: str) -> LedgerRefused:

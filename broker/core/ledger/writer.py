@@ -61,7 +61,8 @@ class LedgerWriter:
         self._limit_bytes = limit_bytes
         self._jobs: deque[_Job] = deque()
         self._flying: list[_Job] = []
-        self._held_bytes = 0
+        self.held_bytes = 0
+        """Bytes that wait or fly."""
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._flights: asyncio.Task[None] | None = None
         self._closed = False
@@ -96,14 +97,16 @@ class LedgerWriter:
         await self._room()
         job = _Job(committed, size, loop.create_future())
         job.landed.add_done_callback(_retrieve)
-        self._held_bytes += size
+        self.held_bytes += size
         self._jobs.append(job)
         if self._flights is None:
             self._flights = loop.create_task(self._fly())
-        await asyncio.wait([job.landed], timeout=None if patient else max(0.0, give_up_at - loop.time()))
-        if not job.landed.done():
-            raise StorageUnavailable("the ledger has not confirmed the entries yet")
-        return job.landed.result()
+        # Shielded: a caller may stop waiting, and what it accounts for is written all the same.
+        try:
+            async with asyncio.timeout_at(None if patient else give_up_at):
+                return await asyncio.shield(job.landed)
+        except TimeoutError:
+            raise StorageUnavailable("the ledger has not confirmed the entries yet") from None
 
     async def read(self, from_index: int = 0) -> AsyncIterator[StoredEntry]:
         """See Ledger; raises StorageUnavailable, also for an entry that is not what was written."""
@@ -133,7 +136,7 @@ class LedgerWriter:
     async def _room(self) -> None:
         """Return, in the order of the calls, when there is room; raises StorageUnavailable after the time."""
         self._check_open()
-        if not self._waiting and self._held_bytes < self._limit_bytes:
+        if not self._waiting and self.held_bytes < self._limit_bytes:
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
@@ -155,7 +158,7 @@ class LedgerWriter:
 
     def _admit(self) -> None:
         """Let the first waiting caller in; it leaves the queue when it runs, so that nobody slips in before it."""
-        if self._waiting and not self._waiting[0].done() and self._held_bytes < self._limit_bytes:
+        if self._waiting and not self._waiting[0].done() and self.held_bytes < self._limit_bytes:
             self._waiting[0].set_result(None)
 
     async def _fly(self) -> None:
@@ -208,7 +211,7 @@ class LedgerWriter:
         begin = 0
         for job in jobs:
             end = begin + len(job.entries)
-            self._held_bytes -= job.size
+            self.held_bytes -= job.size
             if not job.landed.done():
                 job.landed.set_result(places[begin:end])
             begin = end
@@ -224,7 +227,7 @@ class LedgerWriter:
 
     def _refuse(self, jobs: Sequence[_Job], error: StorageUnavailable) -> None:
         for job in jobs:
-            self._held_bytes -= job.size
+            self.held_bytes -= job.size
             if not job.landed.done():
                 job.landed.set_exception(error)
         self._admit()
