@@ -7,12 +7,16 @@ aliases, tags, more than one document, and scalars that are no JSON value (dates
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
 
 JsonValue = Any
 """What `json` knows: dict with str keys, list, str, int, float, bool, None."""
+
+Place = tuple[str | int, ...]
+"""Keys and indexes from the file's top to a value; () is the whole."""
 
 _MAX_DEPTH = 32
 
@@ -63,6 +67,23 @@ def parse_yaml(content: bytes) -> JsonValue:
         raise DataRefused("is not YAML; correct the syntax") from None
     _check_json(value, "$", 0)
     return value
+
+
+def lines_of(content: bytes) -> Mapping[Place, int]:
+    """The line, from 1, on which each member and element of a data file begins. Raises DataRefused as `parse_yaml`."""
+    parse_yaml(content)
+    node = yaml.compose(content.decode("utf-8"), _StrictLoader)
+    return {(): 1} if node is None else dict(_lines(node, (), node.start_mark.line + 1))
+
+
+def _lines(node: yaml.Node, place: Place, line: int) -> Iterator[tuple[Place, int]]:
+    yield place, line
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _lines(value, (*place, key.value), key.start_mark.line + 1)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _lines(value, (*place, index), value.start_mark.line + 1)
 
 
 def _check_json(value: object, where: str, depth: int) -> None:

@@ -14,5 +14,8 @@ class RulebookCompiler(Protocol):
     def compile(self, revision: Revision) -> Sequence[str]:
         """One line for each reason why the engine cannot run the revision, or must not; none is good."""
 
+    def compile_tests(self, revision: Revision) -> Sequence[str]:
+        """As `compile`, for a revision without such reasons, with its tests, which nothing loads to decide."""
+
     def parse(self, path: str, source: bytes) -> Mapping[str, object]:
         """The syntax tree of one module, with locations, as `opa parse` gives it. Raises ValueError if it is not Rego."""

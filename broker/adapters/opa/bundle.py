@@ -26,7 +26,7 @@ allow if {
 	crypto.sha256(input.identity) == data.token.sha256
 	input.method == "POST"
 	input.path == ["v1", "data", "entente", "decision", "decisions"]
-	object.keys(input.params) == {"provenance"}
+	object.keys(input.params) - {"metrics"} == {"provenance"}
 }
 """
 

@@ -13,14 +13,13 @@ import orjson
 
 from broker.adapters.opa.answers import compile_schema
 from broker.adapters.opa.builtins import PERMITTED
-from broker.adapters.opa.bundle import RULEBOOK_ROOTS, rulebook_files
+from broker.adapters.opa.layout import BUNDLE, CAPABILITIES, inside, lay_out
 from broker.errors import RulebookRefused
 from broker.model.rulebook import Revision
 
 VERSION_MINOR = "1.22"
 """The minor version of OPA that this broker is tested with; decisions are replayed by the version that made them."""
 
-_CAPABILITIES = "capabilities.json"
 _TIMEOUT_S = 120
 _REMEDY_OPA = "run `make setup`, or install the pinned version"
 
@@ -59,16 +58,20 @@ class OpaCompiler:
             raise ValueError(f"{path} holds no module")
         return tree
 
-    def _check_findings(self, revision: Revision) -> list[str]:
+    def compile_tests(self, revision: Revision) -> Sequence[str]:
+        """See the port."""
+        return self._check_findings(revision, with_tests=True)
+
+    def _check_findings(self, revision: Revision, *, with_tests: bool = False) -> list[str]:
         with tempfile.TemporaryDirectory(prefix="entente-opa-") as directory:
             try:
-                _write(Path(directory), revision)
+                lay_out(Path(directory), revision, with_tests=with_tests)
             except RulebookRefused as refused:
                 return list(refused.findings)
             done = self._run(
                 directory,
                 *("check", "--strict", "--bundle", "--format", "json", "--max-errors", "100"),
-                *("--schema", "schemas", "--capabilities", _CAPABILITIES, "bundle"),
+                *("--schema", "schemas", "--capabilities", CAPABILITIES, BUNDLE),
             )
         if done.returncode == 0:
             return []
@@ -90,52 +93,39 @@ class OpaCompiler:
 
     def _run(self, directory: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         command = [str(self._opa), *arguments]
-        return subprocess.run(
-            command,
-            cwd=directory,
-            env={},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
+        try:
+            return subprocess.run(
+                command,
+                cwd=directory,
+                env={},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            said = f"opa {arguments[0]} took longer than {_TIMEOUT_S} s".encode()
+            return subprocess.CompletedProcess(command, 1, b"", said)
 
 
 def _capability_findings(revision: Revision) -> list[str]:
     """A revision may permit itself less than PERMITTED, never more."""
     try:
-        capabilities = orjson.loads(revision.files[_CAPABILITIES])
+        capabilities = orjson.loads(revision.files[CAPABILITIES])
         names = [builtin["name"] for builtin in capabilities["builtins"]]
         network = capabilities["allow_net"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        return [
-            f"{_CAPABILITIES}: is not what OPA reads; write it as `opa capabilities` does, with allow_net"
-        ]
+        return [f"{CAPABILITIES}: is not what OPA reads; write it as `opa capabilities` does, with allow_net"]
     findings = [
-        f"{_CAPABILITIES}: built-in '{name}' is not permitted here; leave it out"
+        f"{CAPABILITIES}: built-in '{name}' is not permitted here; leave it out"
         for name in names
         if name not in PERMITTED
     ]
     if network != []:
         findings.append(
-            f"{_CAPABILITIES}: allow_net must be an empty list; a decision depends on its input only"
+            f"{CAPABILITIES}: allow_net must be an empty list; a decision depends on its input only"
         )
     return findings
-
-
-def _write(directory: Path, revision: Revision) -> None:
-    """Lay out what OPA will load, as a bundle, with the revision's schemas and capabilities beside it."""
-    files = {f"bundle/{path}": content for path, content in rulebook_files(revision).items()}
-    files["bundle/.manifest"] = orjson.dumps(
-        {"revision": revision.id, "roots": RULEBOOK_ROOTS, "rego_version": 1}
-    )
-    for path, content in revision.files.items():
-        if path == _CAPABILITIES or path.startswith("schemas/"):
-            files[path] = content
-    for path, content in files.items():
-        target = directory / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content)
 
 
 def _lines(output: bytes) -> list[str]:
@@ -150,9 +140,9 @@ def _lines(output: bytes) -> list[str]:
 
 def _line(error: Mapping[str, Any]) -> str:
     location = error.get("location") or {}
-    place = str(location.get("file", "rulebook")).removeprefix("bundle/")
+    place = inside(location.get("file", "rulebook"))
     message = " ".join(str(error.get("message", "")).split())
     remedy = "correct the module"
     if message.startswith("undefined function"):
-        remedy = f"correct the name, or do without it: {_CAPABILITIES} holds the permitted built-ins"
+        remedy = f"correct the name, or do without it: {CAPABILITIES} holds the permitted built-ins"
     return f"{place}:{location.get('row', 1)}: {message[:500]}; {remedy}"

@@ -56,11 +56,10 @@ class SocketOpaClient(AsyncOpaClient):  # type: ignore[misc]
             timeout=aiohttp.ClientTimeout(total=self.timeout),
         )
 
-    async def ask(self, items: list[object]) -> Any:
-        """OPA's whole answer to `items`, with its provenance.
+    async def ask(self, items: list[object], *, timed: bool = False) -> Any:
+        """OPA's whole answer to `items`, with its provenance, and with its metrics if it is to be timed.
 
         Raises aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError or AnswerTooLarge.
         """
-        return await self.query_rule(
-            {"items": items}, "entente.decision", "decisions", {"provenance": "true"}
-        )
+        parameters = {"provenance": "true"} | ({"metrics": "true"} if timed else {})
+        return await self.query_rule({"items": items}, "entente.decision", "decisions", parameters)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,12 @@ class OpaEngine:
         Raises RulebookRefused if the revision's schemas or data cannot be used, OpaStartFailed if OPA does not come up.
         """
         engine = await asyncio.to_thread(cls, opa, revision, settings or OpaSettings())
-        await engine._child.start()
+        await engine.open()
         return engine
+
+    async def open(self) -> None:
+        """Start OPA and wait until it has answered once. Raises OpaStartFailed."""
+        await self._child.start()
 
     @property
     def revision(self) -> str:
@@ -77,7 +81,11 @@ class OpaEngine:
         well_formed = self._well_formed(items)
         if not well_formed:
             return {}
-        return self._reader.read(await self._ask(well_formed), asked)
+        return self.read(await self.ask(well_formed), asked)
+
+    def read(self, document: object, asked: Collection[str]) -> Mapping[str, Decision]:
+        """The well-formed decisions of an answer, by item id. Raises NoDecision if it is none of this revision."""
+        return self._reader.read(document, asked)
 
     async def close(self) -> None:
         """Stop OPA; idempotent."""
@@ -92,14 +100,15 @@ class OpaEngine:
             return list(items)
         return [item for item in items if self._input.is_valid({"items": [item]})]
 
-    async def _ask(self, items: list[object]) -> Any:
+    async def ask(self, items: list[object], *, timed: bool = False) -> Any:
+        """OPA's answer as it stands. Raises NoDecision."""
         endpoint = self._child.endpoint
         if endpoint is None:
             raise NoDecision("the policy engine is down; it is being restarted")
         client = await self._client_for(endpoint)
         try:
             async with asyncio.timeout(self._settings.deadline_s):
-                document = await client.ask(items)
+                document = await client.ask(items, timed=timed)
         except TimeoutError:
             self._note_silence()
             raise NoDecision(

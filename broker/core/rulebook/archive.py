@@ -1,7 +1,7 @@
 """Reads a rulebook that was packed with tar and gzip, without trusting anything that it says.
 
-Nothing is ever written under a name that it chooses. What is unpacked, each header, each file and their number are bounded, so that a small
-file cannot become a large one; names are those of a rulebook's files, relative and without `..`.
+Nothing is ever written under a name that it chooses. What is unpacked, each header, each file and their number are
+bounded, so that a small file cannot become a large one; names are those of a rulebook's files, relative and without `..`.
 """
 
 from __future__ import annotations

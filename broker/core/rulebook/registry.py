@@ -8,6 +8,7 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from broker.core.redact.paths import PathError, parse_path
+from broker.core.rulebook.shape_faults import faults_of, what_and_remedy
 from broker.core.rulebook.shapes import (
     AgencyShape,
     AgreementShape,
@@ -115,14 +116,10 @@ class _Reader:
         )
 
 
-_PLAINER = {"missing": "is missing; add it", "extra_forbidden": "unknown key; remove it, or correct its name"}
-
-
 def _lines(error: ValidationError) -> Iterator[str]:
-    for fault in error.errors(include_url=False, include_context=False, include_input=False):
+    for fault in faults_of(error):
         place = ".".join(str(part) for part in fault["loc"] if part != "[key]") or "the file"
-        said = f"{fault['msg'].removeprefix('Value error, ')}; correct it"
-        yield f"{place}: {_PLAINER.get(fault['type'], said)}"
+        yield f"{place}: {'; '.join(what_and_remedy(fault))}"
 
 
 class _References:

@@ -1,0 +1,95 @@
+"""The shapes of the files of cases: strict, every key known."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from broker.core.rulebook.shapes import Label, Labels, Moment, Name, Names, Text, TreatmentShape, TypeName
+
+Kind = Literal["keep", "remove", "mask", "pseudonym"]
+LabelName = Literal["dataclassification", "dataregulation", "datacategory", "purposes", "releasableto"]
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class PrincipalShape(_Shape):
+    """One member of a file of principals, but for its attributes, whose names the vocabulary knows."""
+
+    agency: Name
+    roles: Names
+    purpose: Name | None = None
+    unregistered: Literal[True] | None = None
+    attributes: dict[Name, Label] = Field(default_factory=dict)
+
+
+class LabelsShape(_Shape):
+    """The labels of a record; those that are left out restrict nothing."""
+
+    dataclassification: Label
+    dataregulation: Labels = Field(default_factory=list)
+    datacategory: Label | Literal[""] = ""
+    purposes: Names = Field(default_factory=list)
+    releasableto: Names = Field(default_factory=list)
+
+
+class RecordShape(_Shape):
+    """One member of a file of records."""
+
+    topic: Name
+    type: TypeName
+    owner: Name
+    labels: LabelsShape
+
+
+def _needs(given: CaseShape) -> CaseShape:
+    """Which keys belong to which action."""
+    topic_only, scope_only = given.action == "subscribe", given.action == "audit"
+    if (given.record is None) != (topic_only or scope_only):
+        raise ValueError(f"a case of '{given.action}' has {'no' if given.record else 'a'} record")
+    if topic_only and given.topic is None:
+        raise ValueError("a case of 'subscribe' has a topic")
+    if (given.scope is None) == scope_only:
+        raise ValueError("'scope' belongs to 'action: audit', which needs it")
+    if given.record is None and (given.labels or given.owner or given.type or (scope_only and given.topic)):
+        raise ValueError(f"a case of '{given.action}' has no labels, owner or type")
+    if given.treatments is not None and given.all is not None:
+        raise ValueError("'treatments' and 'all' say the same; keep one")
+    if given.effect != "release" and (given.treatments or given.all):
+        raise ValueError("only what is released has treatments")
+    if given.all is not None and given.action != "deliver":
+        raise ValueError("'all' belongs to 'action: deliver'")
+    return given
+
+
+class CaseShape(_Shape):
+    """One case. What it changes, by `as`, `labels` and so on, may be of any form: wrong input is what many are about."""
+
+    action: Literal["deliver", "publish", "subscribe", "audit"] = "deliver"
+    who: Name
+    as_: Annotated[dict[Name, Any], Field(alias="as")] = Field(default_factory=dict)
+    record: Name | None = None
+    labels: dict[LabelName, Any] = Field(default_factory=dict)
+    owner: Text | None = None
+    type: Text | None = None
+    topic: Text | None = None
+    scope: Text | None = None
+    without: Annotated[list[Text], Field(max_length=20)] = Field(default_factory=list)
+    at: Moment | None = None
+    effect: Literal["release", "notice", "withhold"]
+    treatments: dict[Name, Kind | TreatmentShape] | None = None
+    all: Kind | None = None
+    obligations: Names | None = None
+    reasons: list[Text] = Field(default_factory=list)
+    not_before: Moment | None = None
+    valid_until: Moment | None = None
+
+    _whole = model_validator(mode="after")(_needs)
+
+
+CasesShape = Annotated[list[CaseShape], Field(max_length=10_000)]
+PrincipalsShape = dict[Name, PrincipalShape]
+RecordsShape = dict[Name, RecordShape]
