@@ -20,6 +20,7 @@ from protos.entente.v1 import (
     catalog_pb2_grpc,
     exchange_pb2,
     exchange_pb2_grpc,
+    ledger_pb2_grpc,
     subscriptions_pb2_grpc,
 )
 from protos.entente.v1.exchange_pb2 import Credit, Open, SubscribeRequest, SubscribeResponse
@@ -49,6 +50,10 @@ PEOPLE = {
     "transport": Person("transport", "analyst-1", "analyst", "road-safety-statistics", "amber"),
     "cyber-centre": Person("cyber-centre", "analyst-1", "analyst", "cyber-defence", "red"),
     "partner-cert": Person("partner-cert", "analyst-1", "analyst", "cyber-defence", "green"),
+    "auditor-1": Person("exchange", "auditor-1", "auditor", "exchange-administration", "clear"),
+    "highway-patrol-admin": Person("highway-patrol", "admin-1", "agency-admin", "law-enforcement", "red"),
+    "ems-admin": Person("ems", "admin-1", "agency-admin", "emergency-response", "red"),
+    "transport-admin": Person("transport", "admin-1", "agency-admin", "road-safety-statistics", "amber"),
 }
 
 
@@ -120,6 +125,10 @@ class Caller:
     @property
     def catalog(self) -> catalog_pb2_grpc.CatalogStub:
         return catalog_pb2_grpc.CatalogStub(self.channel)
+
+    @property
+    def ledger(self) -> ledger_pb2_grpc.LedgerStub:
+        return ledger_pb2_grpc.LedgerStub(self.channel)
 
     async def publish(self, topic: str, *records: CloudEvent) -> list[exchange_pb2.PublishResult]:
         """One result for each record."""
