@@ -76,7 +76,8 @@ class EntryRow:
 class EntryQuery:
     """Which entries; None means any. Answers are ordered by index and hold at most `limit` rows.
 
-    agency: entries that concern this agency, as the owner of records, or with its people.
+    agency: entries that concern this agency, as the owner of records, or with its people. opened: whether their openings
+    are there.
     """
 
     instance: str
@@ -86,6 +87,7 @@ class EntryQuery:
     since_ms: int | None = None
     until_ms: int | None = None
     limit: int = 100
+    opened: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,9 @@ def read_entries(connection: sqlite3.Connection, query: EntryQuery) -> list[Entr
         plus = "" if query.agency is None and len(query.kinds) == 1 else "+"
         conditions += f" AND {plus}e.kind IN ({', '.join('?' * len(query.kinds))})"
         wanted.extend(sorted(query.kinds))
+    if query.opened is not None:
+        conditions += " AND e.opened = ?"
+        wanted.append(int(query.opened))
     if query.since_ms is not None:
         conditions += " AND e.time_ms >= ?"
         wanted.append(query.since_ms)

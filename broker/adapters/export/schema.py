@@ -52,6 +52,7 @@ CREATE TABLE entries (
     who INTEGER REFERENCES people (number)
 ) STRICT;
 CREATE INDEX entries_by_kind ON entries (kind, entry);
+CREATE INDEX entries_erased ON entries (entry) WHERE opened = 0;
 
 -- agencies that an entry concerns: as owners of the records, or with their people
 CREATE TABLE concerns (

@@ -1,13 +1,24 @@
-"""Proofs for outsiders: one entry, or one subscription's or record's part of it, in a file that needs only a public key."""
+"""Proofs for outsiders: one entry, or one subscription's or record's part of it, in a file that needs only a public key.
+
+A receiver's part of a delivery opens its own item of `receivers`, the class and the count. What the entry says besides
+(rules, places, decisions, what was considered) lies under salts of its own, which the file does not hold, so that it is
+the same whether or not anything was withheld.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from broker.core.audit.opening import Cache, Opened, open_entry, parse
+from broker.core.audit.proof_file import Item, ProofFile
+from broker.core.audit.reading import read_entry
 from broker.core.checkpoint.checkpoint import Checkpoint
-from broker.core.checkpoint.note import VerifierKey
-from broker.model.ledger import JsonValue
+from broker.core.checkpoint.note import NoteInvalid, SignedNote, VerifierKey
+from broker.core.ledger.leaf import LISTS, SALT_BYTES, EntryInvalid, item_hash, item_salt, read_openings
+from broker.core.merkle.proofs import ProofInvalid, inclusion_proof, subtrees_of, verify_inclusion
+from broker.model.ledger import EncodedEntry, JsonValue
 from broker.ports.audit_index import AuditIndex
 from broker.ports.ledger_log import LedgerReader
 
@@ -37,11 +48,6 @@ class RecordPart:
 
 
 @dataclass(frozen=True, slots=True)
-class PublisherPart:
-    """The publisher's own part of a `publish` entry: `who`, `call` and all rows of `records`, nothing else."""
-
-
-@dataclass(frozen=True, slots=True)
 class CheckedProof:
     """What a proof shows. parts: the opened parts; a part of which only one item is shown holds that item alone.
 
@@ -65,16 +71,120 @@ async def prove(
     index: AuditIndex,
     instance: str,
     entry_index: int,
-    part: ReceiverPart | RecordPart | PublisherPart | None = None,
+    part: ReceiverPart | RecordPart | None = None,
 ) -> bytes:
     """The proof as a JSON file's content; the whole entry, with all its openings, if no part is chosen.
 
     Raises ProofRefused if the entry has no such part, has lost its openings, or no checkpoint covers it yet; LookupError,
     LedgerRefused, StorageUnavailable.
     """
-    raise NotImplementedError
+    encoded = await read_entry(reader, index, instance, entry_index)
+    try:
+        entry = open_entry(encoded, Cache())
+    except EntryInvalid as error:
+        raise ProofRefused(f"entry {entry_index} is not what it was: {error}; verify the ledger") from error
+    if entry.contents is None:
+        raise ProofRefused(f"the openings of entry {entry_index} were erased; what it said cannot be shown")
+    items = () if part is None else _items(entry, encoded, part)
+    stored = await index.checkpoint_covering(instance, entry_index)
+    if stored is None:
+        raise ProofRefused(f"no checkpoint covers entry {entry_index} yet; try again after the next one")
+    size = Checkpoint.parse(SignedNote.parse(stored.note).text).size
+    path = await index.inclusion_proof(instance, entry_index, size)
+    whole = encoded.openings if part is None else None
+    return ProofFile(encoded.leaf, tuple(path), stored.note, whole, items).encode()
 
 
 def check(document: bytes, keys: Sequence[VerifierKey]) -> CheckedProof:
-    """Check a proof with nothing but public keys; raises ProofRefused, also for anything in it that proves nothing."""
-    raise NotImplementedError
+    """Check a proof with nothing but public keys; raises ProofRefused, also for anything in it that proves nothing.
+
+    Without keys it shows only that the file fits together. With keys one of them must have signed the checkpoint.
+    """
+    try:
+        proof = ProofFile.read(document)
+        entry = open_entry(EncodedEntry(proof.leaf, proof.openings or b""), Cache())
+        note = SignedNote.parse(proof.checkpoint)
+        checkpoint = Checkpoint.parse(note.text)
+        # 1. The leaf is in the tree, at the place that it names.
+        verify_inclusion(entry.leaf_hash, entry.index, checkpoint.size, proof.path, checkpoint.root)
+        if checkpoint.origin.rpartition("/")[2] != entry.instance:
+            raise ProofRefused("the checkpoint is another instance's than the entry")
+        # 2. What is shown is what the leaf commits to.
+        parts = _check_parts(entry, proof)
+        # 3. Somebody who is trusted says that the tree is the ledger's.
+        signed_by = tuple(key.text() for key in keys if note.is_signed_by(key.named(checkpoint.origin)))
+    except ProofRefused:
+        raise
+    except (EntryInvalid, NoteInvalid, ProofInvalid, ValueError) as error:
+        raise ProofRefused(f"it does not prove what it says: {error}") from error
+    if keys and not signed_by:
+        raise ProofRefused("its checkpoint is signed by none of the keys that were given")
+    return CheckedProof(
+        instance=entry.instance,
+        index=entry.index,
+        epoch=entry.epoch,
+        kind=entry.kind,
+        time_ms=entry.time_ms,
+        leaf_hash=entry.leaf_hash,
+        parts=parts,
+        whole=proof.openings is not None,
+        checkpoint=checkpoint,
+        signed_by=signed_by,
+    )
+
+
+_SHOWN = {"delivery": ("class", "count", "receivers"), "publish": ("records",)}
+"""By kind the parts that a part's proof opens, in order; of a list part one item."""
+
+
+def _items(entry: Opened, encoded: EncodedEntry, part: ReceiverPart | RecordPart) -> tuple[Item, ...]:
+    kind, wanted = ("publish", "records") if isinstance(part, RecordPart) else ("delivery", "receivers")
+    if entry.kind != kind:
+        raise ProofRefused(f"entry {entry.index} is a {entry.kind} entry and has no {wanted}")
+    number = _find(entry.value(wanted), _matching(part), entry.index)
+    salt = read_openings(encoded.openings).salt
+    return tuple(
+        _item(salt, name, entry.items(name), number if name in LISTS else 0) for name in _SHOWN[kind]
+    )
+
+
+def _matching(part: ReceiverPart | RecordPart) -> Callable[[dict[str, Any]], bool]:
+    if isinstance(part, RecordPart):
+        return lambda row: (row.get("source"), row.get("id")) == (part.source, part.id)
+    return lambda row: (
+        (row["subject"], row["subscription"]) == (part.subject, part.subscription)
+        and part.stream in (None, row["stream"])
+    )
+
+
+def _find(rows: list[dict[str, Any]], matches: Callable[[dict[str, Any]], bool], index: int) -> int:
+    found = [number for number, row in enumerate(rows) if matches(row)]
+    if not found:
+        raise ProofRefused(f"entry {index} does not name that")
+    if len(found) > 1:
+        raise ProofRefused(f"entry {index} names that {len(found)} times; say which stream")
+    return found[0]
+
+
+def _item(salt: bytes, name: str, contents: list[bytes], number: int) -> Item:
+    hashes = [item_hash(item_salt(salt, name, n), content) for n, content in enumerate(contents)]
+    path = inclusion_proof(number, len(hashes), subtrees_of(hashes))
+    return Item(name, number, len(hashes), item_salt(salt, name, number), contents[number], tuple(path))
+
+
+def _check_parts(entry: Opened, proof: ProofFile) -> dict[str, JsonValue]:
+    if entry.contents is not None:
+        return {name: entry.value(name) for name in entry.contents}
+    if tuple(item.part for item in proof.items) != _SHOWN.get(entry.kind):
+        raise ProofRefused("it does not open exactly one receiver's or one record's part")
+    return {item.part: _check_item(entry, item) for item in proof.items}
+
+
+def _check_item(entry: Opened, item: Item) -> JsonValue:
+    if len(item.salt) != SALT_BYTES or (item.part not in LISTS and item.count != 1):
+        raise ProofRefused(f"what it opens as '{item.part}' is not in its form")
+    committed = bytes.fromhex(entry.commitments[item.part])
+    hashed = item_hash(item.salt, item.content)
+    verify_inclusion(hashed, item.number, item.count, item.path, committed)
+    value: JsonValue = parse(item.content)
+    return value

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from broker.model.audit import Reception, Sightings
+from broker.model.audit import EntryQuery, Reception, Sightings
 from broker.ports.audit_index import AuditIndex
 
 
 async def who_saw(index: AuditIndex, source: str, record_id: str) -> Sightings:
     """Everybody who was handed the record, or a notice of it, in the order of time. Raises StorageUnavailable."""
-    raise NotImplementedError
+    publications = await index.publications(source, record_id)
+    sightings = await index.sightings(source, record_id)
+    return Sightings(tuple(publications), tuple(sightings), await _is_complete(index))
 
 
 async def what_saw(
@@ -22,4 +24,15 @@ async def what_saw(
 
     zone_minutes: where days begin, in minutes east of UTC. owner: only this owner's records.
     """
-    raise NotImplementedError
+    return list(await index.receptions(agency, topic, zone_minutes, owner))
+
+
+async def _is_complete(index: AuditIndex) -> bool:
+    """Whether nothing can be missing: all instances from their first entry, and no entry without its openings."""
+    for covered in await index.coverage():
+        if covered.begin:
+            return False
+        erased = EntryQuery(covered.instance, opened=False, limit=1)
+        if await index.entries(erased):
+            return False
+    return True
