@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import logging
+import shutil
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ import aiohttp
 import pytest
 
 from broker.adapters.witness.connections import ConnectionLimits
+from broker.adapters.witness.service import WitnessService
 from broker.core.checkpoint.cosignature import cosignature_time_s
 from broker.core.checkpoint.note import SignedNote
 from broker.core.witness.request import MAX_REQUEST_BYTES, format_request
@@ -73,6 +75,27 @@ async def test_the_answers_are_those_of_the_text(tmp_path: Path) -> None:
         cosigned = SignedNote.parse(LOG.checkpoint() + line)
         assert cosignature_time_s(cosigned, service.key) == 1_800_000_000
         assert cosigned.is_signed_by(LOG.key)
+
+
+async def test_a_disk_that_fails_is_no_cosignature(tmp_path: Path) -> None:
+    async with served(tmp_path / "w1", [LOG]) as service, posting(service) as session:
+        await asyncio.to_thread(shutil.rmtree, tmp_path / "w1" / "state")
+        answer = await ask(session, LOG.request(0))
+        assert answer == (503, "text/plain", b"this witness cannot store checkpoints now; try again later\n")
+
+
+async def test_a_failure_that_nobody_foresaw_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(body: bytes) -> bytes:
+        raise RuntimeError(body.decode())
+
+    service = WitnessService(fail, tls=None)
+    port = service.listen("127.0.0.1", 0)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        answer = await ask(session, b"hidden")
+    await service.close()
+    assert answer == (500, "text/plain", b"this witness failed; tell its operator\n")
+    assert "RuntimeError" in caplog.text
+    assert "hidden" not in caplog.text
 
 
 async def test_evidence_of_a_fork_is_kept_once_and_can_be_checked_by_others(tmp_path: Path) -> None:
