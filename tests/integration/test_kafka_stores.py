@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import uuid
+from collections.abc import Sequence
 
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -13,12 +14,14 @@ from broker.adapters.kafka.admin import ClusterAdmin
 from broker.adapters.kafka.connection import KafkaConnection
 from broker.adapters.kafka.ledger import KafkaLedgerLog
 from broker.adapters.kafka.ledger_reader import KafkaLedgerReader
+from broker.adapters.kafka.outbox import Message, SendFailed
 from broker.adapters.kafka.rulebook_store import CHUNK_BYTES, KafkaRulebookStore, encode_revision
 from broker.adapters.kafka.subscription_store import KafkaSubscriptionStore
+from broker.core.ledger.leaf import encode
 from broker.core.ledger.writer import LedgerWriter
 from broker.core.merkle.tree import CompactTree
-from broker.errors import EpochConflict, StorageUnavailable
-from broker.model.ledger import LedgerEntry
+from broker.errors import EpochConflict, LedgerFenced, StorageUnavailable
+from broker.model.ledger import EncodedEntry, LedgerEntry, ReadPoint
 from broker.model.rulebook import Revision, revision_id
 from tests.contract.samples import START_MS, subscription
 from tests.fakes.ledger_log import open_writer, rebuilt_of
@@ -219,6 +222,77 @@ async def test_a_reader_makes_no_topic(connection: KafkaConnection) -> None:
     admin = ClusterAdmin(connection)
     assert await admin.find_topic(connection.topic("ledger")) is None
     await admin.close()
+
+
+async def test_a_place_that_kafka_no_longer_tells_is_found_among_void_entries(
+    connection: KafkaConnection,
+) -> None:
+    older, newer = await KafkaLedgerLog.open(connection), await KafkaLedgerLog.open(connection)
+    await older.claim()
+    epoch = await newer.claim()
+    with pytest.raises(LedgerFenced):
+        await older.append([encoded(1, 0)])
+    landing(newer, [-1, -1])
+    await newer.append([encoded(epoch, 0), encoded(epoch, 1)])
+    await newer.append([encoded(epoch, 2)])
+    found = [each async for page in newer.read("broker", ReadPoint()) for each in page.entries]
+    assert found == [encoded(epoch, n) for n in range(3)]
+    await older.close()
+    await newer.close()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error"),
+    [
+        (SendFailed("scripted", stored=False), StorageUnavailable),
+        (SendFailed("scripted", stored=None), LedgerFenced),
+    ],
+)
+async def test_what_may_be_stored_without_being_confirmed_ends_the_writer(
+    connection: KafkaConnection, outcome: SendFailed, error: type[StorageUnavailable]
+) -> None:
+    log = await KafkaLedgerLog.open(connection)
+    writer = await open_writer(log)
+    landing(log, outcome)
+    with pytest.raises(StorageUnavailable) as refused:
+        await writer.append([LedgerEntry("publish", START_MS, {"call": 1})])
+    assert type(refused.value) is error
+    assert writer.fenced.done() is (error is LedgerFenced)
+    await writer.close()
+
+
+async def test_a_topic_that_is_made_anew_under_a_writer_ends_it(connection: KafkaConnection) -> None:
+    log = await KafkaLedgerLog.open(connection, partitions=1)
+    writer = await open_writer(log)
+    await writer.append([LedgerEntry("publish", START_MS + n, {"call": n}) for n in range(5)])
+    landing(log, [2])
+    with pytest.raises(LedgerFenced, match="has lost entries"):
+        await writer.append([LedgerEntry("publish", START_MS, {"call": 5})])
+    await writer.close()
+
+
+def landing(log: KafkaLedgerLog, outcome: list[int] | SendFailed) -> None:
+    """The next flight is sent as any other, and this is said of it."""
+    send = log._outbox.enqueue
+
+    def enqueue(topic: str, partition: int, messages: Sequence[Message]) -> asyncio.Future[list[int]]:
+        log._outbox.enqueue = send  # type: ignore[method-assign]
+        told: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+
+        def landed(_: asyncio.Future[list[int]]) -> None:
+            if isinstance(outcome, SendFailed):
+                told.set_exception(outcome)
+            else:
+                told.set_result(outcome)
+
+        send(topic, partition, messages).add_done_callback(landed)
+        return told
+
+    log._outbox.enqueue = enqueue  # type: ignore[method-assign]
+
+
+def encoded(epoch: int, index: int) -> EncodedEntry:
+    return encode(LedgerEntry("publish", START_MS, {"call": index}), "broker", epoch, index, b"s" * 32)
 
 
 async def test_closing_leaves_no_threads(connection: KafkaConnection) -> None:

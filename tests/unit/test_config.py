@@ -89,6 +89,17 @@ def test_a_good_file_is_read_with_defaults_and_paths_of_its_own_directory(path: 
         config.limits.heartbeat_s = 1  # type: ignore[misc]
 
 
+def test_the_ledger_keeps_its_entries_for_good_unless_told(path: Path) -> None:
+    assert load_config(path).ledger.retention_ms is None
+    change(path, "ledger", {"instance": "broker-2", "retention_days": 2})
+    assert load_config(path).ledger.retention_ms == 2 * 86_400_000
+
+
+def test_a_data_directory_is_for_the_embedded_stores(path: Path) -> None:
+    change(path, "backend.data_dir", ...)
+    assert load_config(path).backend.data_dir is None
+
+
 def test_a_relative_file_name_works(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(path.parent)
     assert load_config(Path("entente.toml")).keys.directory.is_absolute()
@@ -128,6 +139,12 @@ def test_a_relative_file_name_works(path: Path, monkeypatch: pytest.MonkeyPatch)
         ("tls.key", "", "tls.key: must be a path in quotes"),
         ("rulebook.directory", "server.pem", "rulebook.directory: no such directory: "),
         ("rulebook.opa", "opa", "rulebook.opa: no such file: "),
+        ("backend", {"kind": "embedded"}, "backend.data_dir: is missing; name the directory"),
+        ("ledger.instance", "Broker 1", "ledger.instance: "),
+        ("ledger.instance", "", "ledger.instance: "),
+        ("ledger.instance", "x" * 33, "ledger.instance: "),
+        ("ledger.retention_days", 0, "ledger.retention_days: must be greater than or equal to 1"),
+        ("ledger.checkpoint_interval_s", 0, "ledger.checkpoint_interval_s: must be greater than 0"),
         ("backend.kind", "postgres", "backend.kind: must be 'embedded' or 'kafka'; correct it"),
         ("backend.kafka", ..., "backend.kafka: section is missing"),
         ("backend.kafka.bootstrap", "kafka:9092", "backend.kafka.bootstrap: must be an array, not a string"),
