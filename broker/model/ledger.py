@@ -70,7 +70,11 @@ class ReadEntries:
 
 @dataclass(frozen=True, slots=True)
 class StoredCheckpoint:
-    """A signed checkpoint (C2SP signed note, UTF-8), and the frontier of the tree at its size, from which to go on."""
+    """A signed checkpoint (C2SP signed note, UTF-8), and the frontier of the tree at its size, from which to go on.
+
+    next_place: of one that was read, the store's own count from which those stored after it are read.
+    """
 
     note: bytes
     frontier: tuple[bytes, ...]
+    next_place: int = field(default=0, compare=False)

@@ -22,8 +22,8 @@ class LedgerReader(Protocol):
         the beginning begins with the first entry that is kept.
         """
 
-    def checkpoints(self, instance: str) -> AsyncIterator[StoredCheckpoint]:
-        """All checkpoints that are stored, in the order in which they were."""
+    def checkpoints(self, instance: str, place: int = 0) -> AsyncIterator[StoredCheckpoint]:
+        """The checkpoints that are stored, in the order in which they were; all, or from another's `next_place` on."""
 
     async def close(self) -> None:
         """Release all resources; idempotent."""

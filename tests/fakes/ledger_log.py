@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from broker.core.checkpoint.checkpoint import Checkpoint, sign_checkpoint
 from broker.core.ledger.heading import read_heading
@@ -65,9 +65,9 @@ class MemoryLedgerLog:
             page = tuple(entries[at : at + PAGE])
             yield ReadEntries(page, ReadPoint(at + len(page), self.epoch, at + len(page)))
 
-    async def checkpoints(self, instance: str) -> AsyncIterator[StoredCheckpoint]:
-        for checkpoint in list(self.store.stored.get(instance, [])):
-            yield checkpoint
+    async def checkpoints(self, instance: str, place: int = 0) -> AsyncIterator[StoredCheckpoint]:
+        for number, checkpoint in enumerate(self.store.stored.get(instance, [])[place:], place):
+            yield replace(checkpoint, next_place=number + 1)
 
     async def claim(self) -> int:
         records = self.store.records.setdefault(self.instance, [])

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from broker.core.checkpoint.checkpoint import Checkpoint, sign_checkpoint
-from broker.core.checkpoint.note import Signer
+from broker.core.checkpoint.note import Signer, VerifierKey
 from broker.core.ledger.handed_out import content_digest, derive_secret, handed_out_root, item_keys
 from broker.core.ledger.leaf import encode
 from broker.core.merkle.hashing import leaf_hash
@@ -163,6 +163,7 @@ class FakeLedgers:
         self.records: dict[str, list[list[Record]]] = {t: [[] for _ in range(n)] for t, n in TOPICS.items()}
         self.store: dict[tuple[str, str, str], tuple[int, list[int]]] = {}
         self.handed: list[Handed] = []
+        self.keys: list[VerifierKey] = []
         self.signer = self._new_signer()
         self.instances = {name: Instance(name, self.signer) for name in instances}
         for instance in self.instances.values():
@@ -582,6 +583,7 @@ class FakeLedgers:
         seed = self.salts.randbytes(32)
         signer = Signer(ORIGIN, seed)
         _SEEDS[signer.verifier_key.public_key] = seed
+        self.keys.append(signer.verifier_key)
         return signer
 
     # ---- a life ----
@@ -674,9 +676,9 @@ class FakeReader:
             page = tuple(entries[at : at + PAGE])
             yield ReadEntries(page, ReadPoint(at + len(page), 0, begin + at + len(page)))
 
-    async def checkpoints(self, instance: str) -> AsyncIterator[StoredCheckpoint]:
-        for stored in list(self.stored.get(instance, ())):
-            yield stored
+    async def checkpoints(self, instance: str, place: int = 0) -> AsyncIterator[StoredCheckpoint]:
+        for number, stored in enumerate(self.stored.get(instance, [])[place:], place):
+            yield replace(stored, next_place=number + 1)
 
     async def close(self) -> None:
         return None

@@ -197,13 +197,10 @@ class SqliteAuditIndex:
         number = await file.read(partial(find_number, instance=instance))
         if number is None:
             return
-        known = await file.read(partial(_known_checkpoints, number=number))
+        place = await file.read(partial(_next_checkpoint, number=number))
         held: list[StoredCheckpoint] = []
-        seen = 0
-        async for stored in reader.checkpoints(instance):
-            seen += 1
-            if seen > known:
-                held.append(stored)
+        async for stored in reader.checkpoints(instance, place):
+            held.append(stored)
             if len(held) >= _CHECKPOINTS_AT_ONCE:
                 await file.write(partial(add_checkpoints, instance=number, stored=held))
                 held = []
@@ -218,9 +215,9 @@ def _next_point(connection: sqlite3.Connection, number: int) -> ReadPoint:
     return ReadPoint(*row)
 
 
-def _known_checkpoints(connection: sqlite3.Connection, number: int) -> int:
-    (known,) = connection.execute("SELECT checkpoints FROM instances WHERE number = ?", (number,)).fetchone()
-    return int(known)
+def _next_checkpoint(connection: sqlite3.Connection, number: int) -> int:
+    row = connection.execute("SELECT next_checkpoint FROM instances WHERE number = ?", (number,)).fetchone()
+    return int(row[0])
 
 
 def _revisions(connection: sqlite3.Connection) -> list[str]:

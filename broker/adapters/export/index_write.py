@@ -137,8 +137,8 @@ def begin_instance(
     base: the tree before its first one. tail: what follows the last one of an export that was cut.
     """
     connection.execute(
-        "INSERT INTO instances (name, origin, first, next, base, tail_size, tail, store, epoch, checkpoints)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0)",
+        "INSERT INTO instances (name, origin, first, next, base, tail_size, tail, store, epoch,"
+        " checkpoints, next_checkpoint) VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0)",
         (
             *(name, origin, base.size, base.size, b"".join(base.frontier)),
             *((0, b"") if tail is None else (tail.end, b"".join(tail.subtrees))),
@@ -152,7 +152,7 @@ def begin_instance(
 def add_checkpoints(
     connection: sqlite3.Connection, instance: int, stored: Sequence[StoredCheckpoint]
 ) -> None:
-    """Add checkpoints that were stored since."""
+    """Add checkpoints that were stored since, of which there are some."""
     connection.executemany(
         "INSERT INTO checkpoints (instance, size, note, frontier) VALUES (?, ?, ?, ?)",
         [
@@ -161,7 +161,8 @@ def add_checkpoints(
         ],
     )
     connection.execute(
-        "UPDATE instances SET checkpoints = checkpoints + ? WHERE number = ?", (len(stored), instance)
+        "UPDATE instances SET checkpoints = checkpoints + ?, next_checkpoint = ? WHERE number = ?",
+        (len(stored), stored[-1].next_place, instance),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import IO
@@ -90,16 +91,19 @@ class ExportReader:
                 end = piece.begin + len(entries)
                 yield ReadEntries(tuple(entries[max(0, skipped) :]), ReadPoint(end - begin, 0, end))
 
-    async def checkpoints(self, instance: str) -> AsyncIterator[StoredCheckpoint]:
-        """See LedgerReader."""
+    async def checkpoints(self, instance: str, place: int = 0) -> AsyncIterator[StoredCheckpoint]:
+        """See LedgerReader; places count lines."""
         self._instance(instance)
         path = layout.checkpoints_of(self._directory, instance)
         with reported(path):
             file = await asyncio.to_thread(path.open, "rb")
+        number = 0
         with file:
             while lines := await asyncio.to_thread(_take_lines, file, path):
                 for line in lines:
-                    yield layout.read_checkpoint(line)
+                    number += 1
+                    if number > place:
+                        yield replace(layout.read_checkpoint(line), next_place=number)
 
     async def close(self) -> None:
         """See LedgerReader."""

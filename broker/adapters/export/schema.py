@@ -38,7 +38,8 @@ CREATE TABLE instances (
     tail BLOB NOT NULL,        -- that follow the last entry up to there; else 0 and nothing
     store INTEGER NOT NULL,    -- where reading goes on: the reader's own count, and the epoch there
     epoch INTEGER NOT NULL,
-    checkpoints INTEGER NOT NULL
+    checkpoints INTEGER NOT NULL, -- how many there are, and from which place in the store to read on
+    next_checkpoint INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE entries (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 from kafka.admin import OffsetSpec
 
@@ -54,13 +55,13 @@ class KafkaLedgerReader:
         async for records in read_polls(self._connection, self._topic, begin, ends[partition], partition):
             yield ReadEntries(fold.take(records), fold.point)
 
-    async def checkpoints(self, instance: str) -> AsyncIterator[StoredCheckpoint]:
+    async def checkpoints(self, instance: str, place: int = 0) -> AsyncIterator[StoredCheckpoint]:
         """See LedgerReader."""
         (begin,) = await self._admin.offsets(self._checkpoints, 1, OffsetSpec.EARLIEST)
         (end,) = await self._admin.offsets(self._checkpoints, 1, OffsetSpec.LATEST)
-        async for record in read_span(self._connection, self._checkpoints, begin, end):
+        async for record in read_span(self._connection, self._checkpoints, max(begin, place), end):
             if record.key == instance.encode():
-                yield read_checkpoint(record.value)
+                yield replace(read_checkpoint(record.value), next_place=record.offset + 1)
 
     async def close(self) -> None:
         """See LedgerReader. Ends all threads."""

@@ -51,9 +51,8 @@ class SqliteLedgerLog:
             yield page
             point = page.next
 
-    async def checkpoints(self, instance: str) -> AsyncIterator[StoredCheckpoint]:
+    async def checkpoints(self, instance: str, place: int = 0) -> AsyncIterator[StoredCheckpoint]:
         """See LedgerReader."""
-        place = 0
         while True:
             found, place = await self._database.read(
                 partial(read_checkpoints, instance=instance, place=place)

@@ -49,9 +49,8 @@ class SqliteLedgerReader:
             yield page
             point = page.next
 
-    async def checkpoints(self, instance: str) -> AsyncIterator[StoredCheckpoint]:
+    async def checkpoints(self, instance: str, place: int = 0) -> AsyncIterator[StoredCheckpoint]:
         """See LedgerReader."""
-        place = 0
         while True:
             found, place = await self._look(partial(read_checkpoints, instance=instance, place=place))
             if not found:

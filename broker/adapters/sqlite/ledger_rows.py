@@ -95,7 +95,7 @@ def read_checkpoints(
         "SELECT place, note, frontier FROM checkpoints WHERE instance = ? AND place >= ? ORDER BY place LIMIT ?",
         (instance, place, _PAGE_ROWS),
     ).fetchall()
-    found = [StoredCheckpoint(note, _split(frontier)) for _, note, frontier in rows]
+    found = [StoredCheckpoint(note, _split(frontier), at + 1) for at, note, frontier in rows]
     return found, rows[-1][0] + 1 if rows else place
 
 
