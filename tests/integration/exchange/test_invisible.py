@@ -72,16 +72,18 @@ async def test_withheld_records_make_no_difference_in_what_is_seen(live: Live) -
             assert [kind for kind in kinds if kind != "heartbeat"] == ["opened", "batch", "batch"]
             assert {len(_cursor(m)) for m in stream.seen} == {CURSOR_BYTES}
             assert len({_cursor(m) for m in stream.seen}) == len(stream.seen)
+            assert len({m.batch.receipt for m in stream.seen if m.HasField("batch")}) == 2
     assert seen[0] == seen[1]
 
 
 def _shape(batch: exchange_pb2.Batch, names: list[str]) -> bytes:
-    """The batch without its cursor and with its ids made alike: everything else that a subscriber sees."""
+    """The batch without its cursor and receipt and with its ids made alike: everything else that a subscriber sees."""
     bare = exchange_pb2.Batch()
     bare.CopyFrom(batch)
     assert [d.record.id in names for d in bare.deliveries] == [True]
     bare.deliveries[0].record.id = "id"
-    bare.cursor = b""
+    assert len(bare.receipt) == RECEIPT_BYTES
+    bare.cursor = bare.receipt = b""
     return bare.SerializeToString(deterministic=True)
 
 
@@ -111,9 +113,9 @@ async def test_one_to_whom_all_is_withheld_still_advances(live: Live) -> None:
     await live.caller("highway-patrol").publish_all(ALERTS, last)
     async with live.caller("partner-cert").stream(ALERTS, subscription=name) as stream:
         assert await stream.ids(1) == [last.id]
-    stored = [e for e in live.ledger("stream_opened") if e["subscription"] == name][-1]
+    resumed = [e["move"] for e in live.ledger("moved") if e["stream"]["subscription"] == name][-1]
     deliveries = [e for e in live.ledger("delivery") if e["class"]["agency"] == "partner-cert"]
-    assert stored["positions"][0] > deliveries[-2]["released"][0][1]
+    assert resumed["to"][0] > deliveries[-2]["places"][0][1]
 
 
 async def test_an_expired_record_is_delivered_no_more(live: Live) -> None:

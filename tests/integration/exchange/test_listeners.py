@@ -117,7 +117,7 @@ async def test_a_subscriber_that_stops_reading_is_ended_and_costs_nobody_else(li
             while not [e for e in live.ledger("stream_closed") if e["who"]["subject"] == "paramedic-3"]:
                 await reading.next("heartbeat")
         (closed,) = [e for e in live.ledger("stream_closed") if e["who"]["subject"] == "paramedic-3"]
-        assert closed["cause"] == "CONSUMER_TOO_SLOW"
+        assert closed["end"]["cause"] == "CONSUMER_TOO_SLOW"
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             while await stuck.read() is not grpc.aio.EOF:
                 pass

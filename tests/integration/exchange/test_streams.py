@@ -261,7 +261,7 @@ async def test_a_second_stream_takes_the_subscription_over(live: Live) -> None:
             assert await second.ids(2) == names
             await second.send(ack=Ack(cursor=old))
             assert (await second.failure()).reason == "ACK_REFUSED"
-    assert "SUBSCRIPTION_TAKEN_OVER" in [entry["cause"] for entry in live.ledger("stream_closed")]
+    assert "SUBSCRIPTION_TAKEN_OVER" in [entry["end"]["cause"] for entry in live.ledger("stream_closed")]
 
 
 async def test_the_former_streams_acknowledgement_is_refused_or_it_has_ended(live: Live) -> None:
@@ -332,8 +332,11 @@ async def test_subscriptions_are_managed_by_their_principal(live: Live) -> None:
         assert (await stream.failure()).reason == "SUBSCRIPTION_TAKEN_OVER"
     get = stub.GetSubscription(subscriptions_pb2.GetSubscriptionRequest(name=name), metadata=metadata)
     assert (await failure_in(get)).reason == "SUBSCRIPTION_NOT_FOUND"
-    changes = [e["change"] for e in live.ledger("subscription") if e["subscription"] == name]
-    assert changes == ["create", "create", "seek", "delete"]
+    changes = [e["change"] for e in live.ledger("subscription") if e["change"]["subscription"] == name]
+    assert [change["change"] for change in changes] == ["create", "create", "seek", "delete"]
+    moves = [e["move"]["cause"] for e in live.ledger("moved") if e["stream"]["subscription"] == name]
+    assert moves[0] == "created"
+    assert moves.count("seek") == 1
 
 
 async def test_a_principal_has_a_limited_number_of_subscriptions(live: Live) -> None:

@@ -55,7 +55,7 @@ async def test_draining_tells_streams_and_ends_those_that_stay(tmp_path: Path, o
             assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
         await ended.wait()
     await server
-    causes = sorted(entry["cause"] for entry in live.ledger("stream_closed"))
+    causes = sorted(entry["end"]["cause"] for entry in live.ledger("stream_closed"))
     assert causes == ["DRAINING", "cancelled"]
     assert len(live.ledger("stream_opened")) == 2
 
@@ -126,14 +126,13 @@ async def test_every_delivery_and_every_refusal_is_in_the_ledger(tmp_path: Path,
             await stream.send(credit=Credit(records=100))
             await stream.deliveries(9)
         entries = live.ledger("delivery")
-        released = sorted(tuple(row[:2]) for entry in entries for row in entry["released"])
+        released = sorted(tuple(row[:2]) for entry in entries for row in entry["places"])
         assert released == [(0, offset) for offset in range(12)]
         for entry in entries:
             assert [r["subject"] for r in entry["receivers"]] == ["paramedic-1"]
             assert entry["class"]["agency"] == "ems"
-            assert entry["revision"] == live.ready.revision
-            assert entry["engine"] == live.ready.engine
-            for _, offset, decision in entry["released"]:
+            assert entry["rules"] == {"revision": live.ready.revision, "engine": live.ready.engine}
+            for _, offset, decision in entry["places"]:
                 owner = "highway-patrol" if offset < 7 else "transport"
                 assert entry["decisions"][decision]["input"]["record"]["agency"] == owner
                 assert entry["decisions"][decision]["output"]["effect"] == "release"
@@ -145,14 +144,15 @@ async def test_every_delivery_and_every_refusal_is_in_the_ledger(tmp_path: Path,
             failure = await failure_in(call)
             assert failure.info is not None
             refusals[failure.info.metadata["reference"]] = name
-        assert {e["reference"]: e["reason"] for e in live.ledger("call_refused")} == refusals
+        refused = live.ledger("call_refused")
+        assert {e["call"]["reference"]: e["call"]["reason"] for e in refused} == refusals
         for metadata in [(), (("authorization", "Bearer x"),)]:
             for _ in range(20):
                 await failure_in(ems.catalog.WhoAmI(catalog_pb2.WhoAmIRequest(), metadata=metadata))
         assert live.ledger("refused_aggregate") == []
-    counted = {entry["reason"]: entry["count"] for entry in live.ledger("refused_aggregate")}
-    assert counted == {"TOKEN_MISSING": 20, "TOKEN_INVALID": 20}
-    assert {entry["peer"] for entry in live.ledger("refused_aggregate")} <= {"ipv4:127.0.0.1", "ipv6:[::1]"}
+    refused = [entry["refused"] for entry in live.ledger("refused_aggregate")]
+    assert {each["reason"]: each["count"] for each in refused} == {"TOKEN_MISSING": 20, "TOKEN_INVALID": 20}
+    assert {each["peer"] for each in refused} <= {"ipv4:127.0.0.1", "ipv6:[::1]"}
 
 
 async def test_an_exchange_that_starts_again_resumes_and_knows_what_it_stored(
