@@ -16,7 +16,7 @@ from tests.integration.exchange.rulebooks import ALERTS, alert, with_alerts
 pytestmark = [pytest.mark.opa, pytest.mark.asyncio(loop_scope="session")]
 RULEBOOK = with_alerts
 LATEST = {"position": START_POSITION_LATEST}
-CURSOR_BYTES = 294
+CURSOR_BYTES, RECEIPT_BYTES = 294, 142
 
 
 async def test_two_owners_of_one_type_never_share_a_verdict(live: Live) -> None:
