@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from broker.core.audit.proofs import ReceiverPart, RecordPart, prove
+from broker.core.audit.proofs import Part, PublisherPart, ReceiverPart, prove
 from broker.core.audit.reading import read_entry
 from broker.core.audit.readings import Readings
 from broker.core.ledger.handed_out import blind, item_keys
@@ -99,13 +99,11 @@ async def _checked(
     )
 
 
-def _own_parts(principal: Principal, entry: LedgerEntry) -> list[ReceiverPart | RecordPart]:
+def _own_parts(principal: Principal, entry: LedgerEntry) -> list[Part]:
     """A receipt opens for its holder only, so the entry is about the holder; of a delivery, among others."""
-    parts: list[ReceiverPart | RecordPart] = []
-    for row in _items(entry, "records"):
-        match row:
-            case {"source": str(source), "id": str(name), "offset": int()}:
-                parts.append(RecordPart(source, name))
+    if entry.kind == "publish" and entry.body:
+        return [PublisherPart()]
+    parts: list[Part] = []
     for item in _items(entry, "receivers"):
         match item:
             case {"subject": principal.subject, "subscription": str(name), "stream": str(stream)}:

@@ -48,6 +48,15 @@ class RecordPart:
 
 
 @dataclass(frozen=True, slots=True)
+class PublisherPart:
+    """The publisher's own part of a `publish` entry: `call`, `who` and all rows of `records`, nothing else."""
+
+
+Part = ReceiverPart | RecordPart | PublisherPart
+"""What of an entry is shown, if it is not shown whole."""
+
+
+@dataclass(frozen=True, slots=True)
 class CheckedProof:
     """What a proof shows. parts: the opened parts; a part of which only one item is shown holds that item alone.
 
@@ -71,7 +80,7 @@ async def prove(
     index: AuditIndex,
     instance: str,
     entry_index: int,
-    part: ReceiverPart | RecordPart | None = None,
+    part: Part | None = None,
 ) -> bytes:
     """The proof as a JSON file's content; the whole entry, with all its openings, if no part is chosen.
 
@@ -136,13 +145,19 @@ def check(document: bytes, keys: Sequence[VerifierKey]) -> CheckedProof:
 _SHOWN = {"delivery": ("class", "count", "receivers"), "publish": ("records",)}
 """By kind the parts that a part's proof opens, in order; of a list part one item."""
 
+_PUBLISHER = ("call", "who")
+"""What the publisher's part opens of its entry before all of its rows."""
 
-def _items(entry: Opened, encoded: EncodedEntry, part: ReceiverPart | RecordPart) -> tuple[Item, ...]:
-    kind, wanted = ("publish", "records") if isinstance(part, RecordPart) else ("delivery", "receivers")
+
+def _items(entry: Opened, encoded: EncodedEntry, part: Part) -> tuple[Item, ...]:
+    kind, wanted = ("delivery", "receivers") if isinstance(part, ReceiverPart) else ("publish", "records")
     if entry.kind != kind:
         raise ProofRefused(f"entry {entry.index} is a {entry.kind} entry and has no {wanted}")
-    number = _find(entry.value(wanted), _matching(part), entry.index)
     salt = read_openings(encoded.openings).salt
+    if isinstance(part, PublisherPart):
+        own = [_item(salt, name, entry.items(name), 0) for name in _PUBLISHER]
+        return (*own, *_all_items(salt, wanted, entry.items(wanted)))
+    number = _find(entry.value(wanted), _matching(part), entry.index)
     return tuple(
         _item(salt, name, entry.items(name), number if name in LISTS else 0) for name in _SHOWN[kind]
     )
@@ -167,17 +182,38 @@ def _find(rows: list[dict[str, Any]], matches: Callable[[dict[str, Any]], bool],
 
 
 def _item(salt: bytes, name: str, contents: list[bytes], number: int) -> Item:
-    hashes = [item_hash(item_salt(salt, name, n), content) for n, content in enumerate(contents)]
-    path = inclusion_proof(number, len(hashes), subtrees_of(hashes))
-    return Item(name, number, len(hashes), item_salt(salt, name, number), contents[number], tuple(path))
+    return _all_items(salt, name, contents, only=number)[0]
+
+
+def _all_items(salt: bytes, name: str, contents: list[bytes], *, only: int | None = None) -> list[Item]:
+    """Each item of a part with its path under the part's commitment, or only one of them."""
+    salts = [item_salt(salt, name, number) for number in range(len(contents))]
+    hashes = [item_hash(*each) for each in zip(salts, contents, strict=True)]
+    subtree = subtrees_of(hashes)
+    numbers = range(len(hashes)) if only is None else [only]
+    return [
+        Item(name, n, len(hashes), salts[n], contents[n], tuple(inclusion_proof(n, len(hashes), subtree)))
+        for n in numbers
+    ]
 
 
 def _check_parts(entry: Opened, proof: ProofFile) -> dict[str, JsonValue]:
     if entry.contents is not None:
         return {name: entry.value(name) for name in entry.contents}
+    if entry.kind == "publish" and tuple(item.part for item in proof.items[:2]) == _PUBLISHER:
+        return _check_publisher(entry, proof.items)
     if tuple(item.part for item in proof.items) != _SHOWN.get(entry.kind):
-        raise ProofRefused("it does not open exactly one receiver's or one record's part")
+        raise ProofRefused("it does not open exactly one receiver's, one record's or the publisher's part")
     return {item.part: _check_item(entry, item) for item in proof.items}
+
+
+def _check_publisher(entry: Opened, items: Sequence[Item]) -> dict[str, JsonValue]:
+    own, rows = items[:2], items[2:]
+    places = [(item.part, item.number, item.count) for item in rows]
+    if not rows or places != [("records", number, len(rows)) for number in range(len(rows))]:
+        raise ProofRefused("it does not open all rows of the publisher's part")
+    parts = {item.part: _check_item(entry, item) for item in own}
+    return {**parts, "records": [_check_item(entry, row) for row in rows]}
 
 
 def _check_item(entry: Opened, item: Item) -> JsonValue:
