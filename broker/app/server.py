@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import signal
@@ -100,10 +101,11 @@ async def running(config: Config) -> AsyncIterator[Ready]:
         engine = await OpaEngine.start(opa, rulebook.revision)
         try:
             topics = await open_topics(stores, rulebook)
-            # Before the ledger is claimed: a second start by mistake fails here, and stops nobody.
-            server = grpc.aio.server(options=_options(config.limits))
-            tls, mtls = _bind(server, config)
-            async with opened_ledger(config, stores.ledger_log, keys, clock) as ledger:
+            async with (
+                # Before the ledger is claimed: a second start by mistake fails here, and stops nobody.
+                _bound(config) as (server, tls, mtls),
+                opened_ledger(config, stores.ledger_log, keys, clock) as ledger,
+            ):
                 opened = Opened(config, stores, ledger, rulebook, engine, topics, keys, clock)
                 exchange = wire(opened)
                 await ledger.account_start(exchange.evidence, _start(config, keys))
@@ -116,6 +118,19 @@ async def running(config: Config) -> AsyncIterator[Ready]:
             await engine.close()
     finally:
         await stores.close()
+
+
+@asynccontextmanager
+async def _bound(config: Config) -> AsyncIterator[tuple[grpc.aio.Server, str, str | None]]:
+    """A server that holds its addresses, and answers once it is started."""
+    server = grpc.aio.server(options=_options(config.limits))
+    try:
+        yield server, *_bind(server, config)
+    finally:
+        # gRPC gives up the addresses only of a server that was started once.
+        with contextlib.suppress(grpc.aio.UsageError):
+            await server.start()
+        await server.stop(None)
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from tests.fault.streams import stream
 from tests.integration.exchange.failure import Failure
 from tests.integration.exchange.live import Stream
-from tests.services.broker import BrokerProcess, vulnerability
+from tests.services.broker import ENTENTE, BrokerProcess, vulnerability
 from tests.services.kafka_topics import delete_topic, set_topic_config, stored_records
 from tests.services.traffic import WHILE_STORES_FAIL, Failures, Lane, Progress, Reader
 
@@ -267,3 +268,17 @@ async def test_a_newer_broker_of_the_same_name_stops_the_older_before_it_release
         "entente: another broker has taken over the ledger 'broker', and this one stops;"
         " give each a ledger.instance of its own"
     )
+
+
+async def test_a_second_start_by_mistake_stops_nobody(broker: BrokerProcess) -> None:
+    """The same configuration: its addresses are taken, which is found before the ledger is claimed."""
+    command = [ENTENTE, "serve", "--config", broker.file]
+    second = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert second.returncode == 1
+    assert "cannot listen there" in second.stderr.splitlines()[-1]
+    async with stream(broker) as opened:
+        await opened.opened()
+        await publish(broker, "1")
+        assert await opened.ids(1) == ["1"]

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import sqlite3
+import subprocess
+from contextlib import closing
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from broker.adapters.keyring import KeysRefused
+from broker.adapters.keyring import KeysRefused, new_key_file
 from broker.app.config import Config, load_config
 from broker.app.initialise import initialise
 from broker.app.server import running
-from broker.errors import RulebookRefused
+from broker.errors import LedgerRefused, RulebookRefused, StorageUnavailable
+from tests.services.broker import ENTENTE
+from tests.services.ledger_file import ledger_entries
 from tests.services.ports import free_port
 
 pytestmark = pytest.mark.opa
@@ -55,3 +63,82 @@ async def test_another_number_of_partitions_is_refused(config: Config) -> None:
 
     (finding,) = refused.value.findings
     assert finding.startswith("data/topics/data.yaml: topic 'crash-reports' is stored with 3 partitions")
+
+
+def _change_ledger(config: Config, statement: str) -> None:
+    """As somebody does who may write the file, past its triggers."""
+    assert config.backend.data_dir is not None
+    with closing(sqlite3.connect(config.backend.data_dir / "ledger.db")) as connection, connection:
+        names = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+        for (name,) in names:
+            connection.execute(f"DROP TRIGGER {name}")
+        assert connection.execute(statement).rowcount > 0
+
+
+async def _started_twice(config: Config) -> None:
+    for _ in range(2):
+        async with running(config):
+            pass
+
+
+async def test_a_ledger_that_was_changed_is_refused_with_its_place_and_nothing_is_served(
+    config: Config, tmp_path: Path
+) -> None:
+    await _started_twice(config)
+    _change_ledger(
+        config,
+        "UPDATE entries SET openings = CAST(replace(openings, 'start', 'stalk') AS BLOB) WHERE number = 1",
+    )
+
+    with pytest.raises(LedgerRefused) as refused:
+        async with running(config):
+            pass
+
+    (finding,) = refused.value.findings
+    assert finding.startswith("instance broker, entry 1: ")
+    command = [ENTENTE, "serve", "--config", tmp_path / "exchange" / "entente.toml"]
+    served = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert served.returncode == 1
+    assert served.stdout == ""
+    assert served.stderr.splitlines()[-1] == f"entente: the ledger was refused: {finding}"
+
+
+async def test_a_ledger_that_went_back_behind_its_checkpoints_is_refused(config: Config) -> None:
+    await _started_twice(config)
+    _change_ledger(config, "DELETE FROM entries WHERE number = 1")
+
+    with pytest.raises(LedgerRefused, match="entry 1: it is missing, and a checkpoint covers 2 entries"):
+        async with running(config):
+            pass
+
+
+async def test_a_start_names_the_key_and_a_change_of_it_is_announced(config: Config, tmp_path: Path) -> None:
+    await _started_twice(config)
+    keys = config.keys.directory / "ledger.keys"
+    listed = json.loads(keys.read_text())
+    listed += [{**json.loads(new_key_file(1_900_000_000_000))[0], "id": 1}]
+    keys.write_text(json.dumps(listed))
+    await _started_twice(config)
+    entries = ledger_entries(tmp_path / "exchange")
+    kinds = ["configuration", "configuration", "key_rotated", "configuration", "configuration"]
+    assert [entry.kind for entry in entries] == kinds
+    public = (config.keys.directory / "ledger.vkey").read_text().split()
+    change = entries[2].body["change"]
+    assert isinstance(change, dict)
+    assert change["from"] == {"id": 0, "key": public[0]}
+    starts = [cast(dict[str, Any], entry.body["start"]) for entry in entries if entry.kind == "configuration"]
+    assert [start["keys"]["ledger"] for start in starts] == [0, 0, 1, 1]
+    assert [start["ledger_key"] for start in starts[:2]] == [public[0]] * 2
+    assert starts[2]["ledger_key"] == starts[3]["ledger_key"] == cast(dict[str, Any], change["to"])["key"]
+    assert [start["epoch"] for start in starts] == [1, 2, 3, 4]
+    assert {start["instance"] for start in starts} == {"broker"}
+
+
+async def test_an_exchange_that_is_open_twice_is_refused_and_the_first_goes_on(config: Config) -> None:
+    async with running(config) as first:
+        with pytest.raises(StorageUnavailable, match="is in use by the process"):
+            async with running(config):
+                pass
+        assert not first.fenced.done()
