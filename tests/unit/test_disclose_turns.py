@@ -38,7 +38,7 @@ async def encoded(people: int) -> tuple[bytes, int]:
     async with turns_of_others() as turns:
         delivery = await discloser.encode(TOPIC, view, treated, _READER)
     assert delivery == discloser.encode_once(view, treated, _READER)
-    return delivery, turns.count
+    return delivery.entry, turns.count
 
 
 async def test_others_have_their_turn_while_a_large_document_is_redacted() -> None:

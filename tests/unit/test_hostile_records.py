@@ -54,7 +54,7 @@ def delivered(sent: CloudEvent) -> bytes:
     view = RecordViews(known).view(TOPIC, StoredRecord(0, 0, record.recorded_ms, record.body))
     assert view.label_set is not None
     discloser = Discloser(known, FixedKeys())
-    return discloser.encode_once(view, discloser.treat(_OPEN_ONLY, view.label_set, _READER), _READER)
+    return discloser.encode_once(view, discloser.treat(_OPEN_ONLY, view.label_set, _READER), _READER).entry
 
 
 EVASIONS = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +19,8 @@ from broker.core.deliver.wire import (
 from protos.entente.v1 import exchange_pb2
 from protos.entente.v1.exchange_pb2 import Batch, Delivery, Disclosure, Notice, SubscribeResponse
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
+
+RECEIPT = b"r" * 141
 
 words = st.lists(st.text(min_size=1, max_size=10), max_size=4, unique=True).map(tuple)
 events = st.builds(
@@ -34,12 +38,13 @@ events = st.builds(
 def test_a_batch_of_joined_records(
     rows: list[tuple[CloudEvent, tuple[str, ...], tuple[str, ...]]], cursor: bytes
 ) -> None:
-    joined = b"".join(
+    encoded = [
         record_delivery(
             event.SerializeToString(), disclosure(exchange_pb2.EFFECT_RELEASE, masked, obligations)
         )
         for event, masked, obligations in rows
-    )
+    ]
+    joined = b"".join(row.entry for row in encoded)
     deliveries = [
         Delivery(
             record=event,
@@ -49,8 +54,12 @@ def test_a_batch_of_joined_records(
         )
         for event, masked, obligations in rows
     ]
-    expected = SubscribeResponse(batch=Batch(deliveries=deliveries, cursor=cursor))
-    made = batch_response(joined, cursor)
+    expected = SubscribeResponse(batch=Batch(deliveries=deliveries, cursor=cursor, receipt=RECEIPT))
+    made = batch_response(joined, cursor, RECEIPT)
+    # What the ledger says was handed out is what a receiver can compute.
+    assert [row.content for row in encoded] == [
+        sha256(each.SerializeToString(deterministic=True)).digest() for each in deliveries
+    ]
     assert SubscribeResponse.FromString(made) == expected
     if cursor:
         assert made == expected.SerializeToString(deterministic=True)
@@ -60,7 +69,8 @@ def test_a_batch_of_joined_records(
 @settings(max_examples=50)
 def test_a_notice(notice_id: str, owner: str, contact: str) -> None:
     notice = Notice(id=notice_id, type="t", owner=owner, contact=contact)
-    made = batch_response(notice_delivery(notice, disclosure(exchange_pb2.EFFECT_NOTICE, (), ())), b"c")
+    encoded = notice_delivery(notice, disclosure(exchange_pb2.EFFECT_NOTICE, (), ()))
+    made = batch_response(encoded.entry, b"c", RECEIPT)
     batch = SubscribeResponse.FromString(made).batch
     assert batch.deliveries[0] == Delivery(
         notice=notice, disclosure=Disclosure(effect=exchange_pb2.EFFECT_NOTICE)
