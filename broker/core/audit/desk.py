@@ -185,7 +185,8 @@ async def _names(index: AuditIndex, agency: str, entry: LedgerEntry) -> RecordNa
 async def _concerns(reading: Reading, instance: str, number: int, part: Part | None) -> bool:
     """Whether an administrator may have this part proved: of its own people's subscription, or of an own record."""
     agency = reading.scope.agency
-    rows = await reading.index.entries(EntryQuery(instance, number, agency=agency, limit=1))
+    kinds = frozenset({"publish" if isinstance(part, RecordPart) else "delivery"})
+    rows = await reading.index.entries(EntryQuery(instance, number, kinds, agency, limit=1))
     if agency is None or part is None or not rows or rows[0].index != number:
         return False
     _, entry = open_entry(await read_entry(reading.reader, reading.index, instance, number))
