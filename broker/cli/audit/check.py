@@ -17,6 +17,7 @@ from broker.cli.settings import Given
 
 if TYPE_CHECKING:
     from broker.core.audit.proofs import CheckedProof
+    from broker.core.checkpoint.note import VerifierKey
 
 _PROOF_BYTES = 256 << 20
 
@@ -37,24 +38,29 @@ def check(
 
     Exits with 0 if the proof holds, and says whether a key that you trust has signed it; with 7 if it does not hold.
     """
-    from broker.core.audit.proofs import ProofRefused
-    from broker.core.audit.proofs import check as check_proof
-
     keys = read_public_keys(public_key or (), "--public-key")
-    try:
-        checked = check_proof(read_file(file, "FILE", _PROOF_BYTES), keys)
-    except ProofRefused as error:
-        raise CommandFailed(f"{file}: {error}", ExitCode.FAULTS_FOUND) from None
+    checked = checked_proof(file, read_file(file, "FILE", _PROOF_BYTES), keys)
     show_one(choose_format(given.output), checked_object(checked))
     if html is not None:
         from broker.cli.audit.proof_page import proof_page
 
-        write_private(html, proof_page(checked, bool(keys)).encode())
+        write_private(html, proof_page(checked).encode())
     if not checked.signed_by:
         complain(
             "internally consistent only: whoever wrote the file may have written all of it;"
             " check it with the exchange's public key (--public-key)"
         )
+
+
+def checked_proof(file: Path, document: bytes, keys: tuple[VerifierKey, ...]) -> CheckedProof:
+    """What a proof shows; raises CommandFailed if it does not hold."""
+    from broker.core.audit.proofs import ProofRefused
+    from broker.core.audit.proofs import check as check_proof
+
+    try:
+        return check_proof(document, keys)
+    except ProofRefused as error:
+        raise CommandFailed(f"{file}: {error}", ExitCode.FAULTS_FOUND) from None
 
 
 def checked_object(checked: CheckedProof) -> dict[str, object]:

@@ -56,8 +56,8 @@ _PARTS = {
 }
 
 
-def proof_page(checked: CheckedProof, keys_given: bool) -> str:
-    """The whole page. keys_given: whether a public key from elsewhere was there to check with."""
+def proof_page(checked: CheckedProof) -> str:
+    """The whole page."""
     entry = f"{checked.instance}/{checked.index}"
     return page(
         f"Ledger entry {entry}",
@@ -72,7 +72,7 @@ def proof_page(checked: CheckedProof, keys_given: bool) -> str:
             class_="note",
         ),
         *_told(checked),
-        _in_short(checked, keys_given),
+        _in_short(checked),
         tag("h2", "What the entry says"),
         _parts(checked),
         *_withheld(checked),
@@ -99,7 +99,7 @@ def _told(checked: CheckedProof) -> list[Markup]:
     return [] if told is None else [tag("p", told, class_="lead")]
 
 
-def _in_short(checked: CheckedProof, keys_given: bool) -> Markup:
+def _in_short(checked: CheckedProof) -> Markup:
     said = joined(
         "On ",
         tag("strong", readable(checked.time_ms)),
@@ -113,14 +113,9 @@ def _in_short(checked: CheckedProof, keys_given: bool) -> Markup:
             " cannot deny the entry, and cannot have changed it since."
         )
         return tag("div", lead, tag("p", trust), class_="box")
-    why = (
-        "but by none of the keys that the maker of this page trusted"
-        if keys_given
-        else "but no key was there to check that with"
-    )
     warning = (
-        f"That statement is signed, {why}. So this page shows only that the proof is consistent in itself, not that it"
-        " comes from the exchange."
+        "That statement is signed, but no key was there to check that with. So this page shows only that the proof is"
+        " consistent in itself, not that it comes from the exchange."
     )
     return tag("div", lead, tag("p", tag("strong", warning)), class_="box bad")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from broker.cli.audit import asked
+from broker.cli.audit.check import checked_proof
 from broker.cli.audit.options import LedgerGiven, ledger_options, source_of
 from broker.cli.audit.progress import shown_progress
 from broker.cli.audit.running import run, write_private
@@ -83,9 +84,8 @@ def prove(
     write_private(out, document)
     if html is not None:
         from broker.cli.audit.proof_page import proof_page
-        from broker.core.audit.proofs import check
 
-        write_private(html, proof_page(check(document, keys), bool(keys)).encode())
+        write_private(html, proof_page(checked_proof(out, document, keys)).encode())
     show_one(choose_format(given.output), {"entry": entry, "proof": str(out), "bytes": len(document)})
 
 

@@ -19,7 +19,7 @@ def story(kind: str, parts: Mapping[str, JsonValue]) -> Markup | None:
 
 
 def _delivery(parts: Mapping[str, JsonValue]) -> Markup | None:
-    match parts.get("class"), parts.get("receivers"), parts.get("count"):
+    match parts.get("class"), _items(parts, "receivers"), parts.get("count"):
         case (
             {"topic": str(topic), "agency": str(agency), "purpose": str(purpose)},
             [{"subject": str(subject), "subscription": str(subscription)}, *others],
@@ -36,7 +36,7 @@ def _delivery(parts: Mapping[str, JsonValue]) -> Markup | None:
 
 
 def _publish(parts: Mapping[str, JsonValue]) -> Markup | None:
-    match parts.get("records"), parts.get("who"):
+    match _items(parts, "records"), parts.get("who"):
         case [{"source": str(source), "id": str(record_id), "refused": str(reason)}], _:
             return joined(
                 "The record ", value(record_id), " of ", value(source), " was refused: ", value(reason), "."
@@ -53,7 +53,7 @@ def _publish(parts: Mapping[str, JsonValue]) -> Markup | None:
                 ),
                 ", was stored.",
             )
-        case list(rows), {"agency": str(agency), "subject": str(subject)}:
+        case [_, *_] as rows, {"agency": str(agency), "subject": str(subject)}:
             return joined(f"{_records(len(rows))} came from ", value(subject), " of ", value(agency), ".")
     return None
 
@@ -79,6 +79,14 @@ def _refused(parts: Mapping[str, JsonValue]) -> Markup | None:
                 *(value(reason), "."),
             )
     return None
+
+
+def _items(parts: Mapping[str, JsonValue], name: str) -> list[JsonValue]:
+    """A list part; of one item that is shown alone, that item."""
+    value = parts.get(name)
+    if isinstance(value, list):
+        return value
+    return [] if value is None else [value]
 
 
 def _records(count: int) -> str:
