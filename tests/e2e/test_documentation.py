@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from broker.app.config import Config
+from broker.core.audit.kinds import KINDS
 from broker.errors import Reason
 from broker.rpc.services import PACKAGE
 from protos.entente.v1 import catalog_pb2, exchange_pb2, subscriptions_pb2
@@ -118,19 +119,26 @@ def test_every_method_is_documented() -> None:
     assert sorted(documented) == sorted(declared)
 
 
-def test_every_kind_of_ledger_entry_is_documented() -> None:
+def test_every_kind_of_ledger_entry_is_documented_with_its_parts() -> None:
+    page = (ROOT / "docs/ledger.md").read_text()
+    rows = re.findall(r"^\| `([a-z_]+)` \| [^|]* \| (.*) \|$", page.partition("`who` holds")[0], re.MULTILINE)
+    documented = {kind: set(re.findall(r"`([a-z_]+)`", parts)) for kind, parts in rows}
+    deliveries = page.partition("## Deliveries")[2].partition("## Receipts")[0]
+    documented["delivery"] = set(re.findall(r"^\| `([a-z_]+)` \|", deliveries, re.MULTILINE))
+    assert sorted(documented) == sorted(KINDS)
+    for kind, parts in KINDS.items():
+        assert documented[kind] >= parts - {"rules"}, kind
+
+
+def test_every_kind_that_is_written_is_a_known_one() -> None:
     written = {
         kind
         for source in (ROOT / "broker").rglob("*.py")
-        for kind in re.findall(r"evidence\.write\(\s*\"([a-z_]+)\"", source.read_text())
+        for kind in re.findall(
+            r"(?:evidence\.(?:write|entry)|\brecord)\(\s*\"([a-z_]+)\"", source.read_text()
+        )
     }
-    documented = re.findall(r"^\| `([a-z_]+)` \|", _ledger_kinds(), re.MULTILINE)
-    assert sorted(documented) == sorted(written)
-
-
-def _ledger_kinds() -> str:
-    """The first table of the ledger's page."""
-    return (ROOT / "docs/ledger.md").read_text().partition("`who` holds")[0]
+    assert written == set(KINDS)
 
 
 def test_every_configuration_key_is_documented_with_its_default() -> None:
