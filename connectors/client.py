@@ -24,6 +24,7 @@ from connectors.channel import ClientCertificate, open_channel
 from connectors.cloudevents import to_timestamp
 from connectors.delivery import StreamChoices, StreamOptions
 from connectors.publishing import PublishOutcome, PublishPipe, cut, outcomes
+from connectors.receipts import ReceiptFile
 from connectors.retry import Retry
 from connectors.stream import RecordStream
 from connectors.tokens import TokenProvider, TokenSource
@@ -85,27 +86,41 @@ class Client:
 
     # -- records --------------------------------------------------------------------------------------------------
 
-    async def publish(self, topic: str, records: Sequence[CloudEvent]) -> list[PublishOutcome]:
+    async def publish(
+        self, topic: str, records: Sequence[CloudEvent], *, receipts: Path | None = None
+    ) -> list[PublishOutcome]:
         """Publish in calls of a fitting size; one outcome a record, in order.
 
         A call that the exchange could not serve is repeated: a record that it had stored is then acknowledged as a
         duplicate. If this raises, calling it again with the same records (same ids) is safe.
+        receipts: a file to which the receipt of each call is appended (see connectors.receipts); raises OSError.
         """
         published: list[PublishOutcome] = []
-        for batch in cut(records):
-            request = exchange_pb2.PublishRequest(topic=topic, records=batch)
-            response = await self._caller.unary(self._exchange.Publish, request)
-            published += outcomes(batch, response.results)
+        kept = self._receipts(receipts, topic)
+        try:
+            if kept is not None:
+                await kept.open()
+            for batch in cut(records):
+                request = exchange_pb2.PublishRequest(topic=topic, records=batch)
+                response = await self._caller.unary(self._exchange.Publish, request)
+                found = outcomes(batch, response.results)
+                if kept is not None:
+                    kept.add_published(batch, found)
+                published += found
+        finally:
+            if kept is not None:
+                kept.close()
         return published
 
     def publish_stream(
-        self, topic: str, batches: Iterable[Sequence[CloudEvent]]
+        self, topic: str, batches: Iterable[Sequence[CloudEvent]], *, receipts: Path | None = None
     ) -> AsyncIterator[list[PublishOutcome]]:
         """Publish batches (see `connectors.publishing.cut`) on one stream, a few under way at once.
 
         Yields each batch's outcomes in order. Repeats like `publish`; for bulk, since it reads ahead of the answers.
         """
-        return PublishPipe(self._exchange, self._caller, topic).run(batches)
+        kept = self._receipts(receipts, topic)
+        return PublishPipe(self._exchange, self._caller, topic, kept).run(batches)
 
     async def preview(self, topic: str, records: Sequence[CloudEvent]) -> list[exchange_pb2.RecordPreview]:
         """What each party of the caller's agreements would receive of up to 100 records; nothing is stored."""
@@ -115,7 +130,11 @@ class Client:
 
     def subscribe(self, topic: str, purpose: str, **choices: Unpack[StreamChoices]) -> RecordStream:
         """The records of a topic for one purpose, to be used with `async with`; choices as of StreamOptions."""
-        return RecordStream(self._exchange, self._caller, StreamOptions(topic, purpose, **choices))
+        options = StreamOptions(topic, purpose, **choices)
+        return RecordStream(self._exchange, self._caller, options, self._receipts(options.receipts, topic))
+
+    def _receipts(self, path: Path | None, topic: str) -> ReceiptFile | None:
+        return None if path is None else ReceiptFile(path, topic, self.who_am_i)
 
     # -- subscriptions --------------------------------------------------------------------------------------------
 

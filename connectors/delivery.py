@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Literal, TypedDict
 
 from connectors.cloudevents import to_timestamp
@@ -22,6 +23,7 @@ class Delivery:
     cursor: where to resume so that nothing is lost. The last delivery of a batch carries the batch's cursor, the
     earlier ones the cursor from before the batch: resuming from one of those repeats part of the batch.
     size_bytes: what it cost of the byte credit. session: the connection that brought it, counted from 1.
+    receipt: that of its batch, opaque: where the exchange's ledger accounts for it.
     """
 
     record: CloudEvent | None
@@ -30,6 +32,7 @@ class Delivery:
     cursor: bytes
     size_bytes: int
     session: int
+    receipt: bytes = b""
 
 
 class StreamChoices(TypedDict, total=False):
@@ -43,6 +46,7 @@ class StreamChoices(TypedDict, total=False):
     limit: int | None
     idle_timeout_s: float | None
     reconnect: Retry
+    receipts: Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,8 @@ class StreamOptions:
 
     subscription: the name of a durable one, or None. max_in_flight, max_in_flight_bytes: records and bytes that may be
     on their way or buffered here. limit: ends after so many deliveries and never grants credit for more.
-    idle_timeout_s: ends when the open stream has brought nothing for so long.
+    idle_timeout_s: ends when the open stream has brought nothing for so long. receipts: a file to which the receipt of
+    each batch is appended (see connectors.receipts).
     """
 
     topic: str
@@ -64,6 +69,7 @@ class StreamOptions:
     limit: int | None = None
     idle_timeout_s: float | None = None
     reconnect: Retry = field(default=RECONNECT)
+    receipts: Path | None = None
 
 
 def open_message(options: StreamOptions, cursor: bytes, credit: pb.Credit) -> pb.Open:
@@ -95,6 +101,7 @@ def deliveries(batch: pb.Batch, before: bytes, session: int) -> list[Delivery]:
             cursor=batch.cursor if index == last else before,
             size_bytes=_encoded_bytes(item.ByteSize()),
             session=session,
+            receipt=batch.receipt,
         )
         for index, item in enumerate(batch.deliveries)
     ]

@@ -13,6 +13,7 @@ import grpc
 
 from connectors.calls import Caller
 from connectors.errors import TRANSPORT, EntenteClientError, from_rpc
+from connectors.receipts import ReceiptFile
 from protos.entente.v1 import exchange_pb2 as pb
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
@@ -34,14 +35,16 @@ class PublishOutcome:
     """What became of one record, in the order of publication.
 
     position: opaque bytes if the record is durable, else None. duplicate: an equal record was there before.
-    reason, message, reference: if the record was refused, the catalogue's reason, its text, and the call's reference, by
-    which the exchange's administrators find it; else None.
+    receipt: opaque bytes if it is durable: where the exchange's ledger accounts for it; else None. reason, message,
+    reference: if the record was refused, the catalogue's reason, its text, and the call's reference, by which the
+    exchange's administrators find it; else None.
     """
 
     source: str
     id: str
     position: bytes | None = None
     duplicate: bool = False
+    receipt: bytes | None = None
     reason: str | None = None
     message: str | None = None
     reference: str | None = None
@@ -75,7 +78,9 @@ def outcomes(batch: Sequence[CloudEvent], results: Sequence[pb.PublishResult]) -
 def _outcome(record: CloudEvent, result: pb.PublishResult) -> PublishOutcome:
     if result.WhichOneof("outcome") == "accepted":
         accepted = result.accepted
-        return PublishOutcome(record.source, record.id, accepted.position, accepted.duplicate)
+        return PublishOutcome(
+            record.source, record.id, accepted.position, accepted.duplicate, accepted.receipt
+        )
     # An empty result counts as refused: only a position makes a record durable.
     refused = result.refused
     return PublishOutcome(
@@ -90,10 +95,13 @@ def _outcome(record: CloudEvent, result: pb.PublishResult) -> PublishOutcome:
 class PublishPipe:
     """PublishStream with a few batches under way; what was not answered is sent again after a reconnect."""
 
-    def __init__(self, stub: ExchangeAsyncStub, caller: Caller, topic: str) -> None:
+    def __init__(
+        self, stub: ExchangeAsyncStub, caller: Caller, topic: str, receipts: ReceiptFile | None = None
+    ) -> None:
         self._stub = stub
         self._caller = caller
         self._topic = topic
+        self._receipts = receipts
         self._unanswered: deque[Sequence[CloudEvent]] = deque()
         self._call: _Call | None = None
         self._written = 0  # of the unanswered batches, on the present call
@@ -101,6 +109,8 @@ class PublishPipe:
     async def run(self, batches: Iterable[Sequence[CloudEvent]]) -> AsyncIterator[list[PublishOutcome]]:
         """Outcomes batch by batch, in order. Raises EntenteClientError; what was yielded before is durable."""
         try:
+            if self._receipts is not None:
+                await self._receipts.open()
             for batch in batches:
                 self._unanswered.append(batch)
                 await self._write_all()
@@ -112,6 +122,8 @@ class PublishPipe:
         finally:
             if self._call is not None:
                 self._call.cancel()
+            if self._receipts is not None:
+                self._receipts.close()
 
     async def _answer(self) -> list[PublishOutcome]:
         """The outcomes of the oldest batch, over as many connections as it takes."""
@@ -139,7 +151,11 @@ class PublishPipe:
             self._call = None
             raise EntenteClientError(TRANSPORT, "the exchange ended the stream early", code="UNAVAILABLE")
         self._written -= 1
-        return outcomes(self._unanswered.popleft(), response.results)
+        batch = self._unanswered.popleft()
+        found = outcomes(batch, response.results)
+        if self._receipts is not None:
+            self._receipts.add_published(batch, found)
+        return found
 
     async def _write_all(self) -> None:
         """Write what waits, if there is a call that has answered before."""

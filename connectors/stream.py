@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 from connectors.calls import Caller
 from connectors.delivery import Delivery, StreamOptions, deliveries, open_message
 from connectors.errors import TRANSPORT, EntenteClientError
+from connectors.receipts import ReceiptFile
 from connectors.session import Session
 from protos.entente.v1 import exchange_pb2 as pb
 
@@ -30,10 +31,17 @@ class RecordStream:
     reconnect resumes from the last acknowledged one. Without a name it resumes after the last one handed out.
     """
 
-    def __init__(self, stub: ExchangeAsyncStub, caller: Caller, options: StreamOptions) -> None:
+    def __init__(
+        self,
+        stub: ExchangeAsyncStub,
+        caller: Caller,
+        options: StreamOptions,
+        receipts: ReceiptFile | None = None,
+    ) -> None:
         self._stub = stub
         self._caller = caller
         self._options = options
+        self._receipts = receipts
         self._buffer: deque[Delivery | bytes] = deque()  # bytes: a heartbeat's cursor
         self._changed = asyncio.Event()
         self._session: Session | None = None
@@ -55,6 +63,8 @@ class RecordStream:
         return self._cursor
 
     async def __aenter__(self) -> Self:
+        if self._receipts is not None:
+            await self._receipts.open()
         self._runner = asyncio.create_task(self._run())
         return self
 
@@ -115,6 +125,8 @@ class RecordStream:
         finally:
             runner.cancel()
             await asyncio.gather(runner, return_exceptions=True)
+            if self._receipts is not None:
+                self._receipts.close()
 
     async def _drain(self, session: Session, runner: asyncio.Task[None]) -> None:
         confirmed = asyncio.create_task(session.confirmed())
@@ -256,6 +268,8 @@ class RecordStream:
         elif kind == "batch":
             self._progressed = True
             session.active_at_s = asyncio.get_running_loop().time()
+            if self._receipts is not None:
+                self._receipts.add_batch(message.batch)
             before, session.last_cursor = session.last_cursor, message.batch.cursor
             self._buffer.extend(deliveries(message.batch, before, session.number))
         elif kind == "heartbeat":

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, BinaryIO, NoReturn
 
@@ -52,6 +53,9 @@ def publish(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Publish nothing; show what each party would receive.")
     ] = False,
+    receipts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep the receipts there, for 'audit check-receipts'.")
+    ] = None,
 ) -> None:
     """Publish one record per JSON document, or per element of an array.
 
@@ -86,7 +90,7 @@ def publish(
             raise typer.Exit(tally.exit_code())
         try:
             with interruptible():
-                code = call(given, lambda client: _publish(client, topic, template, made, tally))
+                code = call(given, lambda client: _publish(client, topic, template, made, tally, receipts))
         except KeyboardInterrupt:
             show_one(
                 form, tally.summary()
@@ -124,6 +128,7 @@ async def _publish(
     template: Template,
     made: Callable[[Template], Iterator[CloudEvent]],
     tally: Tally,
+    receipts: Path | None,
 ) -> ExitCode:
     """Publish everything; an error after a part was published ends in PARTLY_PUBLISHED, with its line."""
     from connectors.errors import EntenteClientError
@@ -132,7 +137,7 @@ async def _publish(
     complete = await with_source(client, template)
     try:
         with _progress() as advance:
-            async for outcomes in client.publish_stream(topic, cut(made(complete))):
+            async for outcomes in client.publish_stream(topic, cut(made(complete)), receipts=receipts):
                 for outcome in outcomes:
                     tally.note(outcome)
                 advance(len(outcomes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -38,6 +39,9 @@ def subscribe(
     idle_timeout: Annotated[
         float | None, typer.Option(min=0.0, help="End when nothing came for so many seconds.")
     ] = None,
+    receipts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Keep the receipts there, for 'audit check-receipts'.")
+    ] = None,
 ) -> None:
     """Receive records. A line holds the CloudEvents JSON format, "cursor" and "disclosure".
 
@@ -49,6 +53,7 @@ def subscribe(
         "start": parse_start(from_, option="--from"),
         "limit": max_,
         "idle_timeout_s": idle_timeout,
+        "receipts": receipts,
     }
     writer = _Writer(choose_format(given.output))
     count = call(given, lambda client: _receive(client, topic, purpose, choices, writer))
@@ -142,7 +147,7 @@ def delivery_object(delivery: Delivery) -> dict[str, object]:
         "effect": _effect(delivery.disclosure),
         "masked": list(delivery.disclosure.masked),
         "obligations": list(delivery.disclosure.obligations),
-        "decision": None,  # reserved in the API: the decision's id comes with receipts
+        "decision": None,  # reserved in the API
     }
     return shown
 

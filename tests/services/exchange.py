@@ -98,7 +98,9 @@ class Script:
 
 
 def _accepted(position: int, *, duplicate: bool) -> exchange_pb2.PublishResult:
-    acknowledgement = exchange_pb2.PublishAcknowledgement(position=b"%08d" % position, duplicate=duplicate)
+    acknowledgement = exchange_pb2.PublishAcknowledgement(
+        position=b"%08d" % position, duplicate=duplicate, receipt=b"of a call"
+    )
     return exchange_pb2.PublishResult(accepted=acknowledgement)
 
 
@@ -227,7 +229,9 @@ class _Stream:
         self.credit -= len(records)
         self.delivered += len(records)
         batch = exchange_pb2.Batch(
-            deliveries=[self._delivery(each) for each in records], cursor=self.cursor()
+            deliveries=[self._delivery(each) for each in records],
+            cursor=self.cursor(),
+            receipt=b"of batch %d" % self.position,
         )
         await self._write(exchange_pb2.SubscribeResponse(batch=batch))
 

@@ -56,6 +56,11 @@ def write(name: str, text: str) -> None:
     Path(name).write_text(text)
 
 
+def read(name: str) -> str:
+    """What a command has written there."""
+    return Path(name).read_text()
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def harness(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -433,3 +438,29 @@ async def test_a_fault_of_the_program_shows_neither_traceback_nor_message(
     assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1)
     assert "RuntimeError" in ran.err
     assert "secret" not in ran.err
+
+
+async def test_subscribe_and_publish_keep_receipts(harness: Harness) -> None:
+    write("r.json", '{"n": 1}')
+    published = ("publish", "t", "r.json", "--type", "t.v1", "--label", "dataclassification=green")
+    assert (await harness.entente(*published, "--receipts", "kept.jsonl")).code == 0
+    received = ("subscribe", "t", "--purpose", "p", "--max", "1", "--receipts", "kept.jsonl")
+    assert (await harness.entente(*received)).code == 0
+    kept = [json.loads(line) for line in read("kept.jsonl").splitlines()]
+    assert [(line["kind"], line["agency"], len(line["contents"])) for line in kept] == [
+        ("publish", "ems", 1),
+        ("delivery", "ems", 1),
+    ]
+
+
+@pytest.mark.parametrize("command", ["publish", "subscribe"])
+async def test_receipts_that_cannot_be_kept_are_told_with_their_file(harness: Harness, command: str) -> None:
+    write("r.json", '{"n": 1}')
+    options = {
+        "publish": ("t", "r.json", "--type", "t.v1", "--label", "dataclassification=green"),
+        "subscribe": ("t", "--purpose", "p", "--max", "1"),
+    }
+    ran = await harness.entente(command, *options[command], "--receipts", "missing/kept.jsonl")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == "entente: missing/kept.jsonl: No such file or directory\n"
+    assert harness.script.log == []

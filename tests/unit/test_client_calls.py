@@ -54,7 +54,7 @@ async def test_each_record_has_its_own_outcome() -> None:
         again = await exchange.publish("t", [record(1), record(2, "other")])
     assert [outcome.reason for outcome in first] == [None, None, "LABEL_INVALID"]
     assert [outcome.position for outcome in first] == [b"00000000", b"00000001", None]
-    assert again[0] == PublishOutcome("//ems/cli", "1", b"00000000", duplicate=True)
+    assert again[0] == PublishOutcome("//ems/cli", "1", b"00000000", True, b"of a call")
     assert again[1].reason == "ID_REUSED"
     assert script.tokens == ["Bearer t", "Bearer t"]
 

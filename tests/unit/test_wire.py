@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,12 +14,26 @@ from broker.core.deliver.wire import (
     record_delivery,
     reduced_event,
 )
+from broker.core.record.fingerprint import content_digest
+from connectors.receipts import delivery_digest, record_digest
 from protos.entente.v1 import exchange_pb2
 from protos.entente.v1.exchange_pb2 import Batch, Delivery, Disclosure, Notice, SubscribeResponse
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
 RECEIPT = b"r" * 141
 
+texts = st.text(max_size=20)
+attributes = st.dictionaries(
+    st.from_regex(r"[a-z0-9]{1,20}", fullmatch=True),
+    st.one_of(
+        st.builds(CloudEvent.CloudEventAttributeValue, ce_string=texts),
+        st.builds(CloudEvent.CloudEventAttributeValue, ce_uri=texts),
+        st.builds(CloudEvent.CloudEventAttributeValue, ce_boolean=st.booleans()),
+        st.builds(CloudEvent.CloudEventAttributeValue, ce_integer=st.integers(-(1 << 31), (1 << 31) - 1)),
+        st.builds(CloudEvent.CloudEventAttributeValue, ce_bytes=st.binary(max_size=20)),
+    ),
+    max_size=8,
+)
 words = st.lists(st.text(min_size=1, max_size=10), max_size=4, unique=True).map(tuple)
 events = st.builds(
     CloudEvent,
@@ -29,6 +41,7 @@ events = st.builds(
     source=st.text(max_size=20),
     spec_version=st.just("1.0"),
     type=st.text(max_size=20),
+    attributes=attributes,
     binary_data=st.binary(max_size=400),
 )
 
@@ -40,7 +53,8 @@ def test_a_batch_of_joined_records(
 ) -> None:
     encoded = [
         record_delivery(
-            event.SerializeToString(), disclosure(exchange_pb2.EFFECT_RELEASE, masked, obligations)
+            event.SerializeToString(deterministic=True),
+            disclosure(exchange_pb2.EFFECT_RELEASE, masked, obligations),
         )
         for event, masked, obligations in rows
     ]
@@ -57,10 +71,9 @@ def test_a_batch_of_joined_records(
     expected = SubscribeResponse(batch=Batch(deliveries=deliveries, cursor=cursor, receipt=RECEIPT))
     made = batch_response(joined, cursor, RECEIPT)
     # What the ledger says was handed out is what a receiver can compute.
-    assert [row.content for row in encoded] == [
-        sha256(each.SerializeToString(deterministic=True)).digest() for each in deliveries
-    ]
-    assert SubscribeResponse.FromString(made) == expected
+    received = SubscribeResponse.FromString(made)
+    assert [row.content for row in encoded] == [delivery_digest(each) for each in received.batch.deliveries]
+    assert received == expected
     if cursor:
         assert made == expected.SerializeToString(deterministic=True)
 
@@ -72,6 +85,7 @@ def test_a_notice(notice_id: str, owner: str, contact: str) -> None:
     encoded = notice_delivery(notice, disclosure(exchange_pb2.EFFECT_NOTICE, (), ()))
     made = batch_response(encoded.entry, b"c", RECEIPT)
     batch = SubscribeResponse.FromString(made).batch
+    assert delivery_digest(batch.deliveries[0]) == encoded.content
     assert batch.deliveries[0] == Delivery(
         notice=notice, disclosure=Disclosure(effect=exchange_pb2.EFFECT_NOTICE)
     )
@@ -86,6 +100,12 @@ def test_lengths_around_every_size_of_a_varint(size: int) -> None:
 def test_the_same_disclosure_is_the_same_bytes() -> None:
     one = disclosure(exchange_pb2.EFFECT_RELEASE, ("b", "a"), ("z", "y"))
     assert one == disclosure(exchange_pb2.EFFECT_RELEASE, ("a", "b"), ("y", "z"))
+
+
+@given(event=events)
+@settings(max_examples=100)
+def test_a_client_computes_the_digest_of_a_record_as_the_exchange_does(event: CloudEvent) -> None:
+    assert record_digest(event) == content_digest(CloudEvent.FromString(event.SerializeToString()))
 
 
 def full_event(**data: object) -> CloudEvent:
