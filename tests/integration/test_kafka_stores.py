@@ -8,7 +8,8 @@ import uuid
 from collections.abc import Sequence
 
 import pytest
-from kafka.admin import ConfigResource, ConfigResourceType
+from kafka import TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 
 from broker.adapters.kafka.admin import ClusterAdmin
 from broker.adapters.kafka.connection import KafkaConnection
@@ -16,6 +17,7 @@ from broker.adapters.kafka.ledger import KafkaLedgerLog
 from broker.adapters.kafka.ledger_reader import KafkaLedgerReader
 from broker.adapters.kafka.outbox import Message, SendFailed
 from broker.adapters.kafka.rulebook_store import CHUNK_BYTES, KafkaRulebookStore, encode_revision
+from broker.adapters.kafka.span import read_span
 from broker.adapters.kafka.subscription_store import KafkaSubscriptionStore
 from broker.core.ledger.leaf import encode
 from broker.core.ledger.writer import LedgerWriter
@@ -98,11 +100,6 @@ async def test_names_change_weekly_and_their_old_records_are_deleted(connection:
 
 async def _proposers(connection: KafkaConnection) -> set[bytes]:
     """Keys whose newest record is no deletion: what compaction will leave."""
-    from kafka.admin import OffsetSpec
-
-    from broker.adapters.kafka.admin import ClusterAdmin
-    from broker.adapters.kafka.span import read_span
-
     admin = ClusterAdmin(connection)
     name = connection.topic("subscriptions")
     (end,) = await admin.offsets(name, 1, OffsetSpec.LATEST)
@@ -208,6 +205,35 @@ async def test_retention_is_the_topics_and_never_that_of_checkpoints(connection:
         for topic, value in (("ledger", expected), ("ledger-checkpoints", "-1")):
             assert await _retention(log, connection.topic(topic)) == value
         await log.close()
+
+
+async def test_an_idle_instance_keeps_its_partition_past_its_retention(connection: KafkaConnection) -> None:
+    day_ms = 86_400_000
+    log = await KafkaLedgerLog.open(connection, partitions=1, retention_ms=day_ms)
+    writer = await open_writer(log)
+    await writer.append([LedgerEntry("publish", START_MS, {"call": 1})])
+    await log.expire(START_MS + day_ms // 3 - day_ms)
+    assert await _end(log) == 2
+    for _ in range(2):  # once for so long
+        await log.expire(START_MS + day_ms - day_ms)
+    assert await _end(log) == 3
+    await log._admin.call(lambda client: client.delete_records({TopicPartition(log._topic, 0): 2}))
+    assert list(await log.instances()) == ["broker"]
+    assert [page.entries async for page in log.read("broker", ReadPoint())] == [()]
+    # The claim in front of the next entry is this writer's own.
+    assert [
+        place.index for place in await writer.append([LedgerEntry("publish", START_MS, {"call": 2})])
+    ] == [1]
+    other = await KafkaLedgerLog.open(connection, "other")
+    with pytest.raises(StorageUnavailable, match="no unused partition"):
+        await other.claim()
+    await other.close()
+    await writer.close()
+
+
+async def _end(log: KafkaLedgerLog) -> int:
+    (end,) = await log._admin.offsets(log._topic, 1, OffsetSpec.LATEST)
+    return end
 
 
 async def _retention(log: KafkaLedgerLog, topic: str) -> str:

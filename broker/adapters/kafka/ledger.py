@@ -45,6 +45,7 @@ class KafkaLedgerLog(KafkaLedgerReader):
         self._claim: Claim | None = None
         self._expected = 0
         self._retention_ms: int | None = None
+        self._newest_ms = 0
         self._closing = False
 
     @classmethod
@@ -101,6 +102,7 @@ class KafkaLedgerLog(KafkaLedgerReader):
         if offsets[0] != self._expected:
             offsets = await self._confirm(messages, offsets[0])
         self._expected = offsets[-1] + 1
+        self._newest_ms = messages[-1].timestamp_ms or 0
 
     async def put_checkpoint(self, checkpoint: StoredCheckpoint) -> None:
         """See LedgerLog."""
@@ -111,7 +113,16 @@ class KafkaLedgerLog(KafkaLedgerReader):
             raise StorageUnavailable("Kafka did not confirm the ledger's checkpoint")
 
     async def expire(self, before_ms: int) -> None:
-        """See LedgerLog: Kafka does so by itself (`retention.ms`)."""
+        """See LedgerLog: Kafka does so by itself (`retention.ms`).
+
+        Of a partition that holds nothing any more nobody knows whose it is. So the claim is written again when nothing
+        else was for half that time; the next append finds it in front of itself.
+        """
+        if self._partition is None or self._claim is None or self._retention_ms is None:
+            return
+        if self._newest_ms < before_ms + self._retention_ms // 2:
+            await self._send(self._partition, claim_message(self._instance, self._claim))
+            self._newest_ms = before_ms + self._retention_ms
 
     async def close(self) -> None:
         """See LedgerReader. Ends all threads."""
