@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from typing import Any
 
 from broker.core.checkpoint.checkpoint import Checkpoint, sign_checkpoint
 from broker.core.checkpoint.note import Signer, VerifierKey
@@ -150,7 +152,10 @@ class Instance:
 
 
 class FakeLedgers:
-    """A small exchange that only writes its ledgers. Methods that write take the instance."""
+    """A small exchange that only writes its ledgers. Methods that write take the instance.
+
+    lie: changes an entry's body before it is written, as a broker would that does not tell the truth.
+    """
 
     def __init__(
         self, seed: int = 1, instances: Sequence[str] = ("broker",), *, withhold: bool = True
@@ -163,6 +168,7 @@ class FakeLedgers:
         self.records: dict[str, list[list[Record]]] = {t: [[] for _ in range(n)] for t, n in TOPICS.items()}
         self.store: dict[tuple[str, str, str], tuple[int, list[int]]] = {}
         self.handed: list[Handed] = []
+        self.lie: Callable[[str, dict[str, Any]], object] | None = None
         self.keys: list[VerifierKey] = []
         self.signer = self._new_signer()
         self.instances = {name: Instance(name, self.signer) for name in instances}
@@ -174,6 +180,9 @@ class FakeLedgers:
     def write(
         self, instance: Instance, kind: str, roots: dict[str, bytes] | None = None, **body: JsonValue
     ) -> Place:
+        if self.lie is not None:
+            body = deepcopy(body)
+            self.lie(kind, body)
         entry = LedgerEntry(kind, self.now_ms, {**body, "rules": RULES}, roots or {})
         salt = self.salts.randbytes(32)
         encoded = encode(entry, instance.name, instance.epoch, instance.tree.size, salt)

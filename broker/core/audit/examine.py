@@ -38,6 +38,7 @@ def examine(task: Task) -> Chunk:
     return chunk
 
 
+_KINDS_WITH_KEYS = ("configuration", "key_rotated")
 _cache = Cache()
 """One for each process: pieces of one ledger share much."""
 
@@ -60,6 +61,8 @@ def _open_all(chunk: Chunk, entries: list[EncodedEntry], rows: Rows | None) -> l
         _note_place(chunk, entry, index)
         if entry.contents is None:
             chunk.erase(index)
+            if entry.kind in _KINDS_WITH_KEYS:
+                chunk.keys.append((index, "erased", ()))
         else:
             collector.add(entry)
         if rows is not None:

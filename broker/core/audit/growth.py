@@ -15,35 +15,41 @@ class Growth:
     def __init__(self, instance: str, findings: Findings) -> None:
         self._instance = instance
         self._findings = findings
-        self._tree = CompactTree()
+        self._tree: CompactTree | None = None
         self._wanted: frozenset[int] = frozenset()
         self._shift = 0
         self._epoch = 0
         self._broken = False
         self._matched = 0
+        self._suspects: list[int] = []
         self._erased: tuple[int, int] | None = None
         self.base_size = 0
         self.roots: dict[int, bytes] = {}
         self.entries_root = ""
 
     def begin(self, base: CompactTree, wanted: frozenset[int]) -> None:
-        """The tree to go on from; wanted: sizes whose roots are kept to the end."""
+        """The tree to go on from; wanted: sizes whose roots are kept to the end. Without it no tree is built."""
         self._tree = base
         self.base_size = self._matched = base.size
         self._wanted = wanted
         self.roots = {base.size: base.root()}
 
-    def add(self, chunk: Chunk) -> None:
-        """The next stretch."""
-        self._place(chunk)
+    def place(self, chunk: Chunk) -> None:
+        """Whether the next stretch's entries stand in their places."""
+        self._suspects = [index for index in self._suspects if index >= self._matched]
+        self._check_places(chunk)
         self._check_epochs(chunk)
+
+    def add(self, chunk: Chunk) -> None:
+        """Let the tree grow by the stretch."""
+        self._suspects += [finding.index for finding in chunk.findings if finding.index is not None]
         if chunk.erased:
             first, count = self._erased or (chunk.erased[0][0], 0)
             self._erased = first, count + sum(end - begin for begin, end in chunk.erased)
         self.roots = {size: root for size, root in self.roots.items() if size in self._wanted}
         for segment in chunk.segments:
             self._extend(segment)
-        if chunk.count:
+        if self._tree is not None:
             self.entries_root = self._tree.root().hex()
 
     def add_tail(self, tail: Segment) -> None:
@@ -58,10 +64,7 @@ class Growth:
             return
         if root != opened.checkpoint.root:
             self._broken = True
-            low = self._matched
-            which = f"entry {low}" if size - low <= 1 else f"one of the entries {low} to {size - 1}"
-            what = f"the tree is not that of the checkpoint of size {size}: {which} was changed, or the checkpoint was"
-            self._findings.fault(self._instance, low, what, RESTORE)
+            self._tell(size)
             return
         self._matched = size
         if opened.frontier and not self._leads_to(opened):
@@ -75,6 +78,19 @@ class Growth:
             what = f"{count} entries from here on have no openings (or false ones): what they said cannot be accounted for"
             self._findings.remark(self._instance, first, what, "find out who erased them, and why")
 
+    def _tell(self, size: int) -> None:
+        """Where the tree differs: at an entry that is known to be wrong, else anywhere since the last one that was right."""
+        low = self._matched
+        known = [index for index in self._suspects if low <= index < size]
+        if known:
+            low, which = min(known), f"entry {min(known)} was changed"
+        elif size - low == 1:
+            which = f"entry {low} was changed, or the checkpoint was"
+        else:
+            which = f"one of the entries {low} to {size - 1} was changed, or the checkpoint was"
+        what = f"the tree is not that of the checkpoint of size {size}: {which}"
+        self._findings.fault(self._instance, low, what, RESTORE)
+
     def _leads_to(self, opened: Opened) -> bool:
         try:
             return CompactTree(opened.checkpoint.size, opened.frontier).root() == opened.checkpoint.root
@@ -82,18 +98,26 @@ class Growth:
             return False
 
     def _extend(self, segment: Segment) -> None:
-        if segment.end <= self._tree.size:  # before the tree that could be begun with
+        tree = self._tree
+        if tree is None or segment.end <= tree.size:  # before the tree that could be begun with
             return
-        self._tree = extend(self._tree, segment)
-        self.roots[segment.end] = self._tree.root()
+        try:
+            self._tree = extend(tree, segment)
+        except ValueError:
+            self._tree = None
+            what = f"the entries do not continue the tree of size {tree.size} that they are said to"
+            self._findings.fault(self._instance, segment.begin, what, RESTORE)
+        else:
+            self.roots[segment.end] = self._tree.root()
 
-    def _place(self, chunk: Chunk) -> None:
+    def _check_places(self, chunk: Chunk) -> None:
         """Entries say their index themselves: where it leaps, some are missing, doubled or in another order."""
         shift = 0
         for index, found in chunk.misplaced:
             if found not in (shift, self._shift):
                 what = f"entry {index + found} stands where entry {index} should: some are missing, doubled or in disorder"
                 self._findings.fault(self._instance, index, what, RESTORE)
+                self._suspects.append(index)
             shift = self._shift = found
         if not chunk.misplaced and self._shift and chunk.count:
             self._shift = 0
@@ -103,4 +127,5 @@ class Growth:
             if epoch < self._epoch:
                 what = f"an entry of epoch {epoch} follows one of epoch {self._epoch}, whose writer had replaced it"
                 self._findings.fault(self._instance, index, what, ASK)
+                self._suspects.append(index)
             self._epoch = max(self._epoch, epoch)

@@ -122,30 +122,33 @@ class InstanceCheck:
         """The tree before the first entry, as far as it can be known."""
         self.begin = self.end = piece.begin
         reader, findings = self._means.reader, self._means.findings
+        base: CompactTree | None
         if isinstance(reader, PieceReader):
             base = reader.base(self.instance)
         else:
             base = await self._base(piece.entries()[0])
-            if piece.begin:
+            if piece.begin and base is not None:
                 what = (
                     f"the entries before it are gone; those before {base.size} are in no tree that is known"
                 )
                 findings.remark(
                     self.instance, piece.begin, what, "ask the operator for the ledger's retention"
                 )
-        self._growth.begin(base, self._wanted)
+        if base is not None:
+            self._growth.begin(base, self._wanted)
         self._means.accounting.begin(from_start=piece.begin == 0, to_end=not self._cut)
 
-    async def _base(self, first: EncodedEntry) -> CompactTree:
+    async def _base(self, first: EncodedEntry) -> CompactTree | None:
         try:
             return await base_of(self._means.reader, self.instance, first)
         except LedgerRefused as refused:
             self._fault(None, refused.findings[0])
-            return CompactTree()
+            return None
 
     async def _join(self, due: _Due) -> None:
         chunk = await due.chunk
         findings = self._means.findings
+        self._growth.place(chunk)
         for finding in chunk.findings:
             findings.add(finding)
         findings.omitted += chunk.omitted

@@ -59,7 +59,13 @@ class KeyChain:
         return not signed.fault and not signed.by.isdisjoint(known)
 
     def learn(self, index: int, kind: str, what: Any) -> None:
-        """What a configuration ("start": exchange, key) or key_rotated entry ("rotated": old, new) says of ledger keys."""
+        """What a configuration ("start": exchange, key) or key_rotated entry ("rotated": old, new) says of ledger keys.
+
+        Of one whose openings are "erased" nobody knows which key signs from there on.
+        """
+        if kind == "erased":
+            self._current = self._unexplained = None
+            return
         try:
             if kind == "start":
                 self.exchange = str(what[0])
@@ -85,8 +91,8 @@ class KeyChain:
             self._untrusted = size if self._untrusted is None else self._untrusted
             return
         current = self._current
-        late = current is not None and not handed_over and current.public_key not in signed.by
-        if late and current is not None and current.public_key in known and not self._pending(size):
+        settled = not handed_over and not self._pending(size) and self._unexplained is None
+        if settled and current is not None and current.public_key in known.keys() - signed.by:
             self._fault(size, f"the checkpoint of size {size} is signed by a key that was rotated away")
         if signers and size >= self.signed:
             self.signed, self.signer = size, signers[-1].text()

@@ -41,7 +41,7 @@ class Cache:
         self._values: dict[bytes, Any] = {}
 
     def value(self, content: bytes) -> Any:
-        """The parsed value; raises ValueError for what is not canonical JSON."""
+        """As `parse`."""
         value = self._values.get(content)
         if value is None:
             if len(self._values) >= _CACHE_LIMIT:
@@ -110,10 +110,10 @@ class Opened:
 
 
 def parse(content: bytes) -> Any:
-    """A value; raises ValueError unless the content is canonical JSON, so that no two readers read it differently."""
+    """A value; raises ValueError for JSON with blanks, doubled or unsorted names, which two readers could read differently."""
     value = orjson.loads(content)
     if orjson.dumps(value, option=orjson.OPT_SORT_KEYS) != content and canonical(value) != content:
-        raise EntryInvalid("a part is not canonical JSON")
+        raise EntryInvalid("a part is not in the one form that JSON has here")
     return value
 
 
