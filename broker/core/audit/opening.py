@@ -110,7 +110,7 @@ class Opened:
 
 
 def parse(content: bytes) -> Any:
-    """A value; raises ValueError for JSON with blanks, doubled or unsorted names, which two readers could read differently."""
+    """A value; raises ValueError for JSON with blanks, doubled or unsorted names: two readers could read it differently."""
     value = orjson.loads(content)
     if orjson.dumps(value, option=orjson.OPT_SORT_KEYS) != content and canonical(value) != content:
         raise EntryInvalid("a part is not in the one form that JSON has here")
