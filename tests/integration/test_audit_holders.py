@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from broker.adapters.export.index import SqliteAuditIndex
@@ -15,7 +17,9 @@ from broker.core.audit import holders as holders_module
 from broker.core.audit.holders import CheckedReceipt, HolderDesk, Standing
 from broker.core.audit.proof_file import ProofFile
 from broker.core.audit.proofs import ProofRefused, check
-from broker.core.checkpoint.note import VerifierKey
+from broker.core.audit.receipts import ReceiptsChecked
+from broker.core.audit.receipts_asked import Ask, check_answers
+from broker.core.checkpoint.note import Signer, VerifierKey
 from broker.core.ledger.handed_out import content_digest, item_hash
 from broker.core.ledger.leaf import read_leaf
 from broker.core.ledger.receipt import Receipt, ReceiptCodec
@@ -210,3 +214,125 @@ async def test_a_publisher_s_proof_shows_all_rows_or_none(counter: Counter) -> N
         with pytest.raises(ProofRefused):
             check(replace(proof, items=items).encode(), counter.keys)
     assert check(proof.encode(), counter.keys).kind == "publish"
+
+
+# ---- held against what the exchange answers ----
+
+
+def line_of(handed: Handed, **changes: Any) -> bytes:
+    """As the client keeps it."""
+    kept = {
+        "agency": handed.agency,
+        "subject": handed.subject,
+        "kind": handed.kind,
+        "topic": handed.topic,
+        "receipt": base64.b64encode(seal(handed)).decode(),
+        "contents": handed.contents,
+    }
+    return orjson.dumps({**kept, **changes})
+
+
+async def asked(
+    counter: Counter, kept: Sequence[bytes], caller: Handed, ask: Ask | None = None, keys: Any = None
+) -> ReceiptsChecked:
+    """A receipts file, by one holder."""
+
+    async def lines() -> AsyncIterator[bytes]:
+        for each in kept:
+            yield each
+
+    async def from_the_desk(receipts: Sequence[bytes]) -> Sequence[CheckedReceipt]:
+        return await counter.desk.check(holder(caller), receipts)
+
+    return await check_answers(lines(), ask or from_the_desk, counter.keys if keys is None else keys)
+
+
+async def test_an_exchange_proves_what_it_handed_out_and_took(counter: Counter) -> None:
+    by_holder: dict[tuple[str, str], list[Handed]] = {}
+    for each in counter.ledgers.handed:
+        by_holder.setdefault((each.agency, each.subject), []).append(each)
+    assert len(by_holder) > 3
+    for mine in by_holder.values():
+        found = await asked(counter, [line_of(each) for each in mine], mine[0])
+        assert (found.checked, found.sound, found.findings) == (len(mine), len(mine), ())
+
+
+@pytest.mark.parametrize("kind", ["delivery", "publish"])
+async def test_what_differs_from_what_was_kept_is_found_with_its_line(counter: Counter, kind: str) -> None:
+    handed = next(each for each in of_kind(counter, kind) if len(each.contents) > 1)
+    other = of_kind(counter, "publish" if kind == "delivery" else "delivery")[0]
+    changed: Any = list(handed.contents)
+    changed[0] = "00" * 32 if kind == "delivery" else [*changed[0][:2], "00" * 16]
+    lines = [
+        line_of(handed),
+        line_of(handed, contents=changed),
+        line_of(handed, contents=[*handed.contents, changed[0]]),
+        line_of(handed, topic="another"),
+        line_of(handed, agency="another"),
+        line_of(handed, kind=other.kind),
+        line_of(handed, receipt=base64.b64encode(seal(handed, index=10**6)).decode()),
+        line_of(handed, receipt=""),
+        line_of(other),
+        b"{}",
+        b"no json",
+        line_of(handed),
+    ]
+    found = await asked(counter, lines, handed)
+    assert (found.checked, found.sound) == (len(lines), 2)
+    assert [finding.what.split(":")[0] for finding in found.findings if "no line of" not in finding.what] == [
+        f"line {number}" for number in range(2, 10)
+    ]
+    assert {finding.severity.value for finding in found.findings} == {"fault"}
+
+
+async def test_an_exchange_that_proves_something_else_is_found(counter: Counter) -> None:
+    """The proof of another batch, of another's part, places of its own, no proof, or no answer at all."""
+    batches = [each for each in of_kind(counter, "delivery") if each.subject == "paramedic-1"]
+    mine, another = batches[0], batches[-1]
+    (true,), (other,) = await counter.check(mine), await counter.check(another)
+    publish = of_kind(counter, "publish")[0]
+    (published,) = await counter.check(publish)
+    for lie in (
+        other,
+        published,
+        replace(true, proofs=other.proofs),
+        replace(true, proofs=(*true.proofs, *other.proofs)),
+        replace(true, proofs=published.proofs),
+        replace(true, proofs=(b"{}",)),
+        replace(true, blinded=other.blinded),
+        replace(true, blinded=()),
+        replace(true, standing=Standing.NOT_LOGGED),
+        CheckedReceipt(Standing.UNKNOWN),
+        None,
+    ):
+
+        async def ask(receipts: Sequence[bytes], lie: Any = lie) -> Sequence[CheckedReceipt]:
+            return [] if lie is None else [lie]
+
+        found = await asked(counter, [line_of(mine)], mine, ask)
+        assert (found.checked, found.sound) == (1, 0)
+        assert [finding.severity.value for finding in found.findings] == ["fault"]
+    stranger = Signer("stranger", b"\x05" * 32).verifier_key
+    assert (await asked(counter, [line_of(mine)], mine, keys=[stranger])).sound == 0
+
+
+@pytest.mark.parametrize("standing", [Standing.PENDING, Standing.EXPIRED])
+async def test_what_cannot_be_said_yet_or_any_more_is_no_fault(counter: Counter, standing: Standing) -> None:
+    handed = counter.ledgers.handed[0]
+
+    async def ask(receipts: Sequence[bytes]) -> Sequence[CheckedReceipt]:
+        return [CheckedReceipt(standing, handed.place)] * len(receipts)
+
+    found = await asked(counter, [line_of(handed)] * 25, handed, ask)
+    assert (found.checked, found.sound) == (25, 0)
+    assert {finding.severity.value for finding in found.findings} == {"remark"}
+
+
+async def test_erased_contents_are_no_fault_and_not_sound(counter: Counter) -> None:
+    handed = of_kind(counter, "delivery")[0]
+    counter.reader.change(handed.place.instance, handed.place.index, openings=b"")
+    (answer,) = await counter.check(handed)
+    assert (answer.standing, answer.proofs, answer.blinded) == (Standing.LOGGED, (), ())
+    found = await asked(counter, [line_of(handed)], handed)
+    assert found.sound == 0
+    assert [finding.severity.value for finding in found.findings] == ["remark"]

@@ -10,6 +10,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from broker.core.audit.holders import CheckedReceipt
     from broker.core.audit.proofs import ReceiverPart, RecordPart
     from broker.model.audit import Publication, Reception, Sighting, Sightings
     from connectors.client import Client
@@ -63,6 +66,11 @@ async def prove(client: Client, instance: str, index: int, part: ReceiverPart | 
     return await client.ledger.prove(instance, index)
 
 
+async def check_receipts(client: Client, receipts: Sequence[bytes]) -> list[CheckedReceipt]:
+    """What the exchange says to the caller's own receipts, in order; no more than a call takes."""
+    return [_receipt(each) for each in await client.ledger.check_receipts(receipts)]
+
+
 def entry_object(entry: ledger_pb2.LedgerEntry) -> dict[str, object]:
     """An entry, as far as it is shown, as an object."""
     from broker.cli.audit.times import format_ms
@@ -77,6 +85,25 @@ def entry_object(entry: ledger_pb2.LedgerEntry) -> dict[str, object]:
         "parts": {part.name: json.loads(part.content) for part in entry.parts},
         "reduced": [part.name for part in entry.parts if part.reduced],
     }
+
+
+def _receipt(each: ledger_pb2.CheckedReceipt) -> CheckedReceipt:
+    from broker.core.audit.holders import CheckedReceipt, Standing
+    from broker.model.ledger import Place
+    from protos.entente.v1 import ledger_pb2
+
+    numbers = {
+        ledger_pb2.ReceiptStanding.Value(f"RECEIPT_STANDING_{standing.name}"): standing
+        for standing in Standing
+    }
+    entry = each.entry
+    return CheckedReceipt(
+        numbers.get(each.standing, Standing.UNKNOWN),
+        Place(entry.instance, 0, entry.index, entry.leaf_hash) if each.HasField("entry") else None,
+        tuple(each.proofs),
+        tuple(each.blinded),
+        tuple(each.digest_keys),
+    )
 
 
 def _publication(each: ledger_pb2.RecordPublication) -> Publication:

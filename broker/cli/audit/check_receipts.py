@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,8 @@ import typer
 from broker.cli.audit.options import LedgerGiven, ledger_options, source_of
 from broker.cli.audit.progress import shown_progress
 from broker.cli.audit.running import run
-from broker.cli.command import shared_options
+from broker.cli.audit.trusting import read_public_keys
+from broker.cli.command import call, shared_options
 from broker.cli.failures import CommandFailed, ExitCode, complain
 from broker.cli.output import OutputFormat, choose_format, show_all, show_one
 from broker.cli.settings import Given
@@ -19,6 +21,8 @@ from broker.cli.settings import Given
 if TYPE_CHECKING:
     from broker.app.ledger_sources import LedgerSource
     from broker.core.audit.receipts import OpenReceipt, ReceiptsChecked
+    from broker.core.checkpoint.note import VerifierKey
+    from connectors.client import Client
 
 _LINE_BYTES = 64 << 20
 
@@ -32,22 +36,50 @@ def check_receipts(
     receipt_keys: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The exchange's receipt.keys; needed with --ledger.")
     ] = None,
+    public_key: Annotated[
+        list[Path] | None,
+        typer.Option(help="Without --ledger: the exchange's ledger.vkey, from elsewhere; may be repeated."),
+    ] = None,
 ) -> None:
     """Look up the receipts that a customer kept: is there an entry for each batch that was received, and for each publish
     call that was acknowledged, and is it about exactly what was received or published?
 
-    Exits with 0 if all are sound, with 7 if something was released or accepted without its entry, or an entry was changed.
+    Without --ledger the exchange itself has to prove it, to the receipts' holder. Exits with 0 if all are sound, with 7 if
+    something was released or accepted without its entry, or an entry was changed.
     """
-    source = source_of(given, ledger)
-    if receipt_keys is None:
-        raise CommandFailed("--ledger needs --receipt-keys, the exchange's file receipt.keys", ExitCode.USAGE)
-    checked = run(_check(source, file, receipt_keys))
+    checked = _checked(given, ledger, file, receipt_keys, read_public_keys(public_key or (), "--public-key"))
     _show(choose_format(given.output), checked)
     faults = [finding for finding in checked.findings if finding.severity.value == "fault"]
     for finding in checked.findings:
         complain(finding.line())
     if faults:
         raise typer.Exit(ExitCode.FAULTS_FOUND)
+
+
+def _checked(
+    given: Given, ledger: LedgerGiven, file: Path, receipt_keys: Path | None, keys: Sequence[VerifierKey]
+) -> ReceiptsChecked:
+    if ledger.ledger is not None:
+        if receipt_keys is None:
+            raise CommandFailed(
+                "--ledger needs --receipt-keys, the exchange's file receipt.keys", ExitCode.USAGE
+            )
+        return run(_check(source_of(given, ledger), file, receipt_keys))
+    checked = call(given, lambda client: _ask(client, file, keys))
+    if checked.sound and not keys:
+        complain(
+            "internally consistent only: the exchange may have made all of it up;"
+            " check with its public key (--public-key)"
+        )
+    return checked
+
+
+async def _ask(client: Client, file: Path, keys: Sequence[VerifierKey]) -> ReceiptsChecked:
+    from broker.cli.audit import asked
+    from broker.core.audit.receipts_asked import check_answers
+
+    with shown_progress() as progress:
+        return await check_answers(_lines(file), partial(asked.check_receipts, client), keys, progress)
 
 
 async def _check(source: LedgerSource, file: Path, receipt_keys: Path) -> ReceiptsChecked:

@@ -18,7 +18,7 @@ from broker.model.principal import Principal
 from broker.ports.audit_index import AuditIndex
 from broker.ports.ledger_log import LedgerReader
 
-ANSWER_BYTES = 16 << 20
+ANSWER_BYTES = 48 << 20
 """The most that one answer may take: an acknowledgement's part has all rows of the call."""
 
 

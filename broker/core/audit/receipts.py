@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -66,11 +66,11 @@ async def check_receipts(
 
 
 _TELL_EVERY = 100
-_ASK = "ask the operator to explain it, and keep the receipt"
+EXPLAIN = "ask the operator to explain it, and keep the receipt"
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
+class ReceiptLine:
     """One line of a receipts file. contents: hashes of deliveries, or of each published record source, id and digest."""
 
     agency: str
@@ -81,7 +81,7 @@ class _Line:
     contents: list[Any]
 
     @classmethod
-    def read(cls, line: bytes) -> _Line:
+    def read(cls, line: bytes) -> ReceiptLine:
         """Raises ValueError."""
         try:
             content = orjson.loads(line)
@@ -98,7 +98,7 @@ class _Line:
         return read
 
 
-class _Unsound(Exception):
+class Unsound(Exception):
     """What a receipt and its entry differ in."""
 
 
@@ -115,7 +115,7 @@ class _Check:
         """Whether the line is sound; else a finding says why."""
         at = f"line {number}"
         try:
-            line = _Line.read(content)
+            line = ReceiptLine.read(content)
         except ValueError as error:
             self.findings.fault("", None, f"{at}: {error}", "take the file from the client again")
             return False
@@ -126,21 +126,21 @@ class _Check:
             return False
         try:
             return await self._compare(at, line, receipt)
-        except (_Unsound, LedgerRefused, EntryInvalid) as error:
+        except (Unsound, LedgerRefused, EntryInvalid) as error:
             place = receipt.place
-            self.findings.fault(place.instance, place.index, f"{at}: {error}", _ASK)
+            self.findings.fault(place.instance, place.index, f"{at}: {error}", EXPLAIN)
             return False
 
-    async def _compare(self, at: str, line: _Line, receipt: OpenedReceipt) -> bool:
+    async def _compare(self, at: str, line: ReceiptLine, receipt: OpenedReceipt) -> bool:
         place = receipt.place
         row = await self._index.entry(place.instance, place.index)
         if row is None:
             return await self._missing(at, place)
         if row.leaf_hash != place.leaf_hash:
-            raise _Unsound(f"the entry of this {line.kind} was changed, or another was logged in its place")
+            raise Unsound(f"the entry of this {line.kind} was changed, or another was logged in its place")
         entry = open_entry(await self._entries.read(place.instance, place.index), self._cache)
         if entry.kind != line.kind:
-            raise _Unsound(f"the receipt is of a {entry.kind} entry and not of a {line.kind} entry")
+            raise Unsound(f"the receipt is of a {entry.kind} entry and not of a {line.kind} entry")
         if entry.contents is None:
             what = f"{at}: the entry is there, and its openings were erased: what it said cannot be compared"
             self.findings.remark(place.instance, place.index, what, "find out who erased them, and why")
@@ -160,31 +160,40 @@ class _Check:
             what = f"{at}: its entry lies outside of what was exported or is kept"
             self.findings.remark(place.instance, place.index, what, "check it against the whole ledger")
             return False
-        raise _Unsound("it was never logged: the ledger has no such entry")
+        raise Unsound("it was never logged: the ledger has no such entry")
 
 
-def _compare_delivery(line: _Line, secret: bytes, entry: Opened) -> None:
+def _compare_delivery(line: ReceiptLine, secret: bytes, entry: Opened) -> None:
     group, places = entry.value("class"), entry.value("places")
     subjects = [row["subject"] for row in entry.value("receivers")]
     if (group["agency"], group["topic"]) != (line.agency, line.topic) or line.subject not in subjects:
-        raise _Unsound("the entry does not name the receipt's holder and topic")
+        raise Unsound("the entry does not name the receipt's holder and topic")
+    contents = hashes_of(line, len(places))
+    root = handed_out_root(secret, [(p, o, n) for p, o, n in places], contents)
+    if root.hex() != entry.commitments["handed_out"]:
+        raise Unsound("what was received is not what was logged as handed out")
+
+
+def hashes_of(line: ReceiptLine, logged: int) -> list[bytes]:
+    """The hashes of the deliveries that a line is about. Raises Unsound unless there are as many as were logged."""
     try:
         contents = [bytes.fromhex(content) for content in line.contents]
     except (ValueError, TypeError):
-        raise _Unsound("the line's contents are no hashes") from None
-    if len(contents) != len(places):
-        raise _Unsound(f"{len(contents)} records were received, and {len(places)} were logged")
-    root = handed_out_root(secret, [(p, o, n) for p, o, n in places], contents)
-    if root.hex() != entry.commitments["handed_out"]:
-        raise _Unsound("what was received is not what was logged as handed out")
+        raise Unsound("the line's contents are no hashes") from None
+    if len(contents) != logged:
+        raise Unsound(f"{len(contents)} records were received, and {logged} were logged")
+    return contents
 
 
-def _compare_publish(line: _Line, secret: bytes, entry: Opened) -> None:
-    who, rows = entry.value("who"), entry.value("records")
-    holder = (who["agency"], who["subject"], entry.value("call")["topic"])
-    if holder != (line.agency, line.subject, line.topic):
-        raise _Unsound("the entry does not name the receipt's holder and topic")
-    keys = item_keys(secret, len(rows))
+def _compare_publish(line: ReceiptLine, secret: bytes, entry: Opened) -> None:
+    rows = entry.value("records")
+    compare_rows(line, entry.value("who"), entry.value("call"), rows, item_keys(secret, len(rows)))
+
+
+def compare_rows(line: ReceiptLine, who: Any, call: Any, rows: Sequence[Any], keys: Sequence[bytes]) -> None:
+    """Hold a publisher's line against the rows of its call and the keys of their digests. Raises Unsound."""
+    if (who["agency"], who["subject"], call["topic"]) != (line.agency, line.subject, line.topic):
+        raise Unsound("the entry does not name the receipt's holder and topic")
     digests = {
         (row.get("source"), row.get("id"), key): row.get("digest")
         for key, row in zip(keys, rows, strict=True)
@@ -198,7 +207,7 @@ def _compare_publish(line: _Line, secret: bytes, entry: Opened) -> None:
             source, name, digest = content
             unsalted = bytes.fromhex(digest)
         except (ValueError, TypeError):
-            raise _Unsound("the line's contents are not source, id and digest") from None
+            raise Unsound("the line's contents are not source, id and digest") from None
         keys_of = named.get((source, name), [])
         if not any(digests[source, name, key] == content_digest(key, unsalted).hex() for key in keys_of):
-            raise _Unsound(f"the record {str(name)[:80]!r} was accepted, and not logged as it was published")
+            raise Unsound(f"the record {str(name)[:80]!r} was accepted, and not logged as it was published")
