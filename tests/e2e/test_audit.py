@@ -255,7 +255,7 @@ def test_who_saw_of_a_withheld_record_is_nobody_and_of_an_unknown_one_a_refusal(
     assert (len(found["publications"]), found["sightings"]) == (1, [])
     ran = audited.run("who-saw", "--ledger", "export", SOURCE, "unheard-of")
     assert (ran.returncode, ran.stdout) == (3, "")
-    assert ran.stderr == "entente: the ledger names no such record; check source and id\n"
+    assert ran.stderr == "entente: the ledger that was read names no such record; check source and id\n"
 
 
 def test_who_saw_shows_tables_and_lines(audited: Audited) -> None:

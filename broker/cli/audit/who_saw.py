@@ -13,7 +13,7 @@ from broker.cli.audit.asked import HIDDEN
 from broker.cli.audit.options import LedgerGiven, ledger_options, source_of
 from broker.cli.audit.progress import shown_progress
 from broker.cli.audit.running import run, write_private
-from broker.cli.audit.times import format_ms
+from broker.cli.audit.times import format_ms, readable
 from broker.cli.audit.words import treatments_in_words
 from broker.cli.command import call, shared_options
 from broker.cli.failures import CommandFailed, ExitCode, complain
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from broker.model.audit import Publication, Sighting, Sightings
     from connectors.client import Client
 
-_COLUMNS = ("time", "agency", "subject", "purpose", "effect", "fields", "acknowledged", "entry")
+_COLUMNS = ("when", "agency", "subject", "purpose", "fields", "acknowledged", "entry")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ def who_saw(
         evidence = run(_gather(source_of(given, ledger), source, record_id))
     found = evidence.found
     if not found.publications and not found.sightings:
-        message = "the ledger names no such record; check source and id"
-        raise CommandFailed(message if found.complete else f"{message}; {_GAPS}", ExitCode.REFUSED)
+        unknown = _UNKNOWN if found.complete else f"{_UNKNOWN}; {_GAPS}"
+        raise CommandFailed(unknown if ledger.ledger is not None else _NOT_YOURS, ExitCode.REFUSED)
     _show(choose_format(given.output), found)
     if html is not None:
         from broker.cli.audit.who_saw_page import who_saw_page
@@ -73,6 +73,8 @@ def who_saw(
         raise typer.Exit(ExitCode.INCOMPLETE)
 
 
+_UNKNOWN = "the ledger that was read names no such record; check source and id"
+_NOT_YOURS = "there is no such record that you may know of, or it might not exist; check source and id"
 _GAPS = "entries that could name the record are erased or not in this ledger, so there may be more"
 
 
@@ -121,10 +123,11 @@ def _show(form: OutputFormat, found: Sightings) -> None:
         for each in found.publications:
             again = " again" if each.duplicate else ""
             place = f"{each.instance}/{each.index}"
-            write_line(
-                printable(f"published{again} {format_ms(each.time_ms)} on {each.topic}, entry {place}")
-            )
-        rows = [row | {"fields": _fields(each)} for row, each in zip(sightings, found.sightings, strict=True)]
+            write_line(printable(f"published{again} {readable(each.time_ms)} on {each.topic}, entry {place}"))
+        rows = [
+            row | {"when": readable(each.time_ms), "fields": _fields(each)}
+            for row, each in zip(sightings, found.sightings, strict=True)
+        ]
         show_all(form, _COLUMNS, rows)
 
 
