@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import orjson
 import pytest
 
 from broker.core.decide import Question
@@ -273,7 +274,9 @@ async def test_histories_too_large_for_one_entry_are_written_in_parts(
         assert await world.receive(session, 1) == ["3"]
     written = [entry for entry in deliveries(world) if entry["count"] == 0]
     assert len(written) > 1
-    assert deliveries(world)[-1]["considered"][0]["outcomes"] == {"release": 1}
+    for entry in written:  # one that is too large by itself stands alone
+        sizes = [len(orjson.dumps(history["withheld"])) for history in entry["considered"]]
+        assert len(sizes) == 1 or sum(sizes) < 1_000
     for session in sessions:
         await chain_of(world, session)
 

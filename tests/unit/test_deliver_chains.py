@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from broker.core.decide import Question
-from broker.core.deliver import group, history, standing
+from broker.core.deliver import collect, group, history, standing
 from broker.core.deliver.session import Session
 from broker.errors import EntenteError
 from broker.model.decision import Decision, Effect
@@ -218,7 +218,7 @@ def quick() -> Iterator[None]:
     """Nothing waits long, and whatever is bounded is bounded by little."""
     with (
         mock.patch.object(group, "BACKOFF_S", (0.0, 0.0005)),
-        mock.patch.object(group, "LINGER_S", 0.0),
+        mock.patch.object(collect, "LINGER_S", 0.0),
         mock.patch.object(standing, "MAX_LAGS", 2),
         mock.patch.object(history, "MAX_DECISIONS", 2),
         mock.patch.object(history, "MAX_HISTORIES", 2),

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from broker.core.decide import ENGINE_FAULT, Question
-from broker.core.deliver import group
+from broker.core.deliver import collect, group
 from broker.model.decision import Decision, Effect
 from tests.fakes.delivery import RELEASE, World, owner_of
 
@@ -17,7 +17,7 @@ FAULT = Decision(Effect.WITHHOLD, reasons=(ENGINE_FAULT,))
 @pytest.fixture
 async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     monkeypatch.setattr(group, "BACKOFF_S", (0.001, 0.004))
-    monkeypatch.setattr(group, "LINGER_S", 0.0)
+    monkeypatch.setattr(collect, "LINGER_S", 0.0)
     made = World()
     yield made
     await made.close()

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.core.decide import Question
-from broker.core.deliver import group
+from broker.core.deliver import collect, group
 from broker.core.deliver.session import Outgoing, Session
 from broker.core.deliver.standing import Standing
 from broker.errors import EntenteError, Reason
@@ -169,8 +169,8 @@ async def test_streams_that_share_a_batch_share_the_common_room(world: World) ->
 
 
 async def test_a_batch_stays_below_what_clients_accept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group, "BATCH_BYTES", 2_000)
-    monkeypatch.setattr(group, "CHUNK_BYTES", 1_000)
+    monkeypatch.setattr(collect, "BATCH_BYTES", 2_000)
+    monkeypatch.setattr(collect, "CHUNK_BYTES", 1_000)
     await fill(world, 200)
     session = world.session(records=1_000)
     found: list[str] = []
@@ -316,7 +316,7 @@ def test_each_stream_gets_the_released_records_once_and_in_order(plan: Plan) -> 
 
 @contextlib.contextmanager
 def _no_waiting() -> Iterator[None]:
-    with mock.patch.object(group, "BACKOFF_S", (0.0, 0.0005)), mock.patch.object(group, "LINGER_S", 0.0):
+    with mock.patch.object(group, "BACKOFF_S", (0.0, 0.0005)), mock.patch.object(collect, "LINGER_S", 0.0):
         yield
 
 

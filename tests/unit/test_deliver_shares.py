@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from broker.core.deliver import group
+from broker.core.deliver import collect
 from broker.core.deliver.standing import Standing
 from tests.fakes.delivery import World
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group, "LINGER_S", 0.0)
+    monkeypatch.setattr(collect, "LINGER_S", 0.0)
 
 
 @pytest.fixture

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from broker.core.deliver.collect import Ahead, Collector, shared_budget
 from broker.core.deliver.entries import delivery_entry, fault_entry, group_class
 from broker.core.deliver.history import Considered, Histories, History
 from broker.core.deliver.prepare import Budget, Lens, Prepared, Preparer
@@ -19,22 +19,16 @@ from broker.core.evidence import Evidence
 from broker.core.ledger.entry_secret import EntrySecret
 from broker.core.ledger.receipt import Receipt
 from broker.errors import EntenteError, PositionExpired, Reason, StorageUnavailable, fault_place
-from broker.model.record import Chunk, Positions
 from broker.ports.clock import Clock
 from broker.ports.keys import Keys
 from broker.ports.record_log import RecordLog
 
 log = logging.getLogger(__name__)
 
-CHUNK_RECORDS = 500
-CHUNK_BYTES = 1 << 20
-BATCH_BYTES = 512 << 10
-ACCOUNT_BYTES = 1 << 20
-LINGER_S = 0.02
 WAIT_S = 5.0
+TAKE_OFF_TURNS = 2
+"""Turns of the event loop in which an entry is made and sent: what follows is prepared while it is under way, not before."""
 BACKOFF_S = (0.05, 2.0)
-AHEAD_S = 0.25
-"""How long what was prepared ahead may be used: what it was decided and looked at for could otherwise be over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +40,6 @@ class Tools:
     evidence: Evidence
     clock: Clock
     keys: Keys
-
-
-@dataclass(frozen=True, slots=True)
-class Ahead:
-    """The batch after the one that the ledger is writing, if everything is then as it was taken to be."""
-
-    begin: Standing
-    receivers: frozenset[Session]
-    prepared: Prepared
-    at_s: float
 
 
 class Placement(Protocol):
@@ -92,6 +76,7 @@ class Group:
         self._retry_at_s = 0.0
         self._class = group_class(lens.topic, lens.subject)
         self._histories = Histories()
+        self._collector = Collector(tools.record_log, tools.preparer, tools.clock, lens)
         self._ahead: Ahead | None = None
 
     def join(self, session: Session) -> None:
@@ -146,26 +131,26 @@ class Group:
             return
         begin = self.standing
         if begin.lags and self._now_s() >= self._retry_at_s:
-            await self._serve(begin, self._catch_up)
+            await self._serve(begin, self._collector.catch_up)
         begin = self.standing
         ready, ahead = self._ready(), self._ahead
         self._ahead = None
-        if ahead is not None and self._still_holds(ahead, ready):
+        if ahead is not None and ahead.holds(self.standing, ready, self._now_s()):
             await self._conclude(begin, ready, ahead.prepared)
             return
-        chunk = await self._read(begin.next, self._wait_s())
+        chunk = await self._collector.read(begin.next, self._wait_s())
         if chunk.records:
-            await self._serve(begin, partial(self._collect, chunk))
+            await self._serve(begin, partial(self._collector.collect, chunk))
         else:
             self._move(begin.moved(chunk.next_positions))
 
     def _ready(self) -> list[Session]:
-        return [m for m in self.members if self._placement.is_served(m) and m.budget().is_open]
+        return [member for member in self.members if member.budget().is_open]
 
     async def _serve(self, begin: Standing, prepare: Callable[[Budget, Prepared], Awaitable[None]]) -> None:
         ready = self._ready()
         prepared = Prepared(begin)
-        await prepare(_shared_budget(ready), prepared)
+        await prepare(shared_budget(ready), prepared)
         await self._conclude(begin, ready, prepared)
 
     async def _conclude(self, begin: Standing, ready: list[Session], prepared: Prepared) -> None:
@@ -191,65 +176,6 @@ class Group:
         else:
             self._retry_at_s = self._now_s() + self._backoff_s
 
-    async def _look_ahead(self, receivers: list[Session], handed_out: Prepared) -> None:
-        """Prepare the batch that follows while the ledger writes; nothing of it counts before it is taken up."""
-        budget = _shared_budget(receivers)
-        budget.records -= len(handed_out.deliveries)
-        budget.size_bytes -= handed_out.size_bytes
-        begin = handed_out.standing
-        if handed_out.stalled or begin.lags or not budget.is_open:
-            return
-        with contextlib.suppress(
-            StorageUnavailable, PositionExpired, EntenteError
-        ):  # the next step meets it again
-            chunk = await self._read(begin.next, 0)
-            prepared = Prepared(begin)
-            if chunk.records:
-                await self._collect(chunk, budget, prepared)
-            if prepared.deliveries:
-                self._ahead = Ahead(begin, frozenset(receivers), prepared, self._now_s())
-
-    def _still_holds(self, ahead: Ahead, ready: list[Session]) -> bool:
-        """Whether what was prepared is what would be prepared now: for the same streams, from here, within their budgets."""
-        if ahead.begin != self.standing or ahead.receivers != frozenset(ready):
-            return False
-        budget, deliveries = _shared_budget(ready), ahead.prepared.deliveries
-        before_last_bytes = ahead.prepared.size_bytes - len(deliveries[-1])
-        fits = len(deliveries) <= budget.records and before_last_bytes < budget.size_bytes
-        return fits and self._now_s() - ahead.at_s <= AHEAD_S
-
-    async def _catch_up(self, budget: Budget, prepared: Prepared) -> None:
-        """One chunk for each owner that lags; those that still have no decision keep their place."""
-        for lag in prepared.standing.lags:
-            positions = list(prepared.standing.next)
-            positions[lag.partition] = lag.offset
-            chunk = await self._read(tuple(positions), 0)
-            await self._tools.preparer.catch_up(self.lens, chunk, lag, budget, prepared)
-            if prepared.cut:
-                return
-
-    async def _collect(self, chunk: Chunk, budget: Budget, prepared: Prepared) -> None:
-        """Batches are cut by released bytes and time only, so that what is withheld does not show (rule 6)."""
-        deadline_s = self._now_s() + LINGER_S
-        while True:
-            await self._tools.preparer.prepare(self.lens, chunk, budget, prepared)
-            if prepared.cut or prepared.stalled or prepared.size_bytes >= BATCH_BYTES:
-                return
-            # Only endless label sets come to this: an entry has to hold all that was decided.
-            if prepared.account.size_bytes + prepared.account.considered.size_bytes >= ACCOUNT_BYTES:
-                return
-            if self._now_s() >= deadline_s:
-                return
-            chunk = await self._read(prepared.standing.next, 0)
-            if not chunk.records:
-                prepared.standing = prepared.standing.moved(chunk.next_positions)
-                return
-
-    async def _read(self, positions: Positions, wait_s: float) -> Chunk:
-        return await self._tools.record_log.read(
-            self.lens.topic, positions, max_records=CHUNK_RECORDS, max_bytes=CHUNK_BYTES, wait_s=wait_s
-        )
-
     async def _release(self, ready: Sequence[Session], prepared: Prepared) -> None:
         """Account and hand out, which runs to its end even if this group is given up meanwhile.
 
@@ -262,8 +188,9 @@ class Group:
         self.accounting = asyncio.ensure_future(self._account(receivers, prepared))
         for member in receivers:
             member.accounting = self.accounting
+        self.accounting.add_done_callback(_retrieve)
         if prepared.deliveries:
-            await self._look_ahead(receivers, prepared)
+            self._ahead = await self._collector.look_ahead(receivers, prepared)
         await asyncio.shield(self.accounting)
 
     async def _written_out(self, step: Considered | None = None) -> bool:
@@ -350,14 +277,7 @@ class Group:
         return self._tools.clock.monotonic_s()
 
 
-def _shared_budget(ready: list[Session]) -> Budget:
-    """The least of the members' budgets, what each of them can take whole, and never more than clients accept at once.
-
-    Redaction can make records longer, so that what was read says little about what goes out; with a record of 1 MiB as
-    its last, a batch stays below gRPC's default limit of 4 MiB.
-    """
-    budgets = [member.budget(len(ready)) for member in ready]
-    if not budgets:
-        return Budget(0, 0)
-    size_bytes = min(BATCH_BYTES + CHUNK_BYTES, *(b.size_bytes for b in budgets))
-    return Budget(min(b.records for b in budgets), size_bytes)
+def _retrieve(accounting: asyncio.Future[None]) -> None:
+    """Where nobody waits for it any more, its failure is no news: nothing was released."""
+    if not accounting.cancelled():
+        accounting.exception()

@@ -60,10 +60,10 @@ class Buffers:
 class Session:
     """State of one stream on one topic; used from the event loop only.
 
-    stream: its id in the ledger, random. standing: up to where it was served. history: what no entry accounts for yet; while
-    the session is in a group it is the group's to extend. It ends where the session stands, unless an entry says
-    that something was handed out to it which it left too early to get. accounting: writes an entry that names it.
-    acknowledged: the newest positions, () if there are none.
+    stream: its id in the ledger, random. subscription_key: the named subscription, or None. standing: up to where it was
+    served. history: what no entry accounts for yet; while the session is in a group it is the group's to extend. It ends
+    where the session stands, unless an entry says that something was handed out to it which it left too early to get.
+    accounting: writes an entry that names it. acknowledged: the newest positions, () if there are none.
     """
 
     def __init__(
@@ -85,6 +85,8 @@ class Session:
         self.purpose = purpose
         self.topic = topic
         self.binding = binding
+        named = SubscriptionKey(binding.agency, binding.subject, binding.subscription)
+        self.subscription_key = named if binding.subscription else None
         self.epoch = epoch
         self.standing = standing
         self.history = History.begin(standing)
@@ -109,13 +111,6 @@ class Session:
     def subject_class(self) -> SubjectClass:
         """The class under which this stream is decided."""
         return self.principal.subject_class(self.purpose)
-
-    @property
-    def subscription_key(self) -> SubscriptionKey | None:
-        """The named subscription, or None."""
-        if not self.binding.subscription:
-            return None
-        return SubscriptionKey(self.binding.agency, self.binding.subject, self.binding.subscription)
 
     @property
     def is_open(self) -> bool:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
@@ -79,6 +80,7 @@ class ReceiptCodec:
         return cipher
 
 
+@lru_cache(maxsize=4_096)
 def _holder(agency: str, subject: str) -> bytes:
     """32 bytes; each part is length-prefixed, so that no two holders share them."""
     digest = hashlib.sha256(b"entente receipt v1")
