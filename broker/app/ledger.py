@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from broker.app.config import Config
 from broker.app.witnesses import open_witnesses
@@ -18,7 +20,10 @@ from broker.ports.clock import Clock
 from broker.ports.keys import Keys
 from broker.ports.ledger_log import LedgerLog
 
+log = logging.getLogger(__name__)
+
 APPEND_TIMEOUT_S = 10.0
+PUBLIC_KEYS = "ledger.vkey"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +57,9 @@ async def opened_ledger(
 ) -> AsyncIterator[OpenLedger]:
     """The ledger inside the block. Raises LedgerRefused for one that is not what it was, StorageUnavailable."""
     section, kafka = config.ledger, config.backend.kafka
-    signing, origin = (
-        LedgerKeys(keys, config.exchange.name),
-        origin_of(config.exchange.name, section.instance),
-    )
+    signing = LedgerKeys(keys, config.exchange.name)
+    origin = origin_of(config.exchange.name, section.instance)
+    _look_at_public_keys(config.keys.directory / PUBLIC_KEYS, signing)
     epoch = await ledger_log.claim()
     retention = section.retention_ms is not None
     rebuilt = await rebuild(
@@ -81,3 +85,13 @@ async def opened_ledger(
     finally:
         await checkpointer.close()
         await writer.close()
+
+
+def _look_at_public_keys(path: Path, keys: LedgerKeys) -> None:
+    """Auditors are given this file, so it should hold the key that signs now; what it holds decides nothing here."""
+    try:
+        listed = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        listed = []
+    if keys.current.text() not in listed:
+        log.warning("%s lacks the key that signs the ledger; add the line %s", path, keys.current.text())

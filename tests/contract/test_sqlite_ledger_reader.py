@@ -77,6 +77,16 @@ async def test_what_a_killed_broker_left_is_read_whole_and_left_as_it_is(tmp_pat
     assert files(left) == before
 
 
+async def test_a_careless_copy_is_refused_and_not_repaired(tmp_path: Path) -> None:
+    ledger = await written(tmp_path / "running")
+    shutil.copytree(tmp_path / "running", tmp_path / "left", ignore=shutil.ignore_patterns("*-shm"))
+    await ledger.close()
+    before = files(tmp_path / "left")
+    with pytest.raises(StorageUnavailable, match=r"copied while the broker ran; .*\.backup"):
+        await SqliteLedgerReader.open(tmp_path / "left" / "ledger.db")
+    assert files(tmp_path / "left") == before
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write whatever the mode says")
 async def test_read_access_is_enough(tmp_path: Path) -> None:
     await (await written(tmp_path)).close()

@@ -114,7 +114,9 @@ async def test_a_ledger_that_went_back_behind_its_checkpoints_is_refused(config:
             pass
 
 
-async def test_a_start_names_the_key_and_a_change_of_it_is_announced(config: Config, tmp_path: Path) -> None:
+async def test_a_start_names_the_key_and_a_change_of_it_is_announced(
+    config: Config, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     await _started_twice(config)
     keys = config.keys.directory / "ledger.keys"
     listed = json.loads(keys.read_text())
@@ -134,6 +136,9 @@ async def test_a_start_names_the_key_and_a_change_of_it_is_announced(config: Con
     assert starts[2]["ledger_key"] == starts[3]["ledger_key"] == cast(dict[str, Any], change["to"])["key"]
     assert [start["epoch"] for start in starts] == [1, 2, 3, 4]
     assert {start["instance"] for start in starts} == {"broker"}
+    told = [each.message for each in caplog.records if "ledger.vkey lacks the key" in each.message]
+    assert len(told) == 2
+    assert told[0].endswith(f"add the line {starts[2]['ledger_key']}")
 
 
 async def test_an_exchange_that_is_open_twice_is_refused_and_the_first_goes_on(config: Config) -> None:

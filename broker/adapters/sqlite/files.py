@@ -86,10 +86,16 @@ def connect_beside(path: Path) -> sqlite3.Connection:
     """A connection that cannot write, beside the file's owner and without its lock; `path` is absolute.
 
     It makes none of the files beside the database that SQLite shares between its users: while the owner runs they
-    are there, and when it has closed the database they are gone, and all is in the file. Raises sqlite3.Error.
+    are there, and when it has closed the database they are gone, and all is in the file. Raises sqlite3.Error, and
+    StorageUnavailable for a copy of a running database that is not whole.
     """
-    running = path.with_name(f"{path.name}-wal").exists()
-    how = "mode=ro&readonly_shm=1" if running else "mode=ro&immutable=1"
+    pending, shared = (path.with_name(f"{path.name}-{kind}") for kind in ("wal", "shm"))
+    written = pending.exists() and pending.stat().st_size > 0
+    if written and not shared.exists():
+        raise StorageUnavailable(
+            f"{path} was copied while the broker ran; copy {shared.name} as well, or use SQLite's '.backup'"
+        )
+    how = "mode=ro&readonly_shm=1" if written else "mode=ro&immutable=1"
     return sqlite3.connect(
         f"file:{quote(str(path))}?{how}", uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None
     )
