@@ -26,6 +26,8 @@ class Account:
     considered: Considered = field(default_factory=Considered)
     size_bytes: int = 0
     _numbers: dict[Ruling, int] = field(default_factory=dict)
+    _last: Ruling | None = None
+    _number: int = 0
 
     def withhold(self, stored: StoredRecord, outcome: str, ruling: Ruling | None) -> None:
         """A record that does not go out; where the engine failed its place is kept, since it can be delivered later."""
@@ -37,11 +39,16 @@ class Account:
 
     def hand_out(self, stored: StoredRecord, outcome: str, ruling: Ruling, content: bytes) -> None:
         """A record or notice that goes out."""
+        if ruling is not self._last:  # most records are decided as the one before
+            self._last, self._number = ruling, self._number_of(ruling)
+        self.places.append((stored.partition, stored.offset, self._number))
+        self.contents.append(content)
+        self.considered.outcomes[outcome] += 1
+
+    def _number_of(self, ruling: Ruling) -> int:
         number = self._numbers.get(ruling)
         if number is None:
             number = self._numbers[ruling] = len(self.decisions)
             self.decisions.append(ruling.value)
             self.size_bytes += ruling.size_bytes
-        self.places.append((stored.partition, stored.offset, number))
-        self.contents.append(content)
-        self.considered.outcomes[outcome] += 1
+        return number

@@ -6,9 +6,9 @@ Field numbers are those of protos/entente/v1/exchange.proto; tests parse what th
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
+from typing import NamedTuple
 
 from protos.entente.v1 import exchange_pb2
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
@@ -22,8 +22,7 @@ _BATCH_RECEIPT = 3
 _RESPONSE_BATCH = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """One entry of Batch.deliveries with its tag and length, and the SHA-256 of the `Delivery` in it."""
 
     entry: bytes
