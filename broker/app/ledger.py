@@ -65,6 +65,7 @@ async def opened_ledger(
     rebuilt = await rebuild(
         ledger_log, section.instance, origin=origin, keys=signing.known, retention=retention
     )
+    log.info("the ledger '%s' is whole: %d entries, now epoch %d", section.instance, rebuilt.tree.size, epoch)
     timeout_s = APPEND_TIMEOUT_S if kafka is None else kafka.timeout_s
     writer = LedgerWriter(ledger_log, section.instance, epoch, rebuilt.tree, append_timeout_s=timeout_s)
     signer = CheckpointSigner(origin, signing, rebuilt)
