@@ -202,6 +202,8 @@ class InstanceCheck:
     async def _check_beyond(self) -> None:
         """Checkpoints of trees that end after the last entry: true of an export that was cut, else entries are missing."""
         beyond = await self._queue.take(None)
+        if self._cut:  # the key may have changed in what was left out
+            self.keys.learn(self.end, "erased", ())
         known = [one for one in beyond if one.checkpoint.size in self._growth.roots]
         await self._judge(known, None)
         lost = [one for one in beyond if one.checkpoint.size not in self._growth.roots]

@@ -65,9 +65,11 @@ class Verification:
 
     @property
     def first_fault(self) -> Finding | None:
-        """The fault to look at first: of the first instance that has one, that of the least index."""
+        """The fault to look at first: of the first instance that has one, that of the least index, if one has a place."""
         faults = [finding for finding in self.findings if finding.severity is Severity.FAULT]
-        return min(faults, key=lambda f: (f.instance, f.index if f.index is not None else -1), default=None)
+        return min(
+            faults, key=lambda f: (not f.instance, f.instance, f.index is None, f.index or 0), default=None
+        )
 
     def summary(self) -> str:
         """One line for people."""
