@@ -60,6 +60,14 @@ async def test_reading_begins_again_where_the_next_lies_far_away() -> None:
     assert points.asked == [3, last]
 
 
+async def test_points_may_lie_far_before_what_is_wanted() -> None:
+    entries = LEDGERS.instances["broker"].entries
+    reader = FakeReader({"broker": entries * (2 + 2 * SKIPPED // len(entries))}, {})
+    last = len(reader.entries["broker"]) - 1
+    rows = [EntryRow("broker", last, 1, "k", 0, leaf_hash(reader.entries["broker"][last].leaf), True)]
+    assert await read_rows(reader, cast(Any, Points(10**6)), rows) == [reader.entries["broker"][last]]
+
+
 async def test_an_entry_that_is_another_one_is_refused() -> None:
     index: Any = Points()
     with pytest.raises(LedgerRefused, match="broker entry 12: is not what was read before"):

@@ -70,7 +70,8 @@ async def _read_near(
     reader: LedgerReader, index: AuditIndex, rows: Sequence[EntryRow], found: list[EncodedEntry]
 ) -> None:
     """Add entries from the first one that is missing on, until the next lies far away."""
-    first = rows[len(found)]
+    before = len(found)
+    first = rows[before]
     point = await index.point(first.instance, first.index)
     reading = cast(AsyncGenerator[ReadEntries, None], reader.read(first.instance, point))
     async with aclosing(reading):
@@ -81,7 +82,10 @@ async def _read_near(
                 if wanted.index < at:
                     return
                 found.append(_checked(wanted, part.entries[wanted.index - at]))
-            if len(found) == len(rows) or rows[len(found)].index > part.next.index + SKIPPED:
+            if len(found) == len(rows):
+                return
+            # Points lie wherever the index put them: the first that is wanted may be far behind one.
+            if len(found) > before and rows[len(found)].index > part.next.index + SKIPPED:
                 return
 
 
