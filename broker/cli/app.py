@@ -15,6 +15,7 @@ from broker.cli.failures import CommandFailed, ExitCode, complain
 from broker.cli.identity import can_i, whoami
 from broker.cli.initialise import init
 from broker.cli.publish import publish
+from broker.cli.rulebook import rulebook
 from broker.cli.serve import serve
 from broker.cli.subscribe import subscribe
 from broker.cli.subscriptions import subscription
@@ -58,6 +59,7 @@ for _name, _command, _example in (
 ):
     app.command(_name, epilog=example(_example))(_command)
 app.add_typer(audit)
+app.add_typer(rulebook)
 app.add_typer(catalog)
 app.add_typer(subscription)
 app.add_typer(witness)

@@ -25,9 +25,11 @@ COMMANDS = [
     ("demo",),
     ("audit",),
     *(("audit", name) for name in ("export", "verify", "replay", "who-saw", "what-saw")),
-    *(("audit", name) for name in ("checkpoint", "prove", "check", "check-receipts")),
+    *(("audit", name) for name in ("checkpoint", "prove", "check", "check-receipts", "records")),
     *((("catalog", name)) for name in ("topics", "types", "agencies", "vocabulary", "show")),
     *((("subscription", name)) for name in ("list", "show", "seek", "delete")),
+    ("rulebook",),
+    *((("rulebook", name)) for name in ("check", "test")),
     *((("witness", name)) for name in ("init", "serve", "show", "checkpoint")),
 ]
 

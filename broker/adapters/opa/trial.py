@@ -32,12 +32,12 @@ _PROFILE = "10"
 class TrialLimits:
     """How long a trial may take.
 
-    decision_s: for one question; far beyond what a good rulebook needs on a machine that is busy with other things.
+    decision_s: for one question; far beyond what a good rulebook needs, however busy the machine is.
     profile_s: for the run that finds out where a slow decision spends its time.
     test_s, tests_s: for one Rego test, and for all of them.
     """
 
-    decision_s: float = 10.0
+    decision_s: float = 5.0
     profile_s: float = 3.0
     test_s: float = 10.0
     tests_s: float = 300.0

@@ -1,4 +1,4 @@
-"""Whether a rulebook may become a revision: all that is checked, in one place."""
+"""Whether a rulebook may become a revision: all that is checked without running it, in one place."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 
 from broker.core.rulebook.ownership import check_ownership
 from broker.core.rulebook.registry import parse_registry
+from broker.core.rulebook.syntax import ParseModule
 from broker.core.rulebook.texts import check_texts
 from broker.errors import RulebookRefused
 from broker.model.registry import Registry
@@ -23,17 +24,29 @@ async def check_rulebook(compiler: RulebookCompiler, revision: Revision) -> tupl
     return await asyncio.to_thread(_findings, compiler, revision)
 
 
-def _findings(compiler: RulebookCompiler, revision: Revision) -> tuple[str, ...]:
+def read_registry(revision: Revision) -> Registry:
+    """What a revision of readable texts registers. Raises RulebookRefused."""
     if unreadable := tuple(check_texts(revision.files)):
-        return unreadable
-    try:
-        registry = parse_registry(revision)
-    except RulebookRefused as refused:
-        return refused.findings
+        raise RulebookRefused(unreadable)
+    return parse_registry(revision)
+
+
+def check_modules(
+    compiler: RulebookCompiler, parse: ParseModule, revision: Revision, registry: Registry
+) -> tuple[str, ...]:
+    """Every reason why the modules of a revision that registers this may not be used."""
     owned = check_ownership(
-        revision.files, compiler.parse, agencies=registry.agencies, time_dependent=revision.time_dependent
+        revision.files, parse, agencies=registry.agencies, time_dependent=revision.time_dependent
     )
     return (*compiler.compile(revision), *map(str, owned), *_missing_keys(revision, registry))
+
+
+def _findings(compiler: RulebookCompiler, revision: Revision) -> tuple[str, ...]:
+    try:
+        registry = read_registry(revision)
+    except RulebookRefused as refused:
+        return refused.findings
+    return check_modules(compiler, compiler.parse, revision, registry)
 
 
 def _missing_keys(revision: Revision, registry: Registry) -> list[str]:

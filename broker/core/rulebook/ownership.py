@@ -8,15 +8,24 @@ others are secret. What cannot be told from the text, such as `data[x]`, is refu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-Node = Mapping[str, object]
-"""A JSON object of `opa parse --format json --json-include locations,-comments`."""
-
-ParseModule = Callable[[str, bytes], Node]
-"""(path, source) -> the module's syntax tree, with locations. Raises ValueError if it is not valid Rego."""
+from broker.core.rulebook.syntax import (
+    Node,
+    ParseModule,
+    dotted,
+    head,
+    is_test_package,
+    line_in,
+    node,
+    nodes,
+    package_path,
+    static_path,
+    walk,
+    without_annotations,
+)
 
 LIBRARY = ("entente", "lib")
 """The data path of what every agency's module may use."""
@@ -71,15 +80,15 @@ def _package_faults(path: str, module: Node, agencies: Collection[str]) -> Itera
     """The folder and the package have to name the same owner, or the folder would hide whose rules these are."""
     package = package_path(module)
     folders = PurePosixPath(path).parts[:-1]
-    line = _line(_node(module.get("package")), 1)
+    line = line_in(node(module.get("package")), 1)
     if package[:1] == ("entente",) and len(package) > 1:
         if folders[:1] != ("entente",):
-            yield line, f"declares package {_dotted(package)}, which belongs under entente/; move it"
+            yield line, f"declares package {dotted(package)}, which belongs under entente/; move it"
     elif package[:1] == ("agencies",) and len(package) > 1:
         if folders[:2] != package[:2]:
             yield (
                 line,
-                f"declares package {_dotted(package)}, which belongs under agencies/{package[1]}/; move it",
+                f"declares package {dotted(package)}, which belongs under agencies/{package[1]}/; move it",
             )
         if package[1] not in agencies:
             yield (
@@ -89,25 +98,18 @@ def _package_faults(path: str, module: Node, agencies: Collection[str]) -> Itera
     else:
         yield (
             line,
-            f"declares package {_dotted(package)}; only entente.<name> and agencies.<agency> may be declared",
+            f"declares package {dotted(package)}; only entente.<name> and agencies.<agency> may be declared",
         )
 
 
 def _test_faults(path: str, module: Node) -> Iterator[_Fault]:
     """Files of tests are not loaded: a denial that stood in one by mistake would deny nothing."""
     package = package_path(module)
-    is_test = package[-1:] != () and package[-1].endswith("_test")
-    if path.endswith("_test.rego") != is_test:
+    if path.endswith("_test.rego") != is_test_package(module):
         yield (
-            _line(_node(module.get("package")), 1),
-            f"declares package {_dotted(package)}; tests, and only tests, have package and file end in _test",
+            line_in(node(module.get("package")), 1),
+            f"declares package {dotted(package)}; tests, and only tests, have package and file end in _test",
         )
-
-
-def package_path(module: Node) -> tuple[str, ...]:
-    """The package's data path without `data`, e.g. ("agencies", "ems")."""
-    terms = _nodes(_node(module.get("package")).get("path"))
-    return tuple(str(term.get("value")) for term in terms[1:])
 
 
 def _agency_faults(module: Node) -> Iterator[_Fault]:
@@ -116,36 +118,36 @@ def _agency_faults(module: Node) -> Iterator[_Fault]:
     if package[:1] != ("agencies",) or len(package) < 2:
         return
     owned = package[:2]
-    for imported in _nodes(module.get("imports")):
+    for imported in nodes(module.get("imports")):
         yield from _import_faults(imported, owned)
-    for rule in _nodes(module.get("rules")):
-        for line, node in _walk(_without_annotations(rule), _line(rule, 1)):
-            yield from _reference_faults(line, node, owned)
+    for rule in nodes(module.get("rules")):
+        for line, part in walk(without_annotations(rule), line_in(rule, 1)):
+            yield from _reference_faults(line, part, owned)
         if package == owned:
             yield from _answer_faults(rule)
 
 
 def _import_faults(imported: Node, owned: tuple[str, ...]) -> Iterator[_Fault]:
-    path = _node(imported.get("path"))
-    terms = _nodes(path.get("value"))
-    line = _line(imported, 1)
-    if _head(terms) == "data":
+    path = node(imported.get("path"))
+    terms = nodes(path.get("value"))
+    line = line_in(imported, 1)
+    if head(terms) == "data":
         yield from _data_faults(line, terms, owned)
-    elif _head(terms) not in {"input", "rego", "future"}:
+    elif head(terms) not in {"input", "rego", "future"}:
         yield line, "imports something that is neither its input nor the public library; remove the import"
 
 
-def _reference_faults(line: int, node: Node, owned: tuple[str, ...]) -> Iterator[_Fault]:
-    """Faults of one node of the tree; `_walk` visits a reference before its parts."""
-    if "with" in node:
-        for replaced in _nodes(node.get("with")):
+def _reference_faults(line: int, part: Node, owned: tuple[str, ...]) -> Iterator[_Fault]:
+    """Faults of one node of the tree; `walk` visits a reference before its parts."""
+    if "with" in part:
+        for replaced in nodes(part.get("with")):
             yield from _with_faults(line, replaced)
-    terms = _nodes(node.get("value")) if node.get("type") == "ref" else ()
-    if _head(terms) == "data":
+    terms = nodes(part.get("value")) if part.get("type") == "ref" else ()
+    if head(terms) == "data":
         yield from _data_faults(line, terms, owned)
-    elif _head(terms) == "rego":
+    elif head(terms) == "rego":
         yield line, "refers to rego.*, which tells about other modules; remove it"
-    elif node.get("type") == "var" and node.get("value") == "data":
+    elif part.get("type") == "var" and part.get("value") == "data":
         yield (
             line,
             "uses `data` as a whole or as a name; refer to data.agencies of itself or to the library by path",
@@ -153,37 +155,40 @@ def _reference_faults(line: int, node: Node, owned: tuple[str, ...]) -> Iterator
 
 
 def _with_faults(line: int, replaced: Node) -> Iterator[_Fault]:
-    if _head(_nodes(_node(replaced.get("target")).get("value"))) != "input":
+    if head(nodes(node(replaced.get("target")).get("value"))) != "input":
         yield line, "replaces something else than its input by `with`; remove it"
 
 
 def _data_faults(line: int, terms: Sequence[Node], owned: tuple[str, ...]) -> Iterator[_Fault]:
     for permitted in (owned, LIBRARY):
-        if _static(terms[1 : len(permitted) + 1]) == permitted:
+        if static_path(terms[1 : len(permitted) + 1]) == permitted:
             return
     named = ".".join(["data", *(_shown(term) for term in terms[1:3])])
     yield (
         line,
         (
-            f"refers to {named}; an agency's module may refer only to input, {_dotted(('data', *owned))} "
-            f"and data.{_dotted(LIBRARY)}"
+            f"refers to {named}; an agency's module may refer only to input, {dotted(('data', *owned))} "
+            f"and data.{dotted(LIBRARY)}"
         ),
     )
 
 
 def _answer_faults(rule: Node) -> Iterator[_Fault]:
     """The exchange asks for sets: rules that add to one never conflict, and cannot be undefined."""
-    head = _node(rule.get("head"))
-    terms = _nodes(head.get("ref"))
-    name = _head(terms)
-    adds_to_set = len(terms) == 1 and "key" in head and "value" not in head and "args" not in head
+    defined = node(rule.get("head"))
+    terms = nodes(defined.get("ref"))
+    name = head(terms)
+    adds_to_set = len(terms) == 1 and "key" in defined and "value" not in defined and "args" not in defined
     if name not in ANSWERS:
         if adds_to_set and not str(name).startswith("_"):
             # Most likely a misspelt `deny`, which would fail open.
-            yield _line(rule, 1), f"defines the set `{name}`, which nobody asks for; begin its name with '_'"
+            yield (
+                line_in(rule, 1),
+                f"defines the set `{name}`, which nobody asks for; begin its name with '_'",
+            )
         return
     if not adds_to_set or rule.get("default"):
-        yield _line(rule, 1), f"defines `{name}` otherwise than by `{name} contains ...`; write it so"
+        yield line_in(rule, 1), f"defines `{name}` otherwise than by `{name} contains ...`; write it so"
 
 
 def _time_faults(module: Node) -> Iterator[_Fault]:
@@ -191,69 +196,16 @@ def _time_faults(module: Node) -> Iterator[_Fault]:
 
     Test packages do not decide anything and may mention it.
     """
-    if package_path(module)[-1:] and package_path(module)[-1].endswith("_test"):
+    if is_test_package(module):
         return
-    for source in (*_nodes(module.get("imports")), *_nodes(module.get("rules"))):
-        for line, node in _walk(_without_annotations(source), _line(source, 1)):
-            if node.get("type") == "string" and node.get("value") == _TIME:
+    for source in (*nodes(module.get("imports")), *nodes(module.get("rules"))):
+        for line, part in walk(without_annotations(source), line_in(source, 1)):
+            if part.get("type") == "string" and part.get("value") == _TIME:
                 yield (
                     line,
                     "refers to the time, but manifest.yaml says `time_dependent: false`; change one of them",
                 )
 
 
-def _walk(value: object, line: int) -> Iterator[tuple[int, Node]]:
-    """Every object of the tree with its line; of a reference to data the head is not visited again."""
-    if isinstance(value, Mapping):
-        line = _line(value, line)
-        yield line, value
-        skip_head = value.get("type") == "ref" and _head(_nodes(value.get("value"))) == "data"
-        for key, child in value.items():
-            if key == "value" and skip_head:
-                yield from _walk(_nodes(child)[1:], line)
-            elif key != "location":
-                yield from _walk(child, line)
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        for child in value:
-            yield from _walk(child, line)
-
-
-def _without_annotations(rule: Node) -> Node:
-    """Annotations are for people and the type checker; their paths are not evaluated."""
-    return {key: value for key, value in rule.items() if key != "annotations"}
-
-
-def _head(terms: Sequence[Node]) -> str | None:
-    if not terms or terms[0].get("type") != "var":
-        return None
-    return str(terms[0].get("value"))
-
-
-def _static(terms: Sequence[Node]) -> tuple[str, ...] | None:
-    """The path that the terms spell, or None if one of them is computed."""
-    if any(term.get("type") != "string" for term in terms):
-        return None
-    return tuple(str(term.get("value")) for term in terms)
-
-
 def _shown(term: Node) -> str:
     return str(term.get("value")) if term.get("type") == "string" else "<computed>"
-
-
-def _dotted(path: Sequence[str]) -> str:
-    return ".".join(path)
-
-
-def _line(node: Node, otherwise: int) -> int:
-    row = _node(node.get("location")).get("row")
-    return row if isinstance(row, int) else otherwise
-
-
-def _node(value: object) -> Node:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _nodes(value: object) -> Sequence[Node]:
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        return ()
-    return [item if isinstance(item, Mapping) else {"value": item} for item in value]

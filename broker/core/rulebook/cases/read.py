@@ -20,6 +20,7 @@ from broker.core.rulebook.cases.samples import (
     principal_of,
     record_faults,
     record_of,
+    split_attributes,
 )
 from broker.core.rulebook.cases.shapes import (
     CaseShape,
@@ -171,12 +172,8 @@ def _with_attributes(value: object, registry: Registry) -> object:
     """Attributes are written beside the other keys, since the vocabulary knows their names."""
     if not isinstance(value, dict):
         return value
-    known = registry.vocabulary.attributes
+    words = registry.vocabulary
     return {
-        name: _split(member, known) if isinstance(member, dict) else member for name, member in value.items()
+        name: split_attributes(member, words) if isinstance(member, dict) else member
+        for name, member in value.items()
     }
-
-
-def _split(member: Mapping[str, object], attributes: Mapping[str, str]) -> dict[str, object]:
-    own = {key: value for key, value in member.items() if key not in attributes}
-    return own | {"attributes": {key: value for key, value in member.items() if key in attributes}}

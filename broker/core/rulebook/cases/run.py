@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,10 +10,8 @@ from datetime import UTC, datetime
 from broker.core.rulebook.cases.model import Case, Expectation
 from broker.errors import NoDecision
 from broker.model.decision import Decision, Treatment, TreatmentKind
-from broker.ports.rulebook_trial import RulebookTrial
-
-_SILENT = 3
-"""After so many cases without an answer in time the rest is not asked: each takes as long as the deadline."""
+from broker.ports.policy_engine import Item
+from broker.ports.rulebook_trial import Evaluation, RulebookTrial
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +44,23 @@ class Outcome:
         return tuple(compare(self.case.expected, self.decision))
 
 
+async def evaluate(trial: RulebookTrial, item: Item) -> Evaluation | None:
+    """The evaluation of one item; None if there was none in time, twice: a machine may stand still for a moment."""
+    for _ in range(2):
+        with contextlib.suppress(NoDecision):
+            return await trial.evaluate(item)
+    return None
+
+
 async def run_cases(trial: RulebookTrial, cases: Sequence[Case]) -> list[Outcome]:
-    """Each case asked alone, so that its time is its own; fewer outcomes than cases if too many had no answer."""
+    """Each case asked alone, so that its time is its own, up to one without an answer: the next would take as long."""
     outcomes: list[Outcome] = []
-    silent = 0
     for case in cases:
-        try:
-            evaluation = await trial.evaluate(case.item)
-        except NoDecision:
-            silent += 1
+        evaluation = await evaluate(trial, case.item)
+        if evaluation is None:
             outcomes.append(Outcome(case, None, silent=True))
-            if silent == _SILENT:
-                break
-        else:
-            outcomes.append(Outcome(case, evaluation.decision, evaluation.duration_ns))
+            break
+        outcomes.append(Outcome(case, evaluation.decision, evaluation.duration_ns))
     return outcomes
 
 

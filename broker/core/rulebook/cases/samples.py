@@ -6,10 +6,10 @@ only what a case changes in them may be wrong.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from broker.core.rulebook.cases.model import RecordSample, Sample
-from broker.core.rulebook.cases.shapes import LabelsShape, PrincipalShape, RecordShape
+from broker.core.rulebook.cases.shapes import ATTRIBUTES, LabelsShape, PrincipalShape, RecordShape
 from broker.model.data_file import Place
 from broker.model.labels import Labels
 from broker.model.principal import SubjectClass
@@ -17,6 +17,12 @@ from broker.model.registry import Agency, Registry, Vocabulary
 
 Fault = tuple[Place, str, str]
 """(place inside the member, what is wrong, what to do)"""
+
+
+def split_attributes(member: Mapping[str, object], words: Vocabulary) -> dict[str, object]:
+    """What describes a subject, with the attributes that the vocabulary names moved under one key."""
+    own = {key: value for key, value in member.items() if key not in words.attributes}
+    return own | {ATTRIBUTES: {key: value for key, value in member.items() if key in words.attributes}}
 
 
 def principal_of(name: str, shape: PrincipalShape) -> Sample:

@@ -11,6 +11,9 @@ from broker.core.rulebook.shapes import Label, Labels, Moment, Name, Names, Text
 Kind = Literal["keep", "remove", "mask", "pseudonym"]
 LabelName = Literal["dataclassification", "dataregulation", "datacategory", "purposes", "releasableto"]
 
+ATTRIBUTES = "\0attributes"
+"""Attributes are written beside the other keys, since the vocabulary knows their names; this is no key that is written."""
+
 
 class _Shape(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -23,7 +26,7 @@ class PrincipalShape(_Shape):
     roles: Names
     purpose: Name | None = None
     unregistered: Literal[True] | None = None
-    attributes: dict[Name, Label] = Field(default_factory=dict)
+    attributes: Annotated[dict[Name, Label], Field(alias=ATTRIBUTES)] = Field(default_factory=dict)
 
 
 class LabelsShape(_Shape):

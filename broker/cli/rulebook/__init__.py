@@ -1,0 +1,20 @@
+"""`entente rulebook`: changing the rulebook, as a directory under any editor and any version control."""
+
+from __future__ import annotations
+
+import typer
+
+from broker.cli.command import example
+from broker.cli.rulebook.check import check
+from broker.cli.rulebook.tests import test
+
+rulebook = typer.Typer(
+    name="rulebook",
+    help="Check and change a rulebook, which needs no exchange that runs.",
+    epilog=example("entente rulebook check exchange/rulebook"),
+)
+for _name, _command, _example in (
+    ("check", check, "entente rulebook check exchange/rulebook"),
+    ("test", test, "entente rulebook test exchange/rulebook"),
+):
+    rulebook.command(_name, epilog=example(_example))(_command)
