@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator
-from contextlib import chdir, closing, redirect_stderr, redirect_stdout
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 
-from broker.cli.app import run
 from broker.core.checkpoint.note import Signer
+from tests.e2e.here import Done, environment, run_here
 from tests.e2e.test_cli import DATA, ENTENTE
 from tests.services.broker import BrokerProcess
 
@@ -27,19 +24,13 @@ pytestmark = [pytest.mark.opa, pytest.mark.timeout(300)]
 SOURCE = "//highway-patrol/crash"
 RECORD = "C-2026-0042"
 HIDDEN = "C-2026-0043"
+LIVED = 16
+"""Entries that are there at least once everything has happened."""
+
 CRASHES = (
     *("publish", "crash-reports", "--context", "highway-patrol", "--type", "gov.niem.crash-driver.v1"),
     *("--source", SOURCE, "--id", "$.reportId"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A finished command."""
-
-    returncode: int
-    stdout: str
-    stderr: str
 
 
 @dataclass(frozen=True)
@@ -51,31 +42,21 @@ class Audited:
 
     def ask(self, *arguments: str) -> Done:
         """One command as a process of its own, with the exchange's configuration file."""
-        own = {"ENTENTE_CONFIG": str(self.directory / "exchange" / "entente.toml"), "COLUMNS": "250"}
-        command = [ENTENTE, *arguments]
-        environment = _environment() | own
+        own = {"ENTENTE_CONFIG": str(self.directory / "exchange" / "entente.toml")}
         ran = subprocess.run(
-            command,
+            [ENTENTE, *arguments],
             check=False,
             capture_output=True,
             text=True,
             cwd=self.directory,
-            env=environment,
+            env=environment() | own,
             timeout=120,
         )
         return Done(ran.returncode, ran.stdout, ran.stderr)
 
     def run(self, *arguments: str | Path) -> Done:
-        """One audit command without any configuration file; in this process, since none of these calls an exchange."""
-        out, err = io.StringIO(), io.StringIO()
-        with (
-            chdir(self.directory),
-            patch.dict(os.environ, _environment() | {"COLUMNS": "250"}, clear=True),
-            redirect_stdout(out),
-            redirect_stderr(err),
-        ):
-            code = run(["audit", *map(str, arguments)])
-        return Done(int(code), out.getvalue(), err.getvalue())
+        """One audit command without any configuration file."""
+        return run_here(self.directory, "audit", *arguments)
 
     def audit(self, *arguments: str | Path, code: int = 0) -> Any:
         """An audit command's answer as one JSON document."""
@@ -88,10 +69,6 @@ class Audited:
         ran = self.answers[name]
         assert ran.returncode == 0, ran.stderr
         return json.loads(ran.stdout)
-
-
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("ENTENTE_")}
 
 
 def ask(audited: Audited, name: str, *arguments: str, context: str) -> None:
@@ -108,14 +85,18 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Audited]:
     process.start()
     try:
         live(made)
-        for name, context in (
-            ("auditor", "auditor-1"),
-            ("owner", "highway-patrol-admin"),
-            ("ems", "ems-admin"),
-        ):
+        for name, context in (("owner", "highway-patrol-admin"), ("ems", "ems-admin")):
             ask(made, f"who-saw {name}", "who-saw", SOURCE, RECORD, context=context)
+        ask(made, "who-saw auditor", "who-saw", SOURCE, RECORD, "--html", "asked.html", context="auditor-1")
+        for name, context in (("auditor", "auditor-1"), ("ems", "ems-admin")):
             ask(made, f"what-saw {name}", "what-saw", "ems", context=context)
-        ask(made, "page", "who-saw", SOURCE, RECORD, "--html", "asked.html", context="auditor-1")
+        covered = None
+        while covered is None or covered < LIVED:  # until a checkpoint covers what happened
+            ask(made, "checkpoint", "checkpoint", context="ems")
+            covered = made.answered("checkpoint")[0]["size"]
+        for name, context in (("ems", "ems"), ("highway-patrol", "highway-patrol")):
+            key = ("--public-key", "exchange/keys/ledger.vkey")
+            ask(made, f"receipts {name}", "check-receipts", f"{name}.jsonl", *key, context=context)
         ask(made, "kept", "checkpoint", "--keep", "kept.jsonl", context="partner-cert")
         ask(made, "nobody", "who-saw", SOURCE, RECORD, context="transport")
     finally:
@@ -138,16 +119,17 @@ def live(made: Audited) -> None:
     ):
         (made.directory / "report.json").write_text(json.dumps({"reportId": record, **report}))
         labels = ("--label", "dataclassification=amber", "--label", f"purposes={purposes}")
-        ran = made.ask(*CRASHES, *labels, "report.json")
+        ran = made.ask(*CRASHES, *labels, "--receipts", "highway-patrol.jsonl", "report.json")
         assert ran.returncode == 0, ran.stderr
     received = ("-o", "jsonl", "--max", "1", "--subscription", "intake")
     for context, purpose in (("ems", "emergency-response"), ("transport", "road-safety-statistics")):
-        ran = made.ask(*("subscribe", "crash-reports", "--context", context, "--purpose", purpose, *received))
+        kept = ("--receipts", f"{context}.jsonl")
+        ran = made.ask(
+            *("subscribe", "crash-reports", "--context", context, "--purpose", purpose, *received, *kept)
+        )
         assert (ran.returncode, ran.stdout.count("\n")) == (0, 1), ran.stderr
-    refused = made.ask(
-        *("subscribe", "crash-reports", "--context", "partner-cert", "--purpose", "cyber-defence"),
-    )
-    assert refused.returncode == 3
+    lines = (made.directory / "ems.jsonl").read_text().splitlines()
+    assert [json.loads(line)["kind"] for line in lines] == ["delivery"]
 
 
 def verified(audited: Audited, ledger: str) -> Any:
@@ -358,7 +340,7 @@ def test_who_may_not_read_is_refused_and_the_reading_is_in_the_ledger(audited: A
     assert refused.stderr.startswith("entente: AUDIT_DENIED: ")
     with closing(sqlite3.connect(audited.directory / "export" / "ledger.sqlite")) as connection:
         kinds = dict(connection.execute("SELECT kind, count(*) FROM entries GROUP BY kind").fetchall())
-    assert kinds["ledger_read"] >= 6
+    assert kinds["ledger_read"] >= 5
 
 
 def test_checkpoints_are_kept_by_anybody(audited: Audited) -> None:
@@ -366,6 +348,36 @@ def test_checkpoints_are_kept_by_anybody(audited: Audited) -> None:
     assert (kept["origin"], kept["note"]) == ("development/broker", audited.answered("kept")[0]["note"])
     (newest,) = audited.audit("checkpoint", "--ledger", "export")
     assert newest["size"] >= kept["size"]
+
+
+def test_customers_find_their_receipts_in_the_ledger(audited: Audited) -> None:
+    keys = ("--receipt-keys", "exchange/keys/receipt.keys")
+    for name, count in (("ems", 1), ("transport", 1), ("highway-patrol", 2)):
+        for ledger in ("export", "exchange/data"):
+            found = audited.audit("check-receipts", "--ledger", ledger, f"{name}.jsonl", *keys)
+            assert found == {"checked": count, "sound": count, "findings": []}
+    for name, count in (("ems", 1), ("highway-patrol", 2)):
+        assert audited.answered(f"receipts {name}") == {"checked": count, "sound": count, "findings": []}
+        assert audited.answers[f"receipts {name}"].stderr == ""
+
+
+def test_what_was_handed_out_otherwise_than_logged_is_found(audited: Audited, tmp_path: Path) -> None:
+    line = json.loads((audited.directory / "ems.jsonl").read_text())
+    changed = tmp_path / "changed.jsonl"
+    changed.write_text(json.dumps({**line, "contents": ["00" * 32]}) + "\n")
+    keys = ("--receipt-keys", "exchange/keys/receipt.keys")
+    ran = audited.run("check-receipts", "--ledger", "export", changed, *keys, "-o", "json")
+    assert (ran.returncode, json.loads(ran.stdout)["sound"]) == (7, 0)
+    assert "line 1" in ran.stderr
+    cut = tmp_path / "cut"  # a ledger that begins after what was handed out, as one would that never had it
+    ran = audited.run("export", "--ledger", "exchange/data", "--out", cut, "--since", last_ms(audited))
+    assert ran.returncode == 0, ran.stderr
+    ran = audited.run("check-receipts", "--ledger", cut, "ems.jsonl", *keys, "-o", "json")
+    assert json.loads(ran.stdout)["sound"] == 0
+
+
+def last_ms(audited: Audited) -> str:
+    return str(audited.answered("export")["instances"][0]["last"])
 
 
 def test_an_export_is_bounded_in_time_and_never_overwrites(audited: Audited, tmp_path: Path) -> None:

@@ -1,0 +1,40 @@
+"""Runs `entente` in the test's own process: quicker than a process of its own, for commands that call no exchange."""
+
+from __future__ import annotations
+
+import io
+import os
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+from broker.cli.app import run
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A finished command."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def environment() -> dict[str, str]:
+    """This process's, without the program's own variables."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ENTENTE_")}
+    return kept | {"COLUMNS": "250"}
+
+
+def run_here(directory: Path, *arguments: str | Path) -> Done:
+    """One command, as if in this directory."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        chdir(directory),
+        patch.dict(os.environ, environment(), clear=True),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        code = run([str(argument) for argument in arguments])
+    return Done(int(code), out.getvalue(), err.getvalue())
