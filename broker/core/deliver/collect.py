@@ -16,7 +16,7 @@ from broker.ports.record_log import RecordLog
 
 CHUNK_RECORDS = 500
 CHUNK_BYTES = 1 << 20
-BATCH_BYTES = 2048 << 10
+BATCH_BYTES = 1536 << 10
 ACCOUNT_BYTES = 1 << 20
 LINGER_S = 0.02
 AHEAD_S = 0.25

@@ -190,6 +190,8 @@ class Group:
             member.accounting = self.accounting
         self.accounting.add_done_callback(_retrieve)
         if prepared.deliveries:
+            for _ in range(TAKE_OFF_TURNS):
+                await asyncio.sleep(0)
             self._ahead = await self._collector.look_ahead(receivers, prepared)
         await asyncio.shield(self.accounting)
 
