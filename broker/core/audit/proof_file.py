@@ -3,6 +3,7 @@
 `leaf` and `checkpoint` are texts as they were hashed and signed, `path` leads from the leaf to the checkpoint's root
 (RFC 6962 §2.1.1, hexadecimal, lowest first). Either `openings` is the entry's openings, whole, or `items` are single ones:
 `part`, `number` of `count`, `salt` (base64), `content` (canonical JSON, as text), and the `path` to the part's commitment.
+Of a single item `count` is no more than what the path's form needs: a Merkle root does not say how many leaves it has.
 """
 
 from __future__ import annotations
