@@ -27,7 +27,7 @@ th, td { text-align: left; vertical-align: top; padding: .35rem .7rem .35rem 0; 
 th { border-bottom: 2px solid #777; font-weight: bold } th[scope=row] { border-bottom: 1px solid #ccc; width: 14rem }
 code, pre { font: .85rem/1.45 'DejaVu Sans Mono', Consolas, Menlo, monospace; overflow-wrap: anywhere }
 pre { background: #f5f5f5; padding: .7rem 1rem; white-space: pre-wrap }
-bdi, td { overflow-wrap: anywhere } .place { white-space: nowrap }
+bdi, td { overflow-wrap: anywhere } td { min-width: 5rem } .place { white-space: nowrap }
 footer { margin-top: 2.5rem; border-top: 1px solid #ccc; padding-top: .6rem; color: #555; font-size: .85rem }
 @media print {
   @page { margin: 14mm 13mm }
