@@ -71,6 +71,19 @@ async def test_nothing_is_opened_before_it_is_asked_for(ledger: Ledger) -> None:
     assert ledger.closed == 1
 
 
+async def test_what_need_not_be_of_now_is_there_at_once(ledger: Ledger) -> None:
+    fresh = FreshIndex(ledger.open)
+    await fresh.updated(now=False)
+    assert ledger.updates == 1  # there was nothing yet
+    ledger.gate.clear()
+    waiting = asyncio.create_task(fresh.updated())
+    await turns()
+    await fresh.updated(now=False)
+    assert ledger.updates == 2
+    ledger.gate.set()
+    await waiting
+
+
 async def test_all_who_wait_share_one_update_that_began_after_they_came(ledger: Ledger) -> None:
     fresh = FreshIndex(ledger.open, pause_s=0)
     ledger.gate.clear()

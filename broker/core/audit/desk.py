@@ -88,7 +88,8 @@ class AuditDesk:
         start = page_start(list(conditions.values()), question.page_token)
         if not KINDS.keys() >= set(question.kinds):
             raise EntenteError(Reason.REQUEST_INVALID, "an entry's kind is not one of docs/ledger.md")
-        async with self._readings.begin(principal, "ListEntries", conditions) as reading:
+        token = question.page_token
+        async with self._readings.begin(principal, "ListEntries", conditions, page_token=token) as reading:
             page = _Page(reading, question, min(question.page_size or ENTRIES_DEFAULT, ENTRIES_MOST))
             return await page.filled(start)
 

@@ -39,11 +39,13 @@ class FreshIndex:
         self._running: asyncio.Task[None] | None = None
         self._next: asyncio.Task[None] | None = None
 
-    async def updated(self) -> tuple[LedgerReader, AuditIndex]:
-        """The ledger, and an index that holds all that was in it when this was called.
+    async def updated(self, *, now: bool = True) -> tuple[LedgerReader, AuditIndex]:
+        """The ledger, and an index that holds all that was in it when this was called; unless `now`, when it was read last.
 
         Raises EntenteError AUDIT_UNAVAILABLE, also if that takes too long, LEDGER_INCONSISTENT.
         """
+        if not now and self._both is not None:
+            return self._both
         if self._next is None:
             self._next = asyncio.create_task(self._update_after(self._running))
             self._next.add_done_callback(_retrieve)

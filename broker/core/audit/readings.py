@@ -41,18 +41,21 @@ class Readings:
 
     @asynccontextmanager
     async def begin(
-        self, principal: Principal, method: str, about: Mapping[str, JsonValue]
+        self, principal: Principal, method: str, about: Mapping[str, JsonValue], *, page_token: str = ""
     ) -> AsyncIterator[Reading]:
-        """A reading for whoever may; `about`: the question, for the ledger. What fails inside is translated as well."""
+        """A reading for whoever may; `about`: the question, for the ledger. What fails inside is translated as well.
+
+        page_token: a further page is of what was there when the first one was read, or later.
+        """
         scope = await self._access.scope(principal)
         await self.account(principal, method, about)
-        async with self.unrestricted() as (reader, index):
+        async with self.unrestricted(now=not page_token) as (reader, index):
             yield Reading(scope, reader, index)
 
     @asynccontextmanager
-    async def unrestricted(self) -> AsyncIterator[tuple[LedgerReader, AuditIndex]]:
+    async def unrestricted(self, *, now: bool = True) -> AsyncIterator[tuple[LedgerReader, AuditIndex]]:
         """For use cases that show a caller nothing but what is its own."""
-        reader, index = await self._ledger.updated()
+        reader, index = await self._ledger.updated(now=now)
         with reading():
             yield reader, index
 

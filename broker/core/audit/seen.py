@@ -61,7 +61,7 @@ class SightingsDesk:
         about: dict[str, JsonValue] = {"source": source, "id": record_id}
         question = ["WhoSaw", *about.values()]
         start = page_start(question, token)[1]
-        async with self._readings.begin(principal, "WhoSaw", about) as reading:
+        async with self._readings.begin(principal, "WhoSaw", about, page_token=token) as reading:
             scope = reading.scope
             if not scope.sees(source_agency(source)):
                 return SightingsPage()
@@ -95,7 +95,7 @@ class SightingsDesk:
         start = page_start(question, token)[1]
         if abs(zone_minutes) > ZONE_MINUTES:
             raise EntenteError(Reason.REQUEST_INVALID, f"zone_minutes is beyond {ZONE_MINUTES}")
-        async with self._readings.begin(principal, "WhatSaw", about) as reading:
+        async with self._readings.begin(principal, "WhatSaw", about, page_token=token) as reading:
             scope = reading.scope
             owner = None if scope.sees(agency) else scope.agency
             found = await what_saw(reading.index, agency, topic or None, zone_minutes, owner)
