@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import shutil
 import signal
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.adapters.export.writer import ExportRequest, write_export
 from broker.adapters.opa import OpaCompiler
 from broker.app.replay import OpaEngines
 from broker.app.rulebook_sources import DirectoryRulebooks, NoRulebooks
@@ -21,6 +24,8 @@ from broker.core.ledger.leaf import encode
 from broker.core.rulebook.load import read_rulebook
 from broker.errors import StorageUnavailable
 from broker.model.ledger import EncodedEntry, JsonValue, LedgerEntry
+from tests.e2e.here import run_here
+from tests.fakes.ledgers import FakeReader
 from tests.fakes.rulebook import ROOT, scripted_rulebook
 
 pytestmark = pytest.mark.opa
@@ -55,12 +60,22 @@ def asked(number: int) -> dict[str, JsonValue]:
 
 
 def entry(index: int, rules: Rules, decisions: Sequence[JsonValue]) -> EncodedEntry:
-    """A delivery with these decisions."""
+    """A refused call with these decisions."""
+    who: JsonValue = {
+        "agency": "ems",
+        "subject": "medic-7",
+        "roles": [],
+        "attributes": {},
+        "token": "t",
+        "certificate": None,
+    }
     body: dict[str, JsonValue] = {
+        "who": who,
+        "call": {"method": "Subscribe", "reason": "POLICY_DENIED", "reference": "r-1"},
         "rules": {"revision": rules.revision, "engine": rules.engine},
         "decisions": list(decisions),
     }
-    return encode(LedgerEntry("delivery", index, body), "broker", 1, index, bytes(32))
+    return encode(LedgerEntry("call_refused", index, body), "broker", 1, index, bytes(32))
 
 
 async def recorded(engines: OpaEngines, rules: Rules, count: int) -> list[JsonValue]:
@@ -193,3 +208,47 @@ async def test_a_directory_without_rulebooks_is_refused(tmp_path: Path) -> None:
     for directory in (tmp_path, tmp_path / "absent"):
         with pytest.raises(StorageUnavailable, match=str(directory)):
             await DirectoryRulebooks(directory, NoRulebooks()).get("sha256:0")
+
+
+async def exported(directory: Path, told: Sequence[EncodedEntry]) -> Path:
+    """An export of these entries and the default rulebook."""
+    reader = FakeReader({"broker": list(told)}, {"broker": []})
+    rulebooks = DirectoryRulebooks(POLICY, NoRulebooks())
+    await write_export(ExportRequest(directory / "export", "exchange"), reader, rulebooks)
+    return directory / "export"
+
+
+@pytest.fixture
+async def ledger_with_a_lie(engines: OpaEngines, rules: Rules, tmp_path: Path) -> Path:
+    """An export whose second entry releases what the rules withhold, and is committed to like any other."""
+    decisions = await recorded(engines, rules, 64)
+    withheld = next(d for d in decisions if d["output"]["effect"] == "withhold")  # type: ignore[index,call-overload]
+    lie: JsonValue = {"input": withheld["input"], "output": {**withheld["output"], "effect": "release"}}  # type: ignore[index,call-overload,dict-item]
+    other = Rules(rules.revision, "opa 0.70.0")
+    told = [entry(0, rules, decisions), entry(1, rules, [decisions[0], lie]), entry(2, other, decisions[:3])]
+    return await exported(tmp_path, told)
+
+
+async def test_the_command_tells_each_decision_that_does_not_agree(ledger_with_a_lie: Path) -> None:
+    command = ("audit", "replay", "--ledger", ledger_with_a_lie)
+
+    ran = await asyncio.to_thread(run_here, ledger_with_a_lie.parent, *command, "-o", "jsonl")
+    assert ran.returncode == 7, ran
+    found, counts = (json.loads(line) for line in ran.stdout.splitlines())
+    assert (found["outcome"], found["instance"], found["index"], found["number"]) == (
+        "differs",
+        "broker",
+        1,
+        1,
+    )
+    assert (found["recorded"]["effect"], found["replayed"]["effect"]) == ("release", "withhold")
+    assert (counts["agree"], counts["differ"], counts["decisions"]) == (65, 1, 69)
+    assert [each["engine"] for each in counts["not_replayed"]] == ["opa 0.70.0"]
+    assert ran.stderr.startswith("entente: 3 decisions under sha256:")
+
+    whole = await asyncio.to_thread(run_here, ledger_with_a_lie.parent, *command, "-o", "json")
+    assert json.loads(whole.stdout)["findings"] == [found]
+
+    shown = await asyncio.to_thread(run_here, ledger_with_a_lie.parent, *command, "-o", "table")
+    assert "broker/1 (call_refused) decisions[1]: the rules decide otherwise" in shown.stdout
+    assert "needs opa 0.70.0" in shown.stdout

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
 
 import pytest
 
-from broker.app.ledger_sources import LedgerSource
+from broker.adapters.export.writer import ExportRefused
+from broker.adapters.keyring import KeysRefused
+from broker.app.ledger_sources import LedgerNotFound, LedgerSource
+from broker.cli.audit.checkpoint import append
 from broker.cli.audit.options import LedgerGiven, Mechanism, SecurityProtocol, source_of
+from broker.cli.audit.progress import shown_progress
 from broker.cli.audit.prove import EntryName, parse_entry, part_of
+from broker.cli.audit.running import read_file, run, write_private
 from broker.cli.audit.times import format_ms, parse_since, parse_until, parse_zone, readable
 from broker.cli.audit.trusting import read_notes, read_public_keys
 from broker.cli.audit.words import labels_in_words, treatments_in_words
 from broker.cli.failures import CommandFailed, ExitCode
 from broker.cli.settings import Given
-from broker.core.audit.proofs import ReceiverPart, RecordPart
+from broker.core.audit.proofs import ProofRefused, ReceiverPart, RecordPart
+from broker.core.audit.replay import EngineLost
 from broker.core.checkpoint.checkpoint import Checkpoint, sign_checkpoint
 from broker.core.checkpoint.note import Signer
+from broker.errors import LedgerRefused, StorageUnavailable
+from broker.model.audit import Progress
 
 DAY_MS = 86_400_000
 NEW_YEAR_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
@@ -234,13 +244,12 @@ def test_a_file_without_keys_is_refused(content: bytes, tmp_path: Path) -> None:
     assert refused.value.code == ExitCode.USAGE
 
 
-def test_a_checkpoint_is_a_note_or_a_witness_file(tmp_path: Path) -> None:
-    import json
-
+def test_a_checkpoint_is_a_note_or_a_witness_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "note").write_bytes(NOTES[0])
     lines = [json.dumps({"origin": "exchange/broker", "note": note.decode()}).encode() for note in NOTES]
     (tmp_path / "witness").write_bytes(b"\n".join(lines) + b'\n{"origin": "exch')
     assert read_notes([tmp_path / "note", tmp_path / "witness"], "--after") == (NOTES[0], *NOTES)
+    assert "1 of 3 lines are unfinished and do not count" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -253,3 +262,98 @@ def test_other_files_are_no_checkpoints(content: bytes, tmp_path: Path) -> None:
     assert refused.value.code == ExitCode.USAGE
     with pytest.raises(CommandFailed, match="--after"):
         read_notes([tmp_path / "absent"], "--after")
+
+
+# ---- running ----
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (LedgerNotFound("no ledger there"), ExitCode.USAGE, "no ledger there"),
+        (KeysRefused("receipt.keys: absent"), ExitCode.USAGE, "receipt.keys: absent"),
+        (LedgerRefused(("first", "second")), ExitCode.FAULTS_FOUND, "second"),
+        (ExportRefused("out: is not empty"), ExitCode.REFUSED, "out: is not empty"),
+        (ProofRefused("no such part"), ExitCode.REFUSED, "no such part"),
+        (LookupError("no entry 7"), ExitCode.REFUSED, "no entry 7"),
+        (EngineLost("opa stopped answering"), ExitCode.FAILED, "opa stopped answering"),
+        (StorageUnavailable("ledger.db is damaged"), ExitCode.UNAVAILABLE, "ledger.db is damaged"),
+        (
+            FileNotFoundError(2, "No such file or directory", "x"),
+            ExitCode.FAILED,
+            "x: No such file or directory",
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_ends_an_audit_is_one_line_and_a_code(
+    error: Exception, code: ExitCode, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def work() -> None:
+        raise error
+
+    with pytest.raises(CommandFailed) as failed:
+        run(work())
+    assert (failed.value.code, str(failed.value)) == (code, told)
+    assert capsys.readouterr().err == ("entente: first\n" if isinstance(error, LedgerRefused) else "")
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), IndexError("x"), BrokenPipeError(), RuntimeError("x")])
+def test_what_is_a_fault_of_the_program_is_not_hidden(error: Exception) -> None:
+    async def work() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        run(work())
+
+
+def test_files_are_written_whole_and_private(tmp_path: Path) -> None:
+    target = tmp_path / "page.html"
+    target.write_text("older")
+    write_private(target, b"newer")
+    assert (target.read_bytes(), target.stat().st_mode & 0o777) == (b"newer", 0o600)
+    assert list(tmp_path.iterdir()) == [target]
+    for impossible in (tmp_path / "absent" / "page.html", tmp_path):
+        with pytest.raises(CommandFailed, match="choose another place"):
+            write_private(impossible, b"")
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_files_that_are_too_large_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "proof").write_bytes(b"12345")
+    assert read_file(tmp_path / "proof", "FILE", 5) == b"12345"
+    with pytest.raises(CommandFailed, match="larger than 4 bytes"):
+        read_file(tmp_path / "proof", "FILE", 4)
+
+
+def test_progress_is_shown_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    with shown_progress() as progress:
+        assert progress is None
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    with shown_progress() as progress:
+        assert progress is not None
+        for done in (0, 5, 10):
+            progress(Progress("reading broker", done, 10))
+        progress(Progress("checking", 3))
+    assert "reading broker" in terminal.getvalue() and "10/10" in terminal.getvalue()
+
+
+class Terminal(io.StringIO):
+    """What says that it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_checkpoints_are_appended_as_a_witness_keeps_them(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.jsonl"
+    first, second = ({"origin": "o", "size": n, "note": note.decode()} for n, note in enumerate(NOTES))
+    append(kept, [first])
+    append(kept, [second])
+    assert read_notes([kept], "--after") == tuple(NOTES)
+    kept.write_bytes(kept.read_bytes() + b'{"origin": "unfini')
+    append(kept, [first])
+    assert read_notes([kept], "--after") == (*NOTES, NOTES[0])
+    with pytest.raises(CommandFailed, match="choose another place"):
+        append(tmp_path, [first])

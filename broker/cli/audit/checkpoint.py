@@ -45,7 +45,7 @@ def checkpoint(
     found = [_object(instance, note) for instance, note in sorted(notes.items())]
     show_all(choose_format(given.output), _COLUMNS, found)
     if keep is not None:
-        _append(keep, found)
+        append(keep, found)
 
 
 async def _newest(source: LedgerSource) -> dict[str, bytes]:
@@ -78,8 +78,11 @@ def _object(instance: str, note: bytes) -> dict[str, object]:
     }
 
 
-def _append(path: Path, found: list[dict[str, object]]) -> None:
-    """Add lines as a file witness has them, durably; one that a crash left unfinished before them is ended."""
+def append(path: Path, found: list[dict[str, object]]) -> None:
+    """Add lines as a file witness has them, durably; one that a crash left unfinished before them is ended.
+
+    Raises CommandFailed.
+    """
     lines = "".join(
         to_json({name: each[name] for name in ("origin", "size", "note")}) + "\n" for each in found
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from broker.cli.audit.running import read_file
-from broker.cli.failures import CommandFailed, ExitCode
+from broker.cli.failures import CommandFailed, ExitCode, complain
 
 if TYPE_CHECKING:
     from broker.core.audit.trust import Trust
@@ -46,7 +46,7 @@ def read_notes(paths: Sequence[Path], option: str) -> tuple[bytes, ...]:
     for path in paths:
         content = read_file(path, option, _NOTES_BYTES)
         try:
-            notes = _lines_of_a_witness(content) if content.startswith(b"{") else [content]
+            notes = _lines_of_a_witness(path, content) if content.startswith(b"{") else [content]
             if not notes:
                 raise ValueError  # an empty answer must not pass for a trusted one
             for note in notes:
@@ -72,11 +72,13 @@ def trust_of(
     )
 
 
-def _lines_of_a_witness(content: bytes) -> list[bytes]:
-    """The notes of a file witness, in order; what a crash left unfinished at the end does not count."""
-    *whole, last = content.split(b"\n")
-    notes = [json.loads(line)["note"].encode() for line in whole if line.strip()]
-    if last.strip():
-        with contextlib.suppress(ValueError, KeyError):
-            notes.append(json.loads(last)["note"].encode())
+def _lines_of_a_witness(path: Path, content: bytes) -> list[bytes]:
+    """The notes of a file witness, in order. A line that a crash left unfinished does not count, and that is said."""
+    notes: list[bytes] = []
+    lines = [line for line in content.split(b"\n") if line.strip()]
+    for line in lines:
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+            notes.append(json.loads(line)["note"].encode())
+    if notes and len(notes) < len(lines):
+        complain(f"{path}: {len(lines) - len(notes)} of {len(lines)} lines are unfinished and do not count")
     return notes
