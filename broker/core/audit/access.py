@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from broker.core.audit.view import Scope
-from broker.core.decide import Decider
+from broker.core.decide import Decider, Question, Ruling
 from broker.core.questions import audit_question
 from broker.errors import EntenteError, NoDecision, Reason
+from broker.model.decision import Decision
 from broker.model.principal import Principal
 from broker.ports.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    question: Question
+    decision: Decision
+    permitted: bool
 
 
 class AuditAccess:
@@ -22,26 +31,35 @@ class AuditAccess:
 
     async def scope(self, principal: Principal) -> Scope:
         """Whose eyes the principal has: the most that it may see."""
-        everything, own = await self._permitted(principal, ("exchange", "agency"))
-        if everything:
+        everything, own = answers = await self._ask(principal, ("exchange", "agency"))
+        if everything.permitted:
             return Scope()
-        if own:
+        if own.permitted:
             return Scope(principal.agency)
-        raise EntenteError(Reason.AUDIT_DENIED)
+        raise _denied(answers)
 
     async def require_records(self, principal: Principal) -> None:
         """The principal may replay record topics."""
-        (permitted,) = await self._permitted(principal, ("records",))
-        if not permitted:
-            raise EntenteError(Reason.AUDIT_DENIED)
+        (records,) = answers = await self._ask(principal, ("records",))
+        if not records.permitted:
+            raise _denied(answers)
 
-    async def _permitted(self, principal: Principal, scopes: Sequence[str]) -> list[bool]:
+    async def _ask(self, principal: Principal, scopes: Sequence[str]) -> list[_Answer]:
         questions = [audit_question(principal, scope) for scope in scopes]
         try:
             decisions = await self._decider.decide(questions)
         except NoDecision:
             raise EntenteError(Reason.POLICY_UNAVAILABLE) from None
-        if any(decision is None for decision in decisions):
-            raise EntenteError(Reason.POLICY_UNAVAILABLE)
         now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
-        return [d is not None and d.permitted and d.holds_at(now) for d in decisions]
+        answers = []
+        for question, decision in zip(questions, decisions, strict=True):
+            if decision is None:
+                raise EntenteError(Reason.POLICY_UNAVAILABLE)
+            answers.append(_Answer(question, decision, decision.permitted and decision.holds_at(now)))
+        return answers
+
+
+def _denied(answers: Sequence[_Answer]) -> EntenteError:
+    """Why goes into the ledger only."""
+    rulings = (Ruling.of(answer.question, answer.decision).value for answer in answers)
+    return EntenteError(Reason.AUDIT_DENIED, decisions=tuple(rulings))

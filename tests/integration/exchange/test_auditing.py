@@ -111,6 +111,9 @@ async def test_ordinary_callers_read_nothing(live: Live, name: str, ask: Ask) ->
     assert failure.info is not None
     assert refused["call"]["reference"] == failure.info.metadata["reference"]
     assert refused["call"]["reason"] == "AUDIT_DENIED"
+    scopes = {decision["input"]["scope"]: decision["output"] for decision in refused["decisions"]}
+    assert scopes.keys() == {"exchange", "agency"}
+    assert all(output["reasons"] == ["not-entitled"] for output in scopes.values())
 
 
 @pytest.mark.parametrize("ask", GUARDED.values(), ids=GUARDED)
