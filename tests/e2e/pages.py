@@ -3,7 +3,8 @@
 What a page shows in a ```console block is a session in a shell, in the order of the page:
 
 * a line that begins with `$ ` is a command; it goes on where a line ends with a backslash;
-* a command that ends with ` &` runs until the page's end, and the next one waits for the output that is shown;
+* a command that ends with ` &` runs until the page's end, and the next one waits for the output that is shown, which
+  leaves out what is only information in its log;
 * what follows is its output, standard error included; `...` on a line of its own stands for any lines, `…` for anything
   within a line. A command that fails must be followed by `$ echo $?`;
 * `kill %1` ends the first command in the background by SIGTERM, `%2` the second; it must then exit with 0.
@@ -30,6 +31,8 @@ _FILE = re.compile(r"^<!-- file: (\S+) -->\n```\w+\n(.*?)^```$", re.MULTILINE | 
 _KILL = re.compile(r"kill %([1-9])")
 _SHOWN = ("127.0.0.1:7443", "127.0.0.1:7444", "127.0.0.1:7447")
 """The addresses of `entente init` and `entente witness init`, which the pages show."""
+
+_INFORMATION = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO ")
 
 _DONE = "----done----"
 _TIMEOUT_S = 60.0
@@ -106,7 +109,7 @@ class Shell:
         if step.in_background:
             process = self._start(["bash", "-c", f"exec {step.command.removesuffix(' &')}"])
             self._background.append(process)
-            return "".join(self._line(process) for _ in step.output)
+            return "".join(self._line_of_output(process) for _ in step.output)
         if job := _KILL.fullmatch(step.command):
             return self._stop(self._background.pop(int(job[1]) - 1))
         assert self._bash.stdin is not None
@@ -139,6 +142,11 @@ class Shell:
         self.status = int(line.split()[1])
         # The blank line before the mark is ours; it ends a last line that has no end.
         return "".join(lines).removesuffix("\n")
+
+    def _line_of_output(self, process: subprocess.Popen[str]) -> str:
+        while _INFORMATION.match(line := self._line(process)):
+            pass
+        return line
 
     def _line(self, process: subprocess.Popen[str]) -> str:
         assert process.stdout is not None
