@@ -170,6 +170,7 @@ class FakeLedgers:
         self.handed: list[Handed] = []
         self.lie: Callable[[str, dict[str, Any]], object] | None = None
         self.keys: list[VerifierKey] = []
+        self.signers: list[Signer] = []
         self.signer = self._new_signer()
         self.instances = {name: Instance(name, self.signer) for name in instances}
         for instance in self.instances.values():
@@ -593,6 +594,7 @@ class FakeLedgers:
         signer = Signer(ORIGIN, seed)
         _SEEDS[signer.verifier_key.public_key] = seed
         self.keys.append(signer.verifier_key)
+        self.signers.append(signer)
         return signer
 
     # ---- a life ----

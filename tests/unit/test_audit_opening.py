@@ -9,11 +9,16 @@ import orjson
 import pytest
 
 from broker.core.audit.kinds import KINDS, ROOTS
-from broker.core.audit.opening import Cache, open_entry, parse
+from broker.core.audit.opening import Cache, Opened, parse
+from broker.core.audit.opening import open_entry as open_bytes
 from broker.core.ledger.leaf import EntryInvalid, encode
 from broker.core.ledger.leaf import open_entry as open_slowly
 from broker.model.ledger import EncodedEntry, LedgerEntry
 from tests.fakes.ledgers import FakeLedgers, make_ledgers
+
+
+def open_entry(encoded: EncodedEntry, cache: Cache) -> Opened:
+    return open_bytes(encoded.leaf, encoded.openings, cache)
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 import orjson
 import pytest
 
-from broker.core.audit.opening import Cache, open_entry
 from broker.core.audit.trust import Trust
 from broker.core.audit.verify import Level, Verification, verify
 from broker.core.checkpoint.checkpoint import Checkpoint, sign_checkpoint
 from broker.core.checkpoint.note import SignedNote, Signer
-from broker.core.ledger.leaf import encode
+from broker.core.ledger.leaf import encode, open_entry
 from broker.core.merkle.hashing import leaf_hash
 from broker.core.merkle.tree import CompactTree
 from broker.model.audit import Finding, Severity
@@ -56,13 +55,8 @@ def span(ledgers: FakeLedgers, instance: str, index: int) -> range:
 
 def forged(encoded: EncodedEntry) -> EncodedEntry:
     """Another entry in its place, which opens well: as whoever can write the store and knows the form would make it."""
-    entry = open_entry(encoded, Cache())
-    from broker.core.ledger.leaf import open_entry as whole
-
-    leaf, plain = whole(encoded)
-    return encode(
-        replace(plain, time_ms=plain.time_ms + 1), leaf.instance, leaf.epoch, entry.index, b"s" * 32
-    )
+    leaf, plain = open_entry(encoded)
+    return encode(replace(plain, time_ms=plain.time_ms + 1), leaf.instance, leaf.epoch, leaf.index, b"s" * 32)
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,6 @@ class Chunk:
     misplaced: list[tuple[int, int]] = field(default_factory=list)
     epochs: list[tuple[int, int]] = field(default_factory=list)
     erased: list[list[int]] = field(default_factory=list)
-    first_ms: int = 0
-    last_ms: int = 0
     streams: dict[str, StreamPart] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     keys: list[tuple[int, str, Any]] = field(default_factory=list)

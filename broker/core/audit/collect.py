@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 from broker.core.audit.chunk import ASK, BROKEN, Change, Chunk, StreamName, StreamPart
+from broker.core.audit.considered import NOTHING, HandedOut, Ruled, check_history
 from broker.core.audit.opening import Opened
-from broker.core.audit.places import PAGE_OFFSETS, PageKey, Places
-from broker.core.audit.standings import Standing, beginning, cursor, dealt_with, greatest
+from broker.core.audit.places import Places
+from broker.core.audit.standings import Standing, beginning, cursor, greatest
 from broker.core.ledger.leaf import EntryInvalid
 
-_HANDED_OUT = ("release", "notice")
+_RULINGS = 1_024
 _STREAM_ID_DIGITS = 16
 
 
@@ -23,7 +22,7 @@ class Collector:
         self._chunk = chunk
         self._published = Places()
         self._released = Places()
-        self._firsts: dict[PageKey, int] = {}
+        self._rulings: dict[tuple[bytes, bytes], Ruled] = {}
         self._kinds: dict[str, Callable[[Opened], None]] = {
             "acknowledged": self._acknowledged,
             "configuration": self._configuration,
@@ -53,7 +52,7 @@ class Collector:
         """Hand over what was collected of places."""
         self._chunk.published = self._published.pages()
         self._chunk.released = self._released.pages()
-        self._chunk.released_at = self._firsts
+        self._chunk.released_at = self._released.firsts
 
     # ---- records ----
 
@@ -66,77 +65,33 @@ class Collector:
                 self._chunk.fault(entry.index, "a record names a decision that is not there", BROKEN)
 
     def _delivery(self, entry: Opened) -> None:
-        group, decisions = entry.shared("class"), entry.shared("decisions")
+        index, group, ruled = entry.index, entry.shared("class"), self._ruled(entry)
         places, considered = entry.value("places"), entry.value("considered")
-        if entry.value("count") != len(places):
-            self._chunk.fault(entry.index, "the count is not that of the places handed out", BROKEN)
-        tally = self._hand_out(entry.index, group, places, decisions)
+        if entry.items("count")[0] != b"%d" % len(places):
+            self._chunk.fault(index, "the count is not that of the places handed out", BROKEN)
+        for what in ruled.faults:
+            self._chunk.fault(index, what, ASK)
+        handed = HandedOut(group["topic"], places, ruled)
+        handed.note(self._released, index)
         for history in considered:
-            self._check_history(entry.index, history, places, tally, decisions)
-        for row in entry.value("receivers"):
-            name = (
-                group["agency"],
-                row["subject"],
-                row["subscription"],
-                row["epoch"],
-                group["topic"],
-                group["purpose"],
-            )
-            part = self._stream(row["stream"], name, entry)
-            history = considered[row["history"]]
-            self._advance(part, entry.index, history["from"], history["to"])
-
-    def _hand_out(
-        self, index: int, group: dict[str, Any], places: list[list[int]], decisions: list[Any]
-    ) -> Counter[str]:
-        """Note what went out and count it by effect; each decision must be about this class and topic."""
-        topic, tally = group["topic"], [0] * len(decisions)
-        for partition, offset, number in places:
-            self._released.add(topic, partition, offset)
-            self._firsts.setdefault((topic, partition, offset // PAGE_OFFSETS), index)
-            tally[number] += 1
-        effects: Counter[str] = Counter()
-        for decision, count in zip(decisions, tally, strict=True):
-            asked, effect = decision["input"], decision["output"]["effect"]
-            effects[effect] += count
-            subject = asked["subject"]
-            if effect not in _HANDED_OUT:
-                self._chunk.fault(index, "a record was handed out that its decision withholds", ASK)
-            if (asked["topic"], subject["agency"], subject["purpose"]) != (
-                topic,
-                group["agency"],
-                group["purpose"],
-            ):
-                self._chunk.fault(index, "a decision is about another class than the receivers'", ASK)
-        return effects
-
-    def _check_history(
-        self,
-        index: int,
-        history: dict[str, Any],
-        places: list[list[int]],
-        tally: Counter[str],
-        decisions: list[Any],
-    ) -> None:
-        """What went out lies in the range that was considered, and the counts add up to it."""
-        since, until, outcomes = history["from"], history["to"], history["outcomes"]
-        low, high = since["next"], until["next"]
-        if len(low) != len(high) or any(a > b for a, b in zip(low, high, strict=True)):
-            self._chunk.fault(index, "a stretch that was considered ends before it begins", BROKEN)
-            return
-        if any(outcomes.get(effect, 0) != tally[effect] for effect in _HANDED_OUT):
-            self._chunk.fault(index, "what was considered counts other releases than the places say", BROKEN)
-        if sum(count for _, count in history["withheld"]) > sum(outcomes.values()) - tally.total():
-            self._chunk.fault(index, "more decisions withheld records than records were withheld", BROKEN)
-        if not since["lags"] and not until["lags"]:
-            inside = all(low[partition] <= offset < high[partition] for partition, offset, _ in places)
-            if sum(outcomes.values()) != sum(high) - sum(low):
-                what = "the counts do not add up to the range that was considered"
+            for what in check_history(history, handed):
                 self._chunk.fault(index, what, BROKEN)
-        else:
-            inside = all(_newly_dealt_with(since, until, place, decisions) for place in places)
-        if not inside:
-            self._chunk.fault(index, "a record was handed out that lies outside what was considered", ASK)
+        agency, topic, purpose = group["agency"], group["topic"], group["purpose"]
+        for row in entry.value("receivers"):
+            name = (agency, row["subject"], row["subscription"], row["epoch"], topic, purpose)
+            history = considered[row["history"]]
+            part = self._stream(row["stream"], name, entry)
+            self._advance(part, index, history["from"], history["to"])
+
+    def _ruled(self, entry: Opened) -> Ruled:
+        """What a delivery's decisions say, for its class; most are those of the entry before."""
+        key = entry.items("decisions")[0], entry.items("class")[0]
+        ruled = self._rulings.get(key)
+        if ruled is None:
+            if len(self._rulings) >= _RULINGS:
+                self._rulings.clear()
+            ruled = self._rulings[key] = Ruled.of(entry.shared("decisions"), entry.shared("class"))
+        return ruled
 
     # ---- streams ----
 
@@ -173,7 +128,8 @@ class Collector:
         stream, end = entry.value("stream"), entry.value("end")
         part = self._stream(stream["stream"], _name(entry), entry)
         for history in entry.value("considered"):
-            self._check_history(entry.index, history, [], Counter(), [])
+            for what in check_history(history, NOTHING):
+                self._chunk.fault(entry.index, what, BROKEN)
             self._advance(part, entry.index, history["from"], history["to"])
         if part.end is not None and part.end[1] != end["standing"]:
             self._chunk.fault(entry.index, "a stream ends elsewhere than what it considered", BROKEN)
@@ -255,9 +211,3 @@ def _name(entry: Opened) -> StreamName:
         stream["topic"],
         stream["purpose"],
     )
-
-
-def _newly_dealt_with(since: Standing, until: Standing, place: list[int], decisions: list[Any]) -> bool:
-    partition, offset, number = place
-    owner = decisions[number]["input"]["record"]["agency"]
-    return dealt_with(until, partition, offset, owner) and not dealt_with(since, partition, offset, owner)

@@ -12,7 +12,6 @@ from broker.core.audit.rows import Row, Rows
 from broker.core.audit.segments import segment_of
 from broker.core.ledger.leaf import EntryInvalid
 from broker.core.merkle.hashing import leaf_hash, root_of
-from broker.model.ledger import EncodedEntry
 from broker.ports.audit_index import AuditTables
 
 
@@ -27,7 +26,7 @@ class Task:
 
 def examine(task: Task) -> Chunk:
     """What the piece comes to. Raises StorageUnavailable."""
-    entries = task.piece.entries()
+    entries = task.piece.lines()
     chunk = Chunk(task.piece.instance, task.piece.begin, len(entries))
     rows = Rows() if task.tables is not None else None
     hashes = _open_all(chunk, entries, rows)
@@ -43,44 +42,62 @@ _cache = Cache()
 """One for each process: pieces of one ledger share much."""
 
 
-def _open_all(chunk: Chunk, entries: list[EncodedEntry], rows: Rows | None) -> list[bytes]:
+def _open_all(chunk: Chunk, entries: list[tuple[bytes, bytes]], rows: Rows | None) -> list[bytes]:
     collector, hashes = Collector(chunk), list[bytes]()
-    for index, encoded in enumerate(entries, chunk.begin):
+    instance, collect, index = chunk.instance, collector.add, chunk.begin
+    places = _Places(chunk)
+    for leaf, openings in entries:
         try:
-            entry = open_entry(encoded, _cache)
-            if entry.instance != chunk.instance:
+            entry = open_entry(leaf, openings, _cache)
+            if entry.instance != instance:
                 raise EntryInvalid(f"an entry of instance {entry.instance[:32]} stands here")
         except EntryInvalid as error:
-            chunk.fault(index, str(error), RESTORE)
-            chunk.erase(index)
-            hashes.append(leaf_hash(encoded.leaf))
-            if rows is not None:
-                rows.add_unreadable(index, hashes[-1])
+            hashes.append(leaf_hash(leaf))
+            _note_fault(chunk, index, str(error), hashes[-1], rows)
+            index += 1
             continue
         hashes.append(entry.leaf_hash)
-        _note_place(chunk, entry, index)
-        if entry.contents is None:
-            chunk.erase(index)
-            if entry.kind in _KINDS_WITH_KEYS:
-                chunk.keys.append((index, "erased", ()))
+        places.note(entry, index)
+        if entry.contents is not None:
+            collect(entry)
         else:
-            collector.add(entry)
+            _note_erased(chunk, entry, index)
         if rows is not None:
             rows.add(entry)
+        index += 1
     collector.finish()
     return hashes
 
 
-def _note_place(chunk: Chunk, entry: Opened, index: int) -> None:
-    shift = entry.index - index
-    if shift != (chunk.misplaced[-1][1] if chunk.misplaced else 0):
-        chunk.misplaced.append((index, shift))
-    if not chunk.epochs:
-        chunk.epochs.append((index, entry.epoch))
-        chunk.first_ms = entry.time_ms
-    elif entry.epoch != chunk.epochs[-1][1]:
-        chunk.epochs.append((index, entry.epoch))
-    chunk.last_ms = entry.time_ms
+class _Places:
+    """Whether entries stand where they say, and under which epochs."""
+
+    def __init__(self, chunk: Chunk) -> None:
+        self._chunk = chunk
+        self._shift = 0
+        self._epoch = -1
+
+    def note(self, entry: Opened, index: int) -> None:
+        """The next entry."""
+        if entry.index - index != self._shift:
+            self._shift = entry.index - index
+            self._chunk.misplaced.append((index, self._shift))
+        if entry.epoch != self._epoch:
+            self._epoch = entry.epoch
+            self._chunk.epochs.append((index, entry.epoch))
+
+
+def _note_fault(chunk: Chunk, index: int, what: str, hashed: bytes, rows: Rows | None) -> None:
+    chunk.fault(index, what, RESTORE)
+    chunk.erase(index)
+    if rows is not None:
+        rows.add_unreadable(index, hashed)
+
+
+def _note_erased(chunk: Chunk, entry: Opened, index: int) -> None:
+    chunk.erase(index)
+    if entry.kind in _KINDS_WITH_KEYS:
+        chunk.keys.append((index, "erased", ()))
 
 
 def _fill_tree(chunk: Chunk, hashes: list[bytes], marks: tuple[int, ...]) -> None:

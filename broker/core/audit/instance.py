@@ -126,7 +126,7 @@ class InstanceCheck:
         if isinstance(reader, PieceReader):
             base = reader.base(self.instance)
         else:
-            base = await self._base(piece.entries()[0])
+            base = await self._base(EncodedEntry(*piece.lines()[0]))
             if piece.begin and base is not None:
                 what = (
                     f"the entries before it are gone; those before {base.size} are in no tree that is known"

@@ -12,7 +12,6 @@ from broker.core.audit.kinds import KINDS, ROOTS
 from broker.core.ledger.canonical import canonical
 from broker.core.ledger.leaf import LISTS, SALT_BYTES, VERSION, EntryInvalid
 from broker.core.merkle.hashing import leaf_hash, root_of
-from broker.model.ledger import EncodedEntry
 
 _SALT = slice(9, 53)
 _SALTED_BYTES = 55
@@ -94,8 +93,8 @@ class Opened:
         found = self._values.get(name)
         if found is None:
             contents = self.items(name)
-            found = [parse(item) for item in contents] if name in LISTS else parse(contents[0])
-            self._values[name] = found
+            content = b"[%b]" % b",".join(contents) if name in LISTS else contents[0]
+            found = self._values[name] = parse(content)
         return found
 
     def shared(self, name: str) -> Any:
@@ -117,13 +116,13 @@ def parse(content: bytes) -> Any:
     return value
 
 
-def open_entry(encoded: EncodedEntry, cache: Cache) -> Opened:
+def open_entry(leaf: bytes, openings: bytes, cache: Cache) -> Opened:
     """Raises EntryInvalid, with one line that says how, unless the leaf has its form and the openings are the leaf's.
 
     Whether it stands where it says is for the caller to ask.
     """
     try:
-        content = parse(encoded.leaf)
+        content = parse(leaf)
         instance, index, kind, parts = (
             content["instance"],
             content["index"],
@@ -144,8 +143,8 @@ def open_entry(encoded: EncodedEntry, cache: Cache) -> Opened:
         raise EntryInvalid("the leaf is not readable")
     if expected is None or parts.keys() != expected:
         raise EntryInvalid("the leaf is of an unknown kind, or has not the parts of its kind")
-    contents = _open(encoded.openings, parts, _PARTS[kind]) if encoded.openings else None
-    return Opened(instance, index, epoch, kind, time_ms, leaf_hash(encoded.leaf), parts, contents, cache)
+    contents = _open(openings, parts, _PARTS[kind]) if openings else None
+    return Opened(instance, index, epoch, kind, time_ms, leaf_hash(leaf), parts, contents, cache)
 
 
 def _open(openings: bytes, commitments: dict[str, str], parts: tuple[_Part, ...]) -> dict[str, list[bytes]]:

@@ -37,8 +37,8 @@ class Piece(Protocol):
     def count(self) -> int:
         """How many they are."""
 
-    def entries(self) -> list[EncodedEntry]:
-        """Reads them, blocking. Raises StorageUnavailable."""
+    def lines(self) -> list[tuple[bytes, bytes]]:
+        """Leaf and openings of each, read now, blocking. Raises StorageUnavailable."""
 
 
 @runtime_checkable
@@ -74,9 +74,9 @@ class HeldPiece:
         """See Piece."""
         return len(self.held)
 
-    def entries(self) -> list[EncodedEntry]:
+    def lines(self) -> list[tuple[bytes, bytes]]:
         """See Piece."""
-        return list(self.held)
+        return [(entry.leaf, entry.openings) for entry in self.held]
 
 
 async def pieces_of(reader: LedgerReader, instance: str) -> AsyncIterator[Piece]:

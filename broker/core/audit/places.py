@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-PAGE_OFFSETS = 4_096
+_PAGE_BITS = 12
+PAGE_OFFSETS = 1 << _PAGE_BITS
+_IN_PAGE = PAGE_OFFSETS - 1
 _PAGE_BYTES = PAGE_OFFSETS // 8
 
 PageKey = tuple[str, int, int]
@@ -12,20 +14,22 @@ PageKey = tuple[str, int, int]
 
 
 class Places:
-    """Collects places; `pages` are the bitmaps."""
+    """Collects places, by pages. firsts: who touched a page first, as `add` is told."""
 
     def __init__(self) -> None:
+        self.firsts: dict[PageKey, int] = {}
         self._pages: dict[PageKey, bytearray] = {}
 
-    def add(self, topic: str, partition: int, offset: int) -> None:
+    def add(self, topic: str, partition: int, offset: int, who: int = 0) -> None:
         """Raises ValueError for what is no place."""
         if type(partition) is not int or type(offset) is not int or offset < 0:
             raise ValueError("no place")
-        key = (topic, partition, offset // PAGE_OFFSETS)
+        key = (topic, partition, offset >> _PAGE_BITS)
         page = self._pages.get(key)
         if page is None:
             page = self._pages[key] = bytearray(_PAGE_BYTES)
-        page[offset % PAGE_OFFSETS >> 3] |= 1 << (offset & 7)
+            self.firsts[key] = who
+        page[(offset & _IN_PAGE) >> 3] |= 1 << (offset & 7)
 
     def pages(self) -> dict[PageKey, int]:
         """Bit n of a page is its n-th offset."""

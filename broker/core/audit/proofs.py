@@ -89,7 +89,7 @@ async def prove(
     """
     encoded = await read_entry(reader, index, instance, entry_index)
     try:
-        entry = open_entry(encoded, Cache())
+        entry = open_entry(encoded.leaf, encoded.openings, Cache())
     except EntryInvalid as error:
         raise ProofRefused(f"entry {entry_index} is not what it was: {error}; verify the ledger") from error
     if entry.contents is None:
@@ -111,7 +111,7 @@ def check(document: bytes, keys: Sequence[VerifierKey]) -> CheckedProof:
     """
     try:
         proof = ProofFile.read(document)
-        entry = open_entry(EncodedEntry(proof.leaf, proof.openings or b""), Cache())
+        entry = open_entry(proof.leaf, proof.openings or b"", Cache())
         note = SignedNote.parse(proof.checkpoint)
         checkpoint = Checkpoint.parse(note.text)
         # 1. The leaf is in the tree, at the place that it names.

@@ -138,7 +138,8 @@ class _Check:
             return await self._missing(at, place)
         if row.leaf_hash != place.leaf_hash:
             raise Unsound(f"the entry of this {line.kind} was changed, or another was logged in its place")
-        entry = open_entry(await self._entries.read(place.instance, place.index), self._cache)
+        encoded = await self._entries.read(place.instance, place.index)
+        entry = open_entry(encoded.leaf, encoded.openings, self._cache)
         if entry.kind != line.kind:
             raise Unsound(f"the receipt is of a {entry.kind} entry and not of a {line.kind} entry")
         if entry.contents is None:

@@ -1,0 +1,133 @@
+"""How many entries a second an export is verified with, on one and on two cores, with and without its SQLite file.
+
+Run: `python -m benchmarks.audit [--entries 100000]`. The ledger is made up: small batches to a few streams, a tenth of them
+acknowledged, as a live exchange writes them. Nothing but this should run on the machine meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+import tempfile
+import time
+from pathlib import Path
+
+from broker.adapters.export.reader import ExportReader
+from broker.adapters.export.tables import SqliteTables
+from broker.adapters.export.writer import ExportRequest, write_export
+from broker.core.audit.trust import Trust
+from broker.core.audit.verify import Level, verify
+from broker.core.ledger.canonical import canonical
+from broker.core.ledger.leaf import commitment, read_leaf, read_openings
+from broker.core.merkle.hashing import leaf_hash
+from broker.model.ledger import EncodedEntry, JsonValue
+from broker.model.rulebook import Revision
+from tests.fakes.ledgers import EXCHANGE, REVISION, FakeLedgers, FakeReader, Instance
+
+CHECKPOINT_ENTRIES = 1_000
+_STREAM = re.compile(rb'"stream":"[0-9a-f]{4}')
+_SUBSCRIPTION = re.compile(rb'"subscription":"([a-z]+)"')
+
+
+class Revisions:
+    """The one revision that the ledger names."""
+
+    async def get(self, revision_id: str) -> Revision | None:
+        """See RulebookReader."""
+        return REVISION if revision_id == REVISION.id else None
+
+    async def list(self) -> list[str]:
+        """See RulebookReader."""
+        return [REVISION.id]
+
+    async def close(self) -> None:
+        """See RulebookReader."""
+
+
+def make_life(entries: int) -> FakeLedgers:
+    """One instance's life; few checkpoints."""
+    ledgers = FakeLedgers(seed=1)
+    while len(ledgers.instances["broker"].entries) < entries:
+        ledgers.live(100, checkpoint_every=10_000)
+    return ledgers
+
+
+def copy(ledgers: FakeLedgers, life: Instance, number: int) -> Instance:
+    """The same life on another instance, with streams and subscriptions of its own."""
+    made = Instance(f"broker-{number}", ledgers.signer)
+    for index, encoded in enumerate(life.entries):
+        openings = _STREAM.sub(b'"stream":"%04x' % number, encoded.openings)
+        openings = _SUBSCRIPTION.sub(rb'"subscription":"\1-%d"' % number, openings)
+        openings = openings.replace(b'"instance":"broker"', b'"instance":"%b"' % made.name.encode())
+        leaf, opened = read_leaf(encoded.leaf), read_openings(openings)
+        parts: dict[str, JsonValue] = {name: root.hex() for name, root in leaf.parts.items()}
+        parts |= {name: commitment(opened.salt, name, items).hex() for name, items in opened.parts.items()}
+        content: dict[str, JsonValue] = {
+            "v": 1,
+            "instance": made.name,
+            "epoch": leaf.epoch,
+            "index": index,
+            "kind": leaf.kind,
+            "time_ms": leaf.time_ms,
+            "parts": parts,
+        }
+        made.entries.append(EncodedEntry(canonical(content), openings))
+        made.tree.append(leaf_hash(made.entries[-1].leaf))
+        if (index + 1) % CHECKPOINT_ENTRIES == 0:
+            ledgers.checkpoint(made, *ledgers.signers)
+    ledgers.checkpoint(made, *ledgers.signers)
+    return made
+
+
+async def measure(directory: Path, trust: Trust, *, workers: int, with_tables: bool) -> float:
+    """Entries a second; the ledger must turn out to be sound."""
+    reader = await ExportReader.open(directory)
+    tables = SqliteTables(reader.tables_path) if with_tables else None
+    began = time.perf_counter()
+    found = await verify(reader, trust, tables=tables, workers=workers)
+    passed = time.perf_counter() - began
+    assert found.level is Level.VERIFIED and not found.findings, found.findings[:3]
+    return found.entries / passed
+
+
+async def run(entries: int, life_entries: int) -> None:
+    """Make the export and print the table."""
+    ledgers = make_life(life_entries)
+    life = ledgers.instances["broker"]
+    copies = [copy(ledgers, life, number) for number in range(max(1, entries // len(life.entries)))]
+    reader = FakeReader(
+        {made.name: made.entries for made in copies}, {made.name: made.checkpoints for made in copies}
+    )
+    total = sum(len(made.entries) for made in copies)
+    size = sum(len(e.leaf) + len(e.openings) for made in copies for e in made.entries)
+    with tempfile.TemporaryDirectory() as parent:
+        out = Path(parent) / "export"
+        began = time.perf_counter()
+        await write_export(ExportRequest(out, EXCHANGE, ledgers.keys), reader, Revisions())
+        passed = time.perf_counter() - began
+        print(
+            f"{total:,} entries of {size // total:,} bytes on average; exported with {total / passed:,.0f} a second"
+        )
+        trust = Trust(tuple(ledgers.keys), tuple(made.checkpoints[-1].note for made in copies))
+        print(f"{'verified':44}{'entries a second':>18}")
+        for workers in (1, 2):
+            for with_tables in (False, True):
+                name = f"{workers} process{'es' * (workers > 1)}{', the SQLite file too' * with_tables}"
+                rate = await measure(out, trust, workers=workers, with_tables=with_tables)
+                print(f"{name:44}{rate:18,.0f}")
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--entries", type=int, default=100_000)
+    parser.add_argument(
+        "--life", type=int, default=10_000, help="entries that are made up before they are copied"
+    )
+    arguments = parser.parse_args()
+    asyncio.run(run(arguments.entries, arguments.life))
+
+
+if __name__ == "__main__":
+    main()
