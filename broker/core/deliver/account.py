@@ -10,6 +10,12 @@ from broker.core.ledger.handed_out import ItemPlace
 from broker.model.ledger import JsonValue
 from broker.model.record import StoredRecord
 
+ACCOUNT_BYTES = 1 << 20
+"""What the decisions of a batch may take before it is cut: an entry has to hold them all, and an append takes 8 MiB at most.
+
+Only endless label sets, or decisions with endless reasons, come to this; one that is too large would never be written.
+"""
+
 
 @dataclass(slots=True)
 class Account:
@@ -28,6 +34,11 @@ class Account:
     _numbers: dict[Ruling, int] = field(default_factory=dict)
     _last: Ruling | None = None
     _number: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more is to be decided for this entry."""
+        return self.size_bytes + self.considered.size_bytes >= ACCOUNT_BYTES
 
     def withhold(self, stored: StoredRecord, outcome: str, ruling: Ruling | None) -> None:
         """A record that does not go out; where the engine failed its place is kept, since it can be delivered later."""

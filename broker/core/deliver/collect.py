@@ -17,7 +17,6 @@ from broker.ports.record_log import RecordLog
 CHUNK_RECORDS = 500
 CHUNK_BYTES = 1 << 20
 BATCH_BYTES = 1536 << 10
-ACCOUNT_BYTES = 1 << 20
 LINGER_S = 0.02
 AHEAD_S = 0.25
 """How long what was prepared ahead may be used: what it was decided and looked at for could otherwise be over."""
@@ -64,8 +63,7 @@ class Collector:
             await self._preparer.prepare(self._lens, chunk, budget, prepared)
             if prepared.cut or prepared.stalled or prepared.size_bytes >= BATCH_BYTES:
                 return
-            # Only endless label sets come to this: an entry has to hold all that was decided.
-            if prepared.account.size_bytes + prepared.account.considered.size_bytes >= ACCOUNT_BYTES:
+            if prepared.account.is_full:
                 return
             if self._clock.monotonic_s() >= deadline_s:
                 return

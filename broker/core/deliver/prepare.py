@@ -45,7 +45,8 @@ class Prepared:
     """What a group is about to release.
 
     standing: where it stands afterwards. stalled: some record had no decision. blocked: one that holds up its partition.
-    cut: the budget ended before the records did.
+    cut: the budget, or the room in the entry, ended
+    before the records did.
     """
 
     standing: Standing
@@ -144,7 +145,7 @@ class Preparer:
                     prepared.blocked = True
                     blocked.add(partition)
                     continue
-            elif not await self._add(lens, view, decision, budget, prepared):
+            elif prepared.account.is_full or not await self._add(lens, view, decision, budget, prepared):
                 prepared.cut = True
                 break
             progress.next[partition] = offset + 1
@@ -166,7 +167,7 @@ class Preparer:
             if decision is None:
                 prepared.stalled, reached = True, view.stored.offset
                 break
-            if not await self._add(lens, view, decision, budget, prepared):
+            if prepared.account.is_full or not await self._add(lens, view, decision, budget, prepared):
                 prepared.cut, reached = True, view.stored.offset
                 break
         progress.caught_up_to(lag, reached)
