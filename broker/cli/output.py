@@ -57,7 +57,7 @@ def _cell(value: object) -> str:
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return ", ".join(map(printable, value))
     if isinstance(value, list | dict):
-        return to_json(value)
+        return printable(to_json(value))
     return printable(str(value))
 
 
