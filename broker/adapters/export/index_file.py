@@ -28,8 +28,8 @@ class FinishedFile:
 
     @classmethod
     async def open(cls, path: Path) -> FinishedFile:
-        """Raises StorageUnavailable."""
-        return cls(path, await asyncio.to_thread(connect_finished, path))
+        """Raises StorageUnavailable, also if its tables are defined otherwise: a view could answer whatever it likes."""
+        return cls(path, await asyncio.to_thread(_connect_as_written, path))
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in a thread. Raises StorageUnavailable."""
@@ -72,6 +72,33 @@ def connect_finished(path: Path) -> sqlite3.Connection:
         raise StorageUnavailable(
             f"{path} has schema {version} and this version needs {SCHEMA.version}; export again"
         )
+    return connection
+
+
+def definitions(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:
+    """The tables, indexes and views of a database as they were defined."""
+    return connection.execute(
+        "SELECT type, name, coalesce(sql, '') FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%' ORDER BY 1, 2"
+    ).fetchall()
+
+
+def expected_definitions() -> list[tuple[str, str, str]]:
+    """Those that the file of an index has."""
+    connection = sqlite3.connect(":memory:")
+    try:
+        connection.executescript(SCHEMA.sql)
+        return definitions(connection)
+    finally:
+        connection.close()
+
+
+def _connect_as_written(path: Path) -> sqlite3.Connection:
+    connection = connect_finished(path)
+    with reported(path):
+        found = definitions(connection)
+    if found != expected_definitions():
+        connection.close()
+        raise StorageUnavailable(f"{path}: its tables, indexes or views were changed; export again")
     return connection
 
 

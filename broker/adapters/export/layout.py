@@ -7,12 +7,14 @@ Everything is readable with ordinary tools: a line of `leaves/<instance>.jsonl` 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from broker.adapters.export.plain import read_plain
 from broker.core.audit.segments import Segment
 from broker.core.merkle.tree import CompactTree
 from broker.errors import StorageUnavailable
@@ -22,6 +24,10 @@ FORMAT = "entente-export/1"
 DESCRIPTION = "export.json"
 TABLES = "ledger.sqlite"
 KEYS = "ledger.vkey"
+
+_DESCRIPTION_BYTES = 64 << 20
+_INSTANCE = re.compile(r"[a-z0-9-]{1,32}")
+_REVISION = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +77,19 @@ class Description:
         """Raises StorageUnavailable unless the directory is an export of this format."""
         path = directory / DESCRIPTION
         try:
-            content = orjson.loads(path.read_bytes())
+            content = orjson.loads(read_plain(path, _DESCRIPTION_BYTES))
             if content["format"] != FORMAT:
                 raise StorageUnavailable(
                     f"{path}: the format {str(content['format'])[:40]} is not {FORMAT}; use the version that wrote it"
                 )
-            instances = {str(name): _read_instance(part) for name, part in content["instances"].items()}
+            instances = {_instance(name): _read_instance(part) for name, part in content["instances"].items()}
             return cls(
                 str(content["exchange"]),
                 content["since_ms"],
                 content["until_ms"],
                 instances,
-                tuple(content["revisions"]),
-                tuple(content["missing"]),
+                tuple(map(_revision, content["revisions"])),
+                tuple(map(str, content["missing"])),
             )
         except OSError as error:
             raise StorageUnavailable(f"{path} cannot be read: {error.strerror}; name an export") from error
@@ -92,23 +98,28 @@ class Description:
 
 
 def leaves_of(directory: Path, instance: str) -> Path:
-    """The file of an instance's leaves."""
-    return directory / "leaves" / f"{instance}.jsonl"
+    """The file of an instance's leaves; as the others raises StorageUnavailable for what is no instance's name."""
+    return _file(directory, "leaves", instance)
 
 
 def openings_of(directory: Path, instance: str) -> Path:
     """The file of an instance's openings."""
-    return directory / "openings" / f"{instance}.jsonl"
+    return _file(directory, "openings", instance)
 
 
 def checkpoints_of(directory: Path, instance: str) -> Path:
     """The file of an instance's checkpoints."""
-    return directory / "checkpoints" / f"{instance}.jsonl"
+    return _file(directory, "checkpoints", instance)
 
 
 def revision_directory(directory: Path, revision: str) -> Path:
-    """The directory of a rulebook revision's files."""
-    return directory / "revisions" / revision.replace(":", "-")
+    """The directory of a rulebook revision's files. Raises StorageUnavailable for what is no revision's id."""
+    try:
+        return directory / "revisions" / _revision(revision).replace(":", "-")
+    except ValueError as error:
+        raise StorageUnavailable(
+            f"the ledger names a revision that cannot be one: {error}; verify it"
+        ) from error
 
 
 def encode_checkpoint(stored: StoredCheckpoint) -> bytes:
@@ -125,6 +136,28 @@ def read_checkpoint(line: bytes) -> StoredCheckpoint:
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return StoredCheckpoint(b"", ())
+
+
+def _file(directory: Path, kind: str, instance: str) -> Path:
+    # Names come from a ledger that nobody has checked yet, and none may lead out of the directory.
+    try:
+        return directory / kind / f"{_instance(instance)}.jsonl"
+    except ValueError as error:
+        raise StorageUnavailable(
+            f"the ledger holds an instance that cannot be one: {error}; verify it"
+        ) from error
+
+
+def _instance(name: object) -> str:
+    if not isinstance(name, str) or not _INSTANCE.fullmatch(name):
+        raise ValueError(f"{str(name)[:40]!r} is no instance's name")
+    return name
+
+
+def _revision(name: object) -> str:
+    if not isinstance(name, str) or not _REVISION.fullmatch(name):
+        raise ValueError(f"{str(name)[:40]!r} is no revision's id")
+    return name
 
 
 def _encode_instance(part: ExportedInstance) -> dict[str, Any]:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from broker.adapters.export.plain import open_plain
 from broker.adapters.sqlite.failure import reported
 from broker.core.audit.pieces import BLOCK, PIECE_BYTES, PIECE_ENTRIES
+from broker.errors import StorageUnavailable
 from broker.model.ledger import EncodedEntry
 
 _READ_BYTES = 1 << 20
+
+LINE_BYTES = 32 << 20
+"""More than any entry takes; a line without end would else be read into memory."""
 
 MISSING = b"?"
 """Stands for openings whose line is not there: unlike an empty line nothing that could be taken for erased ones."""
@@ -26,7 +32,7 @@ class Stretch:
 
     def lines(self) -> list[bytes]:
         """The lines without their ends. Raises StorageUnavailable."""
-        with reported(self.path), self.path.open("rb") as file:
+        with reported(self.path), open_plain(self.path) as file:
             file.seek(self.begin)
             content = file.read(self.size)
         lines = content.split(b"\n")
@@ -57,7 +63,7 @@ class Liner:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = path.open("rb")
+        self._file = open_plain(path)
         self._block = b""
         self._at = 0
         self._position = 0
@@ -84,6 +90,10 @@ class Liner:
         """Read on; at the end what has no line end counts as a line."""
         more = self._file.read(_READ_BYTES)
         rest = self._block[self._at :]
+        if len(rest) > LINE_BYTES:
+            raise StorageUnavailable(
+                f"{self._path}: a line has more than {LINE_BYTES} bytes, which no entry has; export again"
+            )
         if not more and rest:
             more = b"\n"
             self._position -= 1  # that line end is not in the file
@@ -93,11 +103,13 @@ class Liner:
 
 def pieces_in(leaves: Path, openings: Path, instance: str, begin: int) -> Iterator[LinePiece]:
     """All lines of the two files, in pieces that begin at multiples of BLOCK but for the first."""
-    with reported(leaves):
-        along = Liner(leaves)
-    with reported(openings):
-        beside = Liner(openings)
-    try:
+    with ExitStack() as opened_files:
+        with reported(leaves):
+            along = Liner(leaves)
+            opened_files.callback(along.close)
+        with reported(openings):
+            beside = Liner(openings)
+            opened_files.callback(beside.close)
         while True:
             with reported(leaves):
                 first, count = _next(along, begin)
@@ -107,9 +119,6 @@ def pieces_in(leaves: Path, openings: Path, instance: str, begin: int) -> Iterat
                 _, opened = beside.take(count, 1 << 62)
             yield LinePiece(instance, begin, count, first, opened)
             begin += count
-    finally:
-        along.close()
-        beside.close()
 
 
 def _next(along: Liner, begin: int) -> tuple[Stretch, int]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import IO
 
 from broker.adapters.export import layout
 from broker.adapters.export.lines import LinePiece, pieces_in
+from broker.adapters.export.plain import open_plain, read_plain
 from broker.adapters.sqlite.failure import reported
 from broker.core.audit.pieces import Piece
 from broker.core.audit.segments import Segment
@@ -23,6 +23,9 @@ from broker.model.ledger import ReadEntries, ReadPoint, StoredCheckpoint
 from broker.model.rulebook import revision_id as id_of
 
 _CHECKPOINTS_AT_ONCE = 1_000
+_CHECKPOINT_BYTES = 256 << 10
+_KEYS_BYTES = 1 << 20
+_REVISION_BYTES = 512 << 20
 
 
 class ExportReader:
@@ -56,8 +59,9 @@ class ExportReader:
         """What `ledger.vkey` of the export lists; no ground for trust, since who writes an export writes this too."""
         path = self._directory / layout.KEYS
         with reported(path):
-            text = await asyncio.to_thread(path.read_text)
+            content = await asyncio.to_thread(read_plain, path, _KEYS_BYTES)
         try:
+            text = content.decode(errors="replace")
             return read_keys(text) if text.strip() else ()
         except NoteInvalid as error:
             raise StorageUnavailable(f"{path}: {error}; export again") from error
@@ -96,7 +100,7 @@ class ExportReader:
         self._instance(instance)
         path = layout.checkpoints_of(self._directory, instance)
         with reported(path):
-            file = await asyncio.to_thread(path.open, "rb")
+            file = await asyncio.to_thread(open_plain, path)
         number = 0
         with file:
             while lines := await asyncio.to_thread(_take_lines, file, path):
@@ -161,10 +165,23 @@ def coverage_of(description: layout.Description) -> list[Coverage]:
 
 def _read_tree(directory: Path) -> dict[str, bytes]:
     with reported(directory):
+        if directory.is_symlink():
+            raise StorageUnavailable(f"{directory} leads elsewhere; export again")
         paths = sorted(path for path in directory.rglob("*") if path.is_file() and not path.is_symlink())
-        return {path.relative_to(directory).as_posix(): path.read_bytes() for path in paths}
+        if sum(path.lstat().st_size for path in paths) > _REVISION_BYTES:
+            raise StorageUnavailable(f"{directory} holds more than any rulebook; export again")
+        return {
+            path.relative_to(directory).as_posix(): read_plain(path, _REVISION_BYTES) for path in paths
+        }
 
 
 def _take_lines(file: IO[bytes], path: Path) -> list[bytes]:
     with reported(path):
-        return [line.rstrip(b"\n") for line in islice(file, _CHECKPOINTS_AT_ONCE)]
+        lines: list[bytes] = []
+        while len(lines) < _CHECKPOINTS_AT_ONCE and (line := file.readline(_CHECKPOINT_BYTES + 1)):
+            if len(line) > _CHECKPOINT_BYTES:
+                raise StorageUnavailable(
+                    f"{path}: a line has more than {_CHECKPOINT_BYTES} bytes, which no checkpoint has; export again"
+                )
+            lines.append(line.rstrip(b"\n"))
+        return lines

@@ -6,9 +6,9 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-from broker.adapters.export.index_file import connect_finished
+from broker.adapters.export.index_file import connect_finished, definitions, expected_definitions
 from broker.adapters.export.index_read import find_number
-from broker.adapters.export.schema import ENTRY_BITS, SCHEMA
+from broker.adapters.export.schema import ENTRY_BITS
 from broker.adapters.sqlite.failure import reported
 from broker.core.audit.rows import INTERNED, TABLES, Row
 
@@ -78,7 +78,7 @@ class SqliteTables:
             connection = self._connection()
             found = (
                 []
-                if _schema(connection) == _expected_schema()
+                if definitions(connection) == expected_definitions()
                 else ["its tables, indexes or views were changed"]
             )
             if found:
@@ -109,21 +109,6 @@ def _query(table: str, base: int) -> str:
         f"SELECT {', '.join(columns)} FROM {table} t{joins}"  # noqa: S608 - names from TABLES
         f" WHERE t.entry >= ? AND t.entry < ? ORDER BY t.entry{order}"
     )
-
-
-def _schema(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:
-    return connection.execute(
-        "SELECT type, name, coalesce(sql, '') FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%' ORDER BY 1, 2"
-    ).fetchall()
-
-
-def _expected_schema() -> list[tuple[str, str, str]]:
-    connection = sqlite3.connect(":memory:")
-    try:
-        connection.executescript(SCHEMA.sql)
-        return _schema(connection)
-    finally:
-        connection.close()
 
 
 def _beyond(table: str) -> str:
