@@ -21,7 +21,7 @@ from protos.entente.v1 import exchange_pb2
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from tests.fault.test_traffic import at_length
 from tests.integration.exchange.failure import failure_of
-from tests.integration.exchange.test_bad_messages import METHODS
+from tests.integration.exchange.test_bad_messages import METHODS, STREAMS
 from tests.services.broker import BrokerProcess, Metadata, opening, vulnerability
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,10 @@ WORKERS = 8
 STREAM_S = 0.5
 """A stream that was opened well stays open; so long it is listened to."""
 
-CONTEXTS = ("cyber-centre", "cyber-centre", "partner-cert", "highway-patrol", "ems", "admin-1")
+CONTEXTS = (
+    *("cyber-centre", "cyber-centre", "partner-cert", "highway-patrol", "ems", "admin-1"),
+    *("auditor-1", "ems-admin"),
+)
 WORDS = (
     "", "vulnerabilities", "crash-reports", "nowhere", "cyber-defence", "law-enforcement", "gov.cisa.kev.v1", "named",
     "//cyber-centre/test", "//ems/x", "1.0", "dataclassification", "clear", "red", "purposes", "a,b", "recordedtime",
@@ -168,7 +171,7 @@ async def send(
     """How the call ends, or why it refused a record: OK also for a stream that stays open."""
     path = f"/entente.v1.{name}"
     try:
-        if not METHODS[name].client_streaming:
+        if name not in STREAMS:
             answer: bytes = await channel.unary_unary(path)(messages[0], metadata=metadata, timeout=30)
             return _first_refusal(answer) if name == "Exchange/Publish" else "OK"
         return await asyncio.to_thread(_stream, streams, path, messages, metadata)

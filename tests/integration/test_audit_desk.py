@@ -193,6 +193,11 @@ async def test_nobody_else_reads(office: Office, caller: Principal) -> None:
     assert await office.index.coverage() == []  # not even the index was looked at
 
 
+async def test_those_who_may_not_read_are_told_nothing_about_their_question(office: Office) -> None:
+    for question in (EntriesQuestion(kinds=("no-such-kind",)), EntriesQuestion(page_token="x")):
+        assert (await refusal(office.desk.entries(person("ems", "paramedic"), question)))[0] == "AUDIT_DENIED"
+
+
 async def test_everybody_may_know_the_checkpoints(office: Office) -> None:
     newest = {name: i.checkpoints[-1].note for name, i in office.ledgers.instances.items()}
     assert dict(await office.desk.checkpoints()) == newest

@@ -84,20 +84,24 @@ class AuditDesk:
 
     async def entries(self, principal: Principal, question: EntriesQuestion) -> EntriesPage:
         """One page of what the principal may see."""
+        scope = await self._readings.scope(principal)
         conditions = question.conditions()
         start = page_start(list(conditions.values()), question.page_token)
         if not KINDS.keys() >= set(question.kinds):
             raise EntenteError(Reason.REQUEST_INVALID, "an entry's kind is not one of docs/ledger.md")
         token = question.page_token
-        async with self._readings.begin(principal, "ListEntries", conditions, page_token=token) as reading:
+        async with self._readings.begin(
+            principal, scope, "ListEntries", conditions, page_token=token
+        ) as reading:
             page = _Page(reading, question, min(question.page_size or ENTRIES_DEFAULT, ENTRIES_MOST))
             return await page.filled(start)
 
     async def prove(self, principal: Principal, instance: str, number: int, part: Part | None) -> bytes:
         """A proof as a file's content."""
+        scope = await self._readings.scope(principal)
         name = f"{instance if _INSTANCE.fullmatch(instance) else '(no instance)'}/{number}"
         about: dict[str, JsonValue] = {"entry": name, "part": _described(part)}
-        async with self._readings.begin(principal, "ProveEntry", about) as reading:
+        async with self._readings.begin(principal, scope, "ProveEntry", about) as reading:
             missing = EntenteError(Reason.ENTRY_NOT_FOUND, name)
             if number > INDEX_MOST:
                 raise missing

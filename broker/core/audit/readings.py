@@ -39,15 +39,24 @@ class Readings:
         self._ledger = ledger
         self._evidence = evidence
 
+    async def scope(self, principal: Principal) -> Scope:
+        """Whose eyes the principal has; ask before anything is said about its question."""
+        return await self._access.scope(principal)
+
     @asynccontextmanager
     async def begin(
-        self, principal: Principal, method: str, about: Mapping[str, JsonValue], *, page_token: str = ""
+        self,
+        principal: Principal,
+        scope: Scope,
+        method: str,
+        about: Mapping[str, JsonValue],
+        *,
+        page_token: str = "",
     ) -> AsyncIterator[Reading]:
-        """A reading for whoever may; `about`: the question, for the ledger. What fails inside is translated as well.
+        """A reading; `about`: the question, for the ledger. What fails inside is translated as well.
 
         page_token: a further page is of what was there when the first one was read, or later.
         """
-        scope = await self._access.scope(principal)
         await self.account(principal, method, about)
         async with self.unrestricted(now=not page_token) as (reader, index):
             yield Reading(scope, reader, index)

@@ -58,11 +58,11 @@ class SightingsDesk:
         self, principal: Principal, source: str, record_id: str, *, page_size: int = 0, token: str = ""
     ) -> SightingsPage:
         """Who was handed a record; of others' records an administrator learns nothing, not even that they exist."""
+        scope = await self._readings.scope(principal)
         about: dict[str, JsonValue] = {"source": source, "id": record_id}
         question = ["WhoSaw", *about.values()]
         start = page_start(question, token)[1]
-        async with self._readings.begin(principal, "WhoSaw", about, page_token=token) as reading:
-            scope = reading.scope
+        async with self._readings.begin(principal, scope, "WhoSaw", about, page_token=token) as reading:
             if not scope.sees(source_agency(source)):
                 return SightingsPage()
             found = await who_saw(reading.index, source, record_id)
@@ -90,13 +90,13 @@ class SightingsDesk:
         token: str = "",
     ) -> ReceptionsPage:
         """What an agency received; of another agency an administrator learns what it received of the own records."""
+        scope = await self._readings.scope(principal)
         about: dict[str, JsonValue] = {"agency": agency, "topic": topic, "zone_minutes": zone_minutes}
         question = ["WhatSaw", *about.values()]
         start = page_start(question, token)[1]
         if abs(zone_minutes) > ZONE_MINUTES:
             raise EntenteError(Reason.REQUEST_INVALID, f"zone_minutes is beyond {ZONE_MINUTES}")
-        async with self._readings.begin(principal, "WhatSaw", about, page_token=token) as reading:
-            scope = reading.scope
+        async with self._readings.begin(principal, scope, "WhatSaw", about, page_token=token) as reading:
             owner = None if scope.sees(agency) else scope.agency
             found = await what_saw(reading.index, agency, topic or None, zone_minutes, owner)
         shown = found if scope.agency is None else _shown_receptions(scope.agency, agency, found)
