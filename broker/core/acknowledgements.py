@@ -20,6 +20,7 @@ from broker.model.record import Positions
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 1.0
+SETTLE_S = 5.0
 ROWS = 1_000
 """Streams in one entry."""
 
@@ -90,10 +91,10 @@ class Acknowledgements:
                     del self._rows[row.session.stream]
 
     async def settle(self) -> None:
-        """Write what waits for the last time, and stop."""
+        """Write what waits for the last time, and stop; a ledger that does not answer is not waited for without end."""
         self._stopping.set()
         if self._writer is not None:
-            await self._writer
+            await asyncio.wait([self._writer], timeout=SETTLE_S)
 
     def _begin(self) -> None:
         if self._writer is None or self._writer.done():

@@ -26,6 +26,8 @@ from protos.entente.v1.exchange_pb2 import SubscribeRequest, SubscribeResponse
 log = logging.getLogger(__name__)
 
 DEFAULT_CREDIT_BYTES = 4 << 20
+SETTLE_S = 5.0
+"""How long the end of a stream, and of the broker, waits for its entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +115,9 @@ class SubscribeServicer:
                 stream.session.fail(EntenteError(Reason.DRAINING))
 
     async def settle(self) -> None:
-        """Wait until the ends of all streams are accounted for."""
-        await asyncio.gather(*self._closing, return_exceptions=True)
+        """Wait until the ends of all streams are accounted for, or the ledger does not answer for long."""
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=SETTLE_S)
         await self._streams.settle()
 
     async def _opened(self, call: Call, request: OpenRequest) -> Session:
@@ -123,8 +126,7 @@ class SubscribeServicer:
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            self._closing.add(abandoned := asyncio.ensure_future(self._abandon(opening)))
-            abandoned.add_done_callback(self._closing.discard)
+            self._in_the_end(self._abandon(opening))
             raise
 
     async def _abandon(self, opening: asyncio.Future[Session]) -> None:
@@ -226,11 +228,20 @@ class SubscribeServicer:
         return SubscribeRequest.FromString(message)
 
     async def _close(self, session: Session, cause: str) -> None:
-        """Account for the end even if the call is cancelled meanwhile."""
-        task = asyncio.ensure_future(self._streams.close(session, cause))
+        """Account for the end even if the call is cancelled; a stalled ledger does not hold up the answer for long."""
+        await asyncio.wait([self._in_the_end(self._streams.close(session, cause))], timeout=SETTLE_S)
+
+    def _in_the_end(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Work that outlives its call, and that the end of the broker waits for."""
+        task = asyncio.ensure_future(work)
         self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
-        await asyncio.shield(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._closing.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a stream's end is not in the ledger: error=%s", fault_place(error))
 
 
 class _background:

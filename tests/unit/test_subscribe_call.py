@@ -8,7 +8,10 @@ from typing import Any, cast
 
 import pytest
 
+from broker.core import acknowledgements
+from broker.core.deliver import fanout
 from broker.errors import EntenteError, Reason
+from broker.rpc import subscribe
 from broker.rpc.call import Call
 from broker.rpc.interceptors import IdentityInterceptor
 from broker.rpc.quotas import QuotaLimits, Quotas
@@ -143,3 +146,26 @@ async def test_batches_carry_receipts_and_acknowledgements_are_entered_at_the_en
     assert [entry.kind for entry in world.ledger.entries[-2:]] == ["acknowledged", "stream_closed"]
     body: Any = world.ledger.entries[-1].body
     assert body["end"] == {"cause": "completed", "standing": {"next": [5], "lags": []}}
+
+
+async def test_a_ledger_that_does_not_answer_does_not_keep_the_broker_from_stopping(
+    world: StreamWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name in ((fanout, "CLOSE_S"), (acknowledgements, "SETTLE_S"), (subscribe, "SETTLE_S")):
+        monkeypatch.setattr(module, name, 0.001)
+    served = servicer(world)
+    connection, call = calling(world, served)
+    await connection.next("opened")
+    world.ledger.hold = asyncio.Event()
+    await world.store("alpha", "0")
+    await world.idle()
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    await asyncio.wait_for(world.fanout.close(), 30)
+    await asyncio.wait_for(served.settle(), 30)
+    assert world.ledger.of("stream_closed") == []
+    world.ledger.hold.set()  # it answers after all, and nothing was lost
+    await world.idle()
+    await served.settle()
+    (chain,) = read_chains(world.log, world.ledger.entries).values()
+    assert (chain.handed_out, chain.ended) == ([[(0, 0)], []], "cancelled")

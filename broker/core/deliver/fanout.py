@@ -18,6 +18,10 @@ SWEEP_S = 1.0
 """How long a stream on which nothing is delivered may outlive its token or its subscription's takeover elsewhere."""
 
 
+CLOSE_S = 5.0
+"""How long the end waits for entries that a ledger neither takes nor refuses; what they tell is then as after a crash."""
+
+
 class FanOut:
     """Groups by topic and class; used from the event loop only."""
 
@@ -148,7 +152,7 @@ class FanOut:
             self._groups.pop(key, None)
 
     async def close(self) -> None:
-        """Stop all groups and wait until they have stopped; no session is served afterwards."""
+        """Stop all groups and wait until they have stopped, and for entries under way; no session is served afterwards."""
         self._closed = True
         groups = [group for alike in self._groups.values() for group in alike]
         tasks = [group.task for group in groups if group.task is not None]
@@ -156,8 +160,10 @@ class FanOut:
             tasks.append(self._sweeper)
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         accounting = [group.accounting for group in groups if group.accounting is not None]
-        await asyncio.gather(*tasks, *accounting, return_exceptions=True)
+        if accounting:
+            await asyncio.wait(accounting, timeout=CLOSE_S)
 
     def _start(self, session: Session, groups: list[Group]) -> Group:
         # Groups of one class see alike, so memory for what was seen goes by classes and not by streams.
