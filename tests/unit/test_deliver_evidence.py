@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
@@ -179,6 +181,44 @@ async def test_a_token_that_expires_while_the_ledger_writes_ends_the_stream(worl
     assert await session.next() is None
     assert session.failure is not None
     assert session.failure.reason.name == "TOKEN_EXPIRED"
+
+
+async def test_a_decision_that_lapses_while_the_ledger_writes_releases_nothing(world: World) -> None:
+    end = datetime.fromtimestamp(world.clock.now_ms() / 1000, UTC) + timedelta(seconds=30)
+    world.decider.answer = lambda _: replace(RELEASE, valid_until=end)
+    world.ledger.hold = asyncio.Event()
+    session = world.session(records=10)
+    await world.store("alpha", "1")
+    await world.ledger.asked.wait()
+    world.clock.advance(30)
+    world.ledger.hold.set()
+    assert await session.next() is None
+    assert session.failure is not None
+    assert session.failure.reason.name == "LEDGER_UNAVAILABLE"
+    assert session.standing.cursor == (0,), "who comes again is asked about from here"
+    again = world.session(records=10)
+    await world.idle()
+    assert again.standing.cursor == (1,)
+    assert world.ledger.released() == [(0, 0)], "it was accounted for once, before it lapsed"
+
+
+async def test_what_was_prepared_ahead_is_not_released_once_its_decision_lapsed(world: World) -> None:
+    end = datetime.fromtimestamp(world.clock.now_ms() / 1000, UTC) + timedelta(seconds=30)
+    world.decider.answer = lambda question: replace(
+        RELEASE, valid_until=end if label_of(question) == "red" else None
+    )
+    world.ledger.hold = asyncio.Event()
+    session = world.session(records=10)
+    await world.store("alpha", "1")
+    await world.ledger.asked.wait()
+    await world.store("alpha", "2", label="red")
+    await world.idle()  # long enough to look ahead
+    world.clock.advance(30)
+    world.ledger.hold.set()
+    assert await world.receive(session, 1) == ["1"]
+    await world.idle()
+    assert session.standing.cursor == (2,)
+    assert world.ledger.released() == [(0, 0)]
 
 
 async def test_a_fault_of_ours_ends_the_streams_and_skips_nothing(

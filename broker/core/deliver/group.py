@@ -135,7 +135,8 @@ class Group:
         begin = self.standing
         ready, ahead = self._ready(), self._ahead
         self._ahead = None
-        if ahead is not None and ahead.holds(self.standing, ready, self._now_s()):
+        lapsed = ahead is not None and ahead.prepared.has_lapsed(self._tools.clock.now_ms())
+        if ahead is not None and not lapsed and ahead.holds(self.standing, ready, self._now_s()):
             await self._conclude(begin, ready, ahead.prepared)
             return
         chunk = await self._collector.read(begin.next, self._wait_s())
@@ -234,11 +235,16 @@ class Group:
     def _hand_out(self, receivers: Sequence[Session], prepared: Prepared, receipt: Receipt) -> None:
         deliveries = b"".join(prepared.deliveries)
         history = self._histories.adopt(History.begin(self.standing))
+        lapsed = prepared.has_lapsed(self._tools.clock.now_ms())
         for member in receivers:
             if member not in self.members:
                 continue
             member.history = history
-            if deliveries and self._placement.is_served(member):
+            if not deliveries or not self._placement.is_served(member):
+                continue
+            if lapsed:  # while the ledger wrote: it counts as released, and where it is asked for again it is withheld
+                member.fail(EntenteError(Reason.LEDGER_UNAVAILABLE))
+            else:
                 member.hand_out(deliveries, len(prepared.deliveries), self.standing, receipt)
 
     def _leave_behind(self, members: Iterable[Session], begin: Standing) -> None:

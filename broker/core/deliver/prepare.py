@@ -46,7 +46,7 @@ class Prepared:
 
     standing: where it stands afterwards. stalled: some record had no decision. blocked: one that holds up its partition.
     cut: the budget, or the room in the entry, ended
-    before the records did.
+    before the records did. valid_until: when the first of the decisions by which something goes out lapses.
     """
 
     standing: Standing
@@ -56,11 +56,18 @@ class Prepared:
     stalled: bool = False
     blocked: bool = False
     cut: bool = False
+    valid_until: datetime | None = None
 
-    def add(self, encoded: Encoded) -> None:
-        """One more that goes out."""
+    def has_lapsed(self, now_ms: int) -> bool:
+        """Whether a decision by which something goes out holds no longer."""
+        return self.valid_until is not None and datetime.fromtimestamp(now_ms / 1000, UTC) >= self.valid_until
+
+    def add(self, encoded: Encoded, valid_until: datetime | None) -> None:
+        """One more that goes out, by a decision that holds so long."""
         self.deliveries.append(encoded.entry)
         self.size_bytes += len(encoded.entry)
+        if valid_until is not None and (self.valid_until is None or valid_until < self.valid_until):
+            self.valid_until = valid_until
 
 
 class Lens:
@@ -223,7 +230,7 @@ class Preparer:
             prepared.account.withhold(view.stored, "unredactable", ruling)
             return True
         budget.take(len(encoded.entry))
-        prepared.add(encoded)
+        prepared.add(encoded, decision.valid_until)
         prepared.account.hand_out(view.stored, decision.effect.value, ruling, encoded.content)
         return True
 
