@@ -7,6 +7,7 @@ import pytest
 from broker.adapters.kafka.ledger_records import (
     Claim,
     Fold,
+    by_owner,
     checkpoint_message,
     claim_message,
     entry_message,
@@ -17,6 +18,7 @@ from broker.adapters.kafka.outbox import Message
 from broker.adapters.kafka.span import Entry
 from broker.core.ledger.heading import Heading, read_heading
 from broker.core.ledger.leaf import encode
+from broker.errors import StorageUnavailable
 from broker.model.ledger import EncodedEntry, LedgerEntry, ReadPoint, StoredCheckpoint
 
 
@@ -126,3 +128,9 @@ def test_what_is_no_checkpoint_comes_out_as_a_note_that_nobody_signed(value: byt
 )
 def test_only_a_leaf_has_a_heading(leaf: bytes) -> None:
     assert read_heading(leaf) is None
+
+
+def test_an_instance_with_two_partitions_is_refused_and_none_of_them_read() -> None:
+    assert by_owner([(0, "a"), (4, "b")]) == {"a": 0, "b": 4}
+    with pytest.raises(StorageUnavailable, match="partitions 0 and 4"):
+        by_owner([(0, "a"), (4, "a")])

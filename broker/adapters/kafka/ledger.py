@@ -71,8 +71,9 @@ class KafkaLedgerLog(KafkaLedgerReader):
 
     async def claim(self) -> int:
         """See LedgerLog. Raises StorageUnavailable too if no partition is left."""
-        own = (await self._owners()).get(self._instance)
+        # In this order: else one of the same name that claims in between would leave the name with two partitions.
         _, ends = await self._bounds()
+        own = (await self._owners()).get(self._instance)
         unused = [number for number, end in enumerate(ends) if end == 0]
         for partition in unused if own is None else [own]:
             claimed = await self._claim_in(partition, ends[partition])

@@ -10,7 +10,7 @@ from kafka.admin import OffsetSpec
 
 from broker.adapters.kafka.admin import ClusterAdmin
 from broker.adapters.kafka.connection import KafkaConnection
-from broker.adapters.kafka.ledger_records import Fold, read_checkpoint, read_claim
+from broker.adapters.kafka.ledger_records import Fold, by_owner, read_checkpoint, read_claim
 from broker.adapters.kafka.span import read_polls, read_span
 from broker.errors import StorageUnavailable
 from broker.model.ledger import ReadEntries, ReadPoint, StoredCheckpoint
@@ -80,7 +80,7 @@ class KafkaLedgerReader:
         begins, ends = await self._bounds()
         used = [number for number, (begin, end) in enumerate(zip(begins, ends, strict=True)) if begin < end]
         names = await asyncio.gather(*(self._owner(number, begins[number], ends[number]) for number in used))
-        return {name: number for name, number in zip(names, used, strict=True) if name is not None}
+        return by_owner((number, name) for name, number in zip(names, used, strict=True) if name is not None)
 
     async def _owner(self, partition: int, begin: int, end: int) -> str | None:
         """Whose a partition is: the first entry's, since only the owner writes any; without entries the first claim's."""

@@ -9,7 +9,7 @@ Topic `<prefix>.ledger-checkpoints`: key instance, value `{"frontier":[hex…],"
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -17,6 +17,7 @@ import orjson
 from broker.adapters.kafka.outbox import Message
 from broker.adapters.kafka.span import Entry
 from broker.core.ledger.heading import read_heading
+from broker.errors import StorageUnavailable
 from broker.model.ledger import EncodedEntry, ReadPoint, StoredCheckpoint
 
 _CLAIM = b'{"claim":'
@@ -90,6 +91,19 @@ class Fold:
                 self._epoch, self._index = heading.epoch, heading.index + 1
             found.append(EncodedEntry(leaf, openings))
         return tuple(found)
+
+
+def by_owner(owners: Iterable[tuple[int, str]]) -> dict[str, int]:
+    """Each instance's partition. Raises StorageUnavailable if one has two: whichever was read would hide the other."""
+    found: dict[str, int] = {}
+    for partition, name in owners:
+        if name in found:
+            raise StorageUnavailable(
+                f"partitions {found[name]} and {partition} of the ledger both hold entries of '{name[:40]}';"
+                " somebody copied one there: ask the operator"
+            )
+        found[name] = partition
+    return found
 
 
 def checkpoint_message(instance: str, checkpoint: StoredCheckpoint) -> Message:
