@@ -122,6 +122,11 @@ class BrokerProcess:
         """Bound the size of each file that the running broker writes, as a full disk would (RLIMIT_FSIZE)."""
         resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (limit_bytes, resource.RLIM_INFINITY))
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, and wait for nothing."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def kill(self) -> None:
         """kill -9, at once."""
         assert self._process is not None

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import grpc
 
+from connectors.receipts import ReceiptFile
 from protos.entente.v1 import exchange_pb2, exchange_pb2_grpc
 from protos.entente.v1.exchange_pb2 import Ack, Credit, SubscribeRequest
 from tests.services.broker import BrokerProcess, opening, reason, vulnerability
@@ -70,10 +71,17 @@ def _broke(error: grpc.aio.AioRpcError) -> bool:
 
 
 class Lane:
-    """Publishes its records in order, each batch again until it is acknowledged."""
+    """Publishes its records in order, each batch again until it is acknowledged; keeps the receipts if there is a file."""
 
     def __init__(
-        self, broker: BrokerProcess, name: str, *, batch: int, failures: Failures, progress: Progress
+        self,
+        broker: BrokerProcess,
+        name: str,
+        *,
+        batch: int,
+        failures: Failures,
+        progress: Progress,
+        receipts: ReceiptFile | None = None,
     ) -> None:
         self.name = name
         self.acknowledged = 0
@@ -81,6 +89,7 @@ class Lane:
         self._batch = batch
         self._failures = failures
         self._progress = progress
+        self._receipts = receipts
 
     async def run(self, until: int) -> None:
         """Until so many are acknowledged."""
@@ -98,6 +107,8 @@ class Lane:
                 refused = [result.refused.reason for result in results if not result.HasField("accepted")]
                 assert not refused, refused
                 assert len(results) == len(batch)
+                if self._receipts is not None:
+                    self._receipts.add_published(batch, [result.accepted for result in results])
                 self.acknowledged += len(batch)
                 await self._progress.add(len(batch))
 
@@ -106,11 +117,17 @@ class Reader:
     """Follows the topic over as many streams as it takes, and checks each of them.
 
     With a name it acknowledges, and each stream must go on between what it knows to be acknowledged and what it has
-    received; without one each stream begins at the first record.
+    received; without one each stream begins at the first record. Keeps the receipts if there is a file.
     """
 
     def __init__(
-        self, broker: BrokerProcess, lanes: Sequence[str], *, failures: Failures, name: str = ""
+        self,
+        broker: BrokerProcess,
+        lanes: Sequence[str],
+        *,
+        failures: Failures,
+        name: str = "",
+        receipts: ReceiptFile | None = None,
     ) -> None:
         self.streams = 0
         self.opened = asyncio.Event()
@@ -120,6 +137,7 @@ class Reader:
         self._broker = broker
         self._name = name
         self._failures = failures
+        self._receipts = receipts
 
     async def run(self, until: int) -> None:
         """Until each lane has brought so many records."""
@@ -157,6 +175,8 @@ class Reader:
         following: dict[str, int],
         sent: dict[bytes, dict[str, int]],
     ) -> None:
+        if self._receipts is not None:
+            self._receipts.add_batch(batch)
         for delivery in batch.deliveries:
             self._check(delivery.record.id, following)
         credit = Credit(records=len(batch.deliveries), bytes=batch.ByteSize())
