@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import logging
 import secrets
 import sqlite3
@@ -60,10 +62,26 @@ async def test_draining_tells_streams_and_ends_those_that_stay(tmp_path: Path, o
     assert len(live.ledger("stream_opened")) == 2
 
 
+def written_keys(directory: Path) -> list[tuple[str, bytes]]:
+    """Each key of the exchange by the name of its file, in the forms in which it could stand somewhere."""
+    found = []
+    for path in sorted(directory.glob("*.keys")):
+        for each in json.loads(path.read_text()):
+            key = base64.b64decode(each["key"])
+            texts = (base64.b64encode(key), base64.urlsafe_b64encode(key))
+            found += [
+                (path.name, form) for form in (key, key.hex().encode(), *(t.rstrip(b"=") for t in texts))
+            ]
+    return found
+
+
 async def test_the_ledger_and_the_logs_hold_no_payload(
     tmp_path: Path, opa_binary: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Unique tokens in every part of a record and of requests, good and refused; then every file but the records is read."""
+    """Unique tokens in every part of a record and of requests, good and refused; then every file but the records is read.
+
+    Nor do these files or the records hold any key of the exchange.
+    """
     caplog.set_level(logging.DEBUG)
     rulebook = with_alerts(tmp_path / "rulebook")
     secret = {
@@ -101,7 +119,10 @@ async def test_the_ledger_and_the_logs_hold_no_payload(
     stored = b"".join(path.read_bytes() for path in kept if path.name.startswith("records.db"))
     assert secret["text"].encode() in stored
     assert secret["refused"].encode() not in stored
+    keys = written_keys(live.directory / "keys")
+    assert {name for name, _ in keys} >= {"cursor.keys", "digest.keys", "ledger.keys", "receipt.keys"}
     for path in kept:
+        assert not [name for name, key in keys if key in path.read_bytes()], path.name
         if not path.name.startswith("records.db"):
             content = path.read_bytes()
             assert not [name for name, value in secret.items() if value.encode() in content], path.name
@@ -111,6 +132,7 @@ async def test_the_ledger_and_the_logs_hold_no_payload(
     assert caplog.records
     assert not [name for name, value in secret.items() if value in logged]
     assert token not in logged
+    assert not [name for name, key in keys if key in logged.encode()]
 
 
 async def test_every_delivery_and_every_refusal_is_in_the_ledger(tmp_path: Path, opa_binary: Path) -> None:
