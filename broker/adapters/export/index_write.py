@@ -56,7 +56,7 @@ class Indexer:
 
     def _collect(self, rows: Rows, instance: str, index: int, encoded: EncodedEntry) -> bytes:
         try:
-            entry = open_entry(encoded, self._cache)
+            entry = open_entry(encoded.leaf, encoded.openings, self._cache)
         except EntryInvalid:
             hashed = leaf_hash(encoded.leaf)
             rows.add_unreadable(index, hashed)

@@ -11,7 +11,6 @@ from broker.adapters.export.plain import open_plain
 from broker.adapters.sqlite.failure import reported
 from broker.core.audit.pieces import BLOCK, PIECE_BYTES, PIECE_ENTRIES
 from broker.errors import StorageUnavailable
-from broker.model.ledger import EncodedEntry
 
 _READ_BYTES = 1 << 20
 
@@ -51,11 +50,11 @@ class LinePiece:
     leaves: Stretch
     openings: Stretch
 
-    def entries(self) -> list[EncodedEntry]:
+    def lines(self) -> list[tuple[bytes, bytes]]:
         """See Piece."""
         leaves, openings = self.leaves.lines(), self.openings.lines()
         openings += [MISSING] * (len(leaves) - len(openings))
-        return [EncodedEntry(leaf, opened) for leaf, opened in zip(leaves, openings, strict=False)]
+        return list(zip(leaves, openings, strict=False))
 
 
 class Liner:

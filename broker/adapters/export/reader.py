@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from broker.core.checkpoint.note import NoteInvalid, VerifierKey
 from broker.core.merkle.tree import CompactTree
 from broker.errors import StorageUnavailable
 from broker.model.audit import Coverage
-from broker.model.ledger import ReadEntries, ReadPoint, StoredCheckpoint
+from broker.model.ledger import EncodedEntry, ReadEntries, ReadPoint, StoredCheckpoint
 from broker.model.rulebook import revision_id as id_of
 
 _CHECKPOINTS_AT_ONCE = 1_000
@@ -82,18 +83,17 @@ class ExportReader:
 
     async def read(self, instance: str, point: ReadPoint) -> AsyncIterator[ReadEntries]:
         """See LedgerReader; `store` counts lines."""
-        begin = self._instance(instance).begin
-        pieces = self.pieces(instance)
-        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
-            skipped = point.store - (piece.begin - begin)
-            entries = (
-                await asyncio.to_thread(piece.entries)
-                if skipped <= 0 or self._reaches(piece, skipped)
-                else []
-            )
-            if len(entries) > max(0, skipped):
-                end = piece.begin + len(entries)
-                yield ReadEntries(tuple(entries[max(0, skipped) :]), ReadPoint(end - begin, 0, end))
+        first = self._instance(instance).begin
+        known = self._pieces.get(instance)
+        pieces = await asyncio.to_thread(list, self.pieces(instance)) if known is None else known
+        begin = first + point.store
+        for number in range(max(0, bisect_right(pieces, begin, key=_begin) - 1), len(pieces)):
+            piece = pieces[number]
+            lines = await asyncio.to_thread(piece.lines) if piece.begin + piece.count > begin else []
+            entries = tuple(EncodedEntry(*line) for line in lines[max(0, begin - piece.begin) :])
+            end = piece.begin + len(lines)
+            if entries:
+                yield ReadEntries(entries, ReadPoint(end - first, 0, end))
 
     async def checkpoints(self, instance: str, place: int = 0) -> AsyncIterator[StoredCheckpoint]:
         """See LedgerReader; places count lines."""
@@ -142,12 +142,6 @@ class ExportReader:
             yield piece
         self._pieces[instance] = found
 
-    def _reaches(self, piece: LinePiece | Piece, skipped: int) -> bool:
-        """Whether a piece holds more lines than that; without reading it, if the next one's place is known."""
-        known = self._pieces.get(piece.instance, [])
-        following = next((other.begin for other in known if other.begin > piece.begin), None)
-        return following is None or following - piece.begin > skipped
-
     def _instance(self, name: str) -> layout.ExportedInstance:
         part = self._description.instances.get(name)
         if part is None:
@@ -163,6 +157,10 @@ def coverage_of(description: layout.Description) -> list[Coverage]:
     ]
 
 
+def _begin(piece: Piece) -> int:
+    return piece.begin
+
+
 def _read_tree(directory: Path) -> dict[str, bytes]:
     with reported(directory):
         if directory.is_symlink():
@@ -170,9 +168,7 @@ def _read_tree(directory: Path) -> dict[str, bytes]:
         paths = sorted(path for path in directory.rglob("*") if path.is_file() and not path.is_symlink())
         if sum(path.lstat().st_size for path in paths) > _REVISION_BYTES:
             raise StorageUnavailable(f"{directory} holds more than any rulebook; export again")
-        return {
-            path.relative_to(directory).as_posix(): read_plain(path, _REVISION_BYTES) for path in paths
-        }
+        return {path.relative_to(directory).as_posix(): read_plain(path, _REVISION_BYTES) for path in paths}
 
 
 def _take_lines(file: IO[bytes], path: Path) -> list[bytes]:
