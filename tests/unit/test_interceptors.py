@@ -117,6 +117,17 @@ async def test_a_refusal_is_in_the_ledger_under_its_reference(
     }
 
 
+async def test_why_a_call_was_refused_is_for_the_ledger_only(
+    account: LedgerInterceptor, ledger: MemoryLedger, principal: Principal
+) -> None:
+    why = {"input": {"topic": "x"}, "output": {"effect": "withhold", "reasons": ["suspended-partner"]}}
+    error = EntenteError(Reason.TOPIC_NOT_FOUND, "x", decisions=(why,))
+    context = await refuse(account, new_call(Context(), principal), error)
+    assert ledger.entries[0].body["decisions"] == [why]
+    assert "suspended-partner" not in str(context.status)
+    assert set(context.info.metadata) == {"reference"}
+
+
 async def test_what_the_use_case_accounted_for_is_not_written_twice(
     account: LedgerInterceptor, ledger: MemoryLedger, principal: Principal
 ) -> None:
