@@ -8,6 +8,10 @@ from typing import Protocol
 from broker.model.rulebook import Revision
 
 
+class TooComplex(ValueError):
+    """A module that takes longer to parse, or is deeper, than any that people write."""
+
+
 class RulebookCompiler(Protocol):
     """Blocking; call it in a thread."""
 
@@ -18,4 +22,7 @@ class RulebookCompiler(Protocol):
         """As `compile`, for a revision without such reasons, with its tests, which nothing loads to decide."""
 
     def parse(self, path: str, source: bytes) -> Mapping[str, object]:
-        """The syntax tree of one module, with locations, as `opa parse` gives it. Raises ValueError if it is not Rego."""
+        """The syntax tree of one module, with locations, as `opa parse` gives it.
+
+        Raises ValueError if it is not Rego, TooComplex if that cannot be told.
+        """

@@ -42,9 +42,15 @@ def trial(*times: int | None, costs: tuple[Cost, ...] = COSTS) -> FunctionTrial:
 
 async def test_a_decision_is_as_fast_as_its_fastest_run() -> None:
     """However busy the machine is, a good rulebook passes: one run within the budget is enough."""
-    busy = trial(*[BUDGET_NS * 9] * 15, BUDGET_NS, BUDGET_NS * 9)
+    busy = trial(BUDGET_NS * 90, *[BUDGET_NS * 3] * 14, BUDGET_NS, BUDGET_NS * 9)
     assert await over_budget(busy, await measure(busy, [QUESTION]), MODULES) == []
     assert busy.profiled == [] and len(busy.asked) == 16
+
+
+async def test_what_is_far_too_slow_is_not_asked_as_often() -> None:
+    slow = trial(BUDGET_NS * 5)
+    assert len(await over_budget(slow, await measure(slow, [QUESTION] * 50), MODULES)) == 1
+    assert len(slow.asked) == 50 + 3 * 5
 
 
 async def test_what_is_within_the_budget_is_not_asked_again() -> None:

@@ -16,11 +16,15 @@ from broker.adapters.opa.builtins import PERMITTED
 from broker.adapters.opa.layout import BUNDLE, CAPABILITIES, inside, lay_out
 from broker.errors import RulebookRefused
 from broker.model.rulebook import Revision
+from broker.ports.rulebook_compiler import TooComplex
 
 VERSION_MINOR = "1.22"
 """The minor version of OPA that this broker is tested with; decisions are replayed by the version that made them."""
 
 _TIMEOUT_S = 120
+_PARSE_TIMEOUT_S = 10
+"""A module takes about 15 ms."""
+_TIMED_OUT = -1
 _REMEDY_OPA = "run `make setup`, or install the pinned version"
 
 
@@ -49,11 +53,18 @@ class OpaCompiler:
         with tempfile.TemporaryDirectory(prefix="entente-opa-") as directory:
             (Path(directory) / "module.rego").write_bytes(source)
             done = self._run(
-                directory, "parse", "--format", "json", "--json-include", "locations,-comments", "module.rego"
+                directory,
+                *("parse", "--format", "json", "--json-include", "locations,-comments", "module.rego"),
+                timeout_s=_PARSE_TIMEOUT_S,
             )
+        if done.returncode == _TIMED_OUT:
+            raise TooComplex(f"{path} takes longer than {_PARSE_TIMEOUT_S} s to parse")
         if done.returncode != 0:
             raise ValueError(f"{path} is not valid Rego")
-        tree = orjson.loads(done.stdout)
+        try:
+            tree = orjson.loads(done.stdout)
+        except orjson.JSONDecodeError:  # deeper than orjson reads
+            raise TooComplex(f"{path} is nested too deeply") from None
         if not isinstance(tree, dict):
             raise ValueError(f"{path} holds no module")
         return tree
@@ -91,7 +102,9 @@ class OpaCompiler:
             return [f"{self._opa}: is not OPA {VERSION_MINOR}; {_REMEDY_OPA}"]
         return []
 
-    def _run(self, directory: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    def _run(
+        self, directory: str, *arguments: str, timeout_s: float = _TIMEOUT_S
+    ) -> subprocess.CompletedProcess[bytes]:
         command = [str(self._opa), *arguments]
         try:
             return subprocess.run(
@@ -100,12 +113,12 @@ class OpaCompiler:
                 env={},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                timeout=_TIMEOUT_S,
+                timeout=timeout_s,
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            said = f"opa {arguments[0]} took longer than {_TIMEOUT_S} s".encode()
-            return subprocess.CompletedProcess(command, 1, b"", said)
+            said = f"it took longer than {timeout_s} s".encode()
+            return subprocess.CompletedProcess(command, _TIMED_OUT, b"", said)
 
 
 def _capability_findings(revision: Revision) -> list[str]:

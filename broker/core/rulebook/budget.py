@@ -17,7 +17,11 @@ BUDGET_NS = 5_000_000
 
 _REPEATS = 20
 """A decision is as fast as its fastest run: a busy machine slows some, and not so many in a row."""
+_FEW_REPEATS = 5
+_FAR_NS = 4 * BUDGET_NS
+"""What is so slow is asked a few times only: no other process makes a decision four times as slow as often as that."""
 _NAMED = 3
+"""So many slow decisions are looked into: more are slow for the same reasons, and each takes its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +63,13 @@ async def over_budget(
     modules: path -> syntax tree.
     """
     found: dict[tuple[str, int | None], Finding] = {}
+    confirmed = 0
     for each in sorted(timed, key=_duration, reverse=True):
-        if len(found) == _NAMED or not each.too_long:
+        if confirmed == _NAMED or not each.too_long:
             break
         again = await _fastest(trial, each, repeats=_REPEATS, enough_ns=BUDGET_NS)
         if again.too_long:
+            confirmed += 1
             finding = _finding(again, await trial.profile(again.question.item), modules)
             found.setdefault((finding.file, finding.line), finding)
     return list(found.values())
@@ -72,8 +78,9 @@ async def over_budget(
 async def _fastest(trial: RulebookTrial, timed: Timed, *, repeats: int, enough_ns: int = 0) -> Timed:
     """The fastest of some runs, or the first that took no longer than `enough_ns`."""
     best = timed
-    for _ in range(repeats):
-        if timed.duration_ns is None or _duration(best) <= enough_ns:
+    for number in range(repeats):
+        hopeless = number >= _FEW_REPEATS and _duration(best) > _FAR_NS
+        if timed.duration_ns is None or _duration(best) <= enough_ns or hopeless:
             break
         best = min(best, *await measure(trial, [timed.question]), key=_duration)
     return best

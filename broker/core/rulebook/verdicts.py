@@ -29,15 +29,14 @@ def case_findings(outcomes: Sequence[Outcome], cases: Cases) -> Iterator[Finding
 
 
 def guarantee_findings(
-    outcomes: Sequence[GuaranteeOutcome], guarantees: Sequence[Guarantee], *, stuck: bool
+    outcomes: Sequence[GuaranteeOutcome], untried: Sequence[Guarantee]
 ) -> Iterator[Finding]:
-    """Guarantees that are broken, that could not be held against anything, or against not all. stuck: none was tried."""
+    """Guarantees that are broken, that could not be held against anything, or against not all."""
     for outcome in outcomes:
         yield from _guarantee_findings(outcome)
-    if stuck:
-        for guarantee in guarantees:
-            what = f"{guarantee.name} was not tried, since decisions had no answer in time"
-            yield Finding(guarantee.file, guarantee.line, what, "correct what is slow first")
+    for guarantee in untried:
+        what = f"{guarantee.name} was not tried, since decisions take too long"
+        yield Finding(guarantee.file, guarantee.line, what, "correct what is slow first")
 
 
 def _guarantee_findings(outcome: GuaranteeOutcome) -> Iterator[Finding]:

@@ -1,0 +1,379 @@
+"""The examination of a rulebook with the real OPA: what passes, what is found and where, and what is never run."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from broker.adapters.opa import OpaCompiler, OpaTrials, TrialLimits
+from broker.core.rulebook.examine import Examination, examine
+from broker.core.rulebook.findings import Severity
+from broker.core.rulebook.load import read_rulebook, revision_of
+from broker.model.rulebook import Revision
+from broker.ports.rulebook_trial import RulebookTrial, TrialFailed, Verdict
+from tests.fakes.rulebook import ROOT
+
+pytestmark = pytest.mark.opa
+
+POLICY = read_rulebook(ROOT / "policy").files
+# Without most of its tests and cases, since each examination runs them all.
+BASE = {path: content for path, content in POLICY.items() if not path.endswith("_test.rego")}
+FILES = {
+    **{path: content for path, content in BASE.items() if not path.startswith("cases/")},
+    **{path: POLICY[path] for path in ("cases/principals.yaml", "cases/records.yaml")},
+    **{
+        f"keys/{path.split('/')[2]}.jwks.json": b'{"keys": []}'
+        for path in BASE
+        if path.startswith("data/agencies/")
+    },
+    "agencies/ems/module_test.rego": POLICY["agencies/ems/module_test.rego"],
+    "cases/some.yaml": (
+        b"- {who: paramedic, record: crash, effect: release}\n- {who: statistician, record: indicator, effect: withhold}\n"
+    ),
+    "entente/guarantees.yaml": b"{}",
+    "agencies/ems/guarantees.yaml": b"{}",
+    "agencies/highway-patrol/guarantees.yaml": (
+        b"charges-stay-here: {why: A charge is no conviction., side: owner, never_keep: [criminal],\n"
+        b"  subjects: {agencies: [transport]}, records: {labels: {dataclassification: [amber]}}}\n"
+    ),
+}
+LIMITS = TrialLimits(decision_s=1.0, profile_s=1.0, test_s=2.5)
+
+
+class RememberingCompiler(OpaCompiler):
+    """Parses each module once for all tests here."""
+
+    @functools.cache  # noqa: B019 -- it lives as long as the test run
+    def parse(self, path: str, source: bytes) -> Mapping[str, object]:
+        return super().parse(path, source)
+
+
+@functools.cache
+def compiler(opa: Path) -> OpaCompiler:
+    return RememberingCompiler(opa)
+
+
+async def examined(opa: Path, limits: TrialLimits | None = None, **changed: bytes) -> Examination:
+    engines = OpaTrials(opa, limits or TrialLimits())
+    return await examine(compiler(opa), engines, revision_of({**FILES, **changed}))
+
+
+def errors(examination: Examination) -> list[str]:
+    return [str(finding) for finding in examination.findings if finding.severity is Severity.ERROR]
+
+
+def warnings(examination: Examination) -> list[str]:
+    return [str(finding) for finding in examination.findings if finding.severity is Severity.WARNING]
+
+
+async def test_a_good_rulebook_has_no_findings(opa_binary: Path) -> None:
+    examination = await examined(opa_binary)
+
+    assert examination.findings == ()
+    assert len(examination.tests) > 3 and {test.verdict for test in examination.tests} == {Verdict.PASSED}
+    assert [outcome.differences for outcome in examination.cases] == [(), ()]
+    (guarantee,) = examination.guarantees
+    assert guarantee.holds and guarantee.complete and guarantee.checked > 20
+    assert examination.slowest is not None and examination.slowest.duration_ns
+
+
+async def test_a_change_that_leaks_is_found_by_case_and_guarantee(opa_binary: Path) -> None:
+    agreements = FILES["data/agreements/highway-patrol/data.yaml"]
+    leaking = agreements.replace(b"criminal: {kind: mask}", b"criminal: {kind: keep}")
+    assert leaking != agreements
+    case = b"- {who: statistician, record: crash, effect: release, treatments: {criminal: mask}}\n"
+
+    found = errors(
+        await examined(
+            opa_binary,
+            **{"data/agreements/highway-patrol/data.yaml": leaking, "cases/statistics.yaml": b"\n" + case},
+        )
+    )
+
+    assert len(found) == 2
+    assert found[0].startswith(
+        "agencies/highway-patrol/guarantees.yaml:1: charges-stay-here is broken: transport ("
+    )
+    assert (
+        "for road-safety-statistics would receive with criminal treated as keep gov.niem.crash-driver.v1"
+        in found[0]
+    )
+    assert found[1].startswith(
+        "cases/statistics.yaml:2: statistician deliver crash: treatments.criminal is keep, not mask"
+    )
+
+
+TESTS = b"""package agencies.ems.more_test
+
+import data.agencies.ems
+
+test_good if count(ems.deny) == 0 with input as {}
+
+test_wrong if {
+	found := ems.deny with input as {"side": "consumer"}
+	found == {"something"}
+}
+
+test_several[name] if {
+	some name in ["a", "b"]
+	name == "a"
+}
+
+test_endless if {
+	some a in numbers.range(1, 100000)
+	some b in numbers.range(1, 100000)
+	a * b == 0
+}
+
+todo_test_later if false
+"""
+
+
+async def test_rego_tests_are_run_and_failures_show_their_values(opa_binary: Path) -> None:
+    examination = await examined(opa_binary, LIMITS, **{"agencies/ems/more_test.rego": TESTS})
+
+    tests = {test.name.rpartition(".")[2]: test for test in examination.tests if "more_test" in test.name}
+    assert {name: test.verdict for name, test in tests.items()} == {
+        "test_good": Verdict.PASSED,
+        "test_wrong": Verdict.FAILED,
+        "test_several": Verdict.FAILED,
+        "test_endless": Verdict.ERROR,
+        "todo_test_later": Verdict.SKIPPED,
+    }
+    assert tests["test_wrong"].line == 7
+    assert 'found == {"something"}' in tests["test_wrong"].detail and "set()" in tests["test_wrong"].detail
+    assert "agencies/ems/more_test.rego:9" in tests["test_wrong"].detail
+    found = errors(examination)
+    assert [line.split(": ")[0] for line in found] == [
+        f"agencies/ems/more_test.rego:{row}" for row in (7, 12, 17)
+    ]
+    assert "agencies/ems/more_test.rego:1" in found[2].partition("ends with: ")[2], (
+        "where it was when it ended"
+    )
+    assert len(warnings(examination)) == 1 and "todo_test_later is skipped" in warnings(examination)[0]
+
+
+SLOW = b"""package agencies.ems
+
+import data.entente.lib
+
+deny contains "too much" if {
+	input.side == "consumer"
+	_searched > 0
+}
+
+_searched := count([number | some number in numbers.range(1, 40000); number % 7 == 0; number < 0])
+
+deny contains "records under CJIS are not taken" if {
+	input.side == "consumer"
+	lib.under_regulation(input.item, "CJIS")
+}
+"""
+
+
+async def test_a_rule_that_takes_too_long_is_named(opa_binary: Path) -> None:
+    found = errors(
+        await examined(
+            opa_binary, **{"agencies/ems/module.rego": SLOW, "agencies/ems/module_test.rego": TEST}
+        )
+    )
+
+    assert len(found) == 2
+    assert found[0].startswith(
+        "agencies/ems/module.rego:10: data.agencies.ems._searched is too slow: deciding '"
+    )
+    assert "ms, and a decision may take 5 ms" in found[0]
+    assert "charges-stay-here was not tried, since decisions take too long" in found[1]
+
+
+TEST = b"package agencies.ems.module_test\n\nimport data.agencies.ems\n\ntest_x if ems.deny == set() with input as {}\n"
+ENDLESS = b"""package agencies.ems
+
+deny contains "no" if {
+	input.side == "consumer"
+	some a in numbers.range(1, 100000)
+	some b in numbers.range(1, 100000)
+	a * b == 0
+}
+"""
+
+
+async def test_rules_that_do_not_end_are_named_and_hold_nothing_up(opa_binary: Path) -> None:
+    changed = {"agencies/ems/module.rego": ENDLESS, "agencies/ems/module_test.rego": TEST}
+    examination = await examined(opa_binary, LIMITS, **changed)
+
+    found = errors(examination)
+    assert any(
+        line.startswith("agencies/ems/module.rego:")
+        and "data.agencies.ems.deny is too slow: deciding 'paramedic deliver crash' (cases/some.yaml:1) gave no answer"
+        in line
+        for line in found
+    ), found
+    assert any(line.startswith("cases/some.yaml:2: 1 cases from here on were not asked") for line in found)
+    assert any(
+        line.startswith("agencies/highway-patrol/guarantees.yaml:1: charges-stay-here was not tried")
+        for line in found
+    )
+    assert len(examination.tests) == 1, "tests have their own time"
+
+
+class NeverStarted:
+    """Engines that must not be started."""
+
+    async def start(self, revision: Revision) -> RulebookTrial:
+        raise AssertionError("rules that do not pass the checks must not be run")
+
+
+def module(*lines: str) -> dict[str, bytes]:
+    return {"agencies/ems/extra.rego": "\n".join(["package agencies.ems", "", *lines, ""]).encode()}
+
+
+def rego_test(*lines: str) -> dict[str, bytes]:
+    return {
+        "agencies/ems/extra_test.rego": "\n".join(
+            ["package agencies.ems.extra_test", "", *lines, ""]
+        ).encode()
+    }
+
+
+REFUSED: Mapping[str, tuple[dict[str, bytes], str]] = {
+    "the network": (
+        module('x := http.send({"method": "get", "url": "http://x"})'),
+        "agencies/ems/extra.rego:3: ",
+    ),
+    "the environment": (module("x := opa.runtime()"), "agencies/ems/extra.rego:3: "),
+    "the clock": (module("x := time.now_ns()"), "agencies/ems/extra.rego:3: "),
+    "chance": (module('x := rand.intn("x", 3)'), "agencies/ems/extra.rego:3: "),
+    "the network in a test": (
+        rego_test('test_x if http.send({"method": "get", "url": "http://x"}).status_code == 200'),
+        "agencies/ems/extra_test.rego:3: ",
+    ),
+    "the environment in a test": (
+        rego_test("test_x if opa.runtime().env"),
+        "agencies/ems/extra_test.rego:3: ",
+    ),
+    "others' agreements in a test": (
+        rego_test("test_x if data.data.agreements.transport"),
+        "agencies/ems/extra_test.rego:3: refers to data.data.agreements",
+    ),
+    "another's package": (
+        {"agencies/ems/extra.rego": b"\n\npackage agencies.transport\n"},
+        "agencies/ems/extra.rego:3: declares package agencies.transport",
+    ),
+    "a dynamic reference": (
+        module("x := data[input.agency]"),
+        "agencies/ems/extra.rego:3: refers to data.<computed>",
+    ),
+    "no UTF-8": (
+        {"agencies/ems/extra.rego": b'package agencies.ems\n\nx := "\xff"\n'},
+        "agencies/ems/extra.rego:3: is not UTF-8",
+    ),
+    "hidden characters": (
+        module("x := 1 # \u202e"),
+        "agencies/ems/extra.rego:3: holds the invisible character U+202E",
+    ),
+    "brackets without end": (
+        module(f"x := {'[' * 9000}{']' * 9000}"),
+        "agencies/ems/extra.rego:3: has more than 50",
+    ),
+    "comprehensions that take the compiler for ever": (
+        module(f"x := {'[y | y := ' * 30}1{']' * 30}"),
+        "agencies/ems/extra.rego:3: has more than 5 comprehensions",
+    ),
+    "a row without end": (
+        module(f"x := {'+'.join('1' * 400)}"),
+        "agencies/ems/extra.rego:1: is too deeply nested",
+    ),
+    "a module of a megabyte": (
+        module("#" * 1_000_000),
+        "agencies/ems/extra.rego: is larger than 262144 bytes",
+    ),
+    "two files for one root": (
+        {"data/agencies/data.yaml": b"ems: {}"},
+        "data/agencies/data.yaml:1: is no place for data",
+    ),
+    "data above the roots": ({"data/data.yaml": b"agencies: {}"}, "data/data.yaml:1: is no place for data"),
+    "data of a package's path": (module("package := 1"), "agencies/ems/extra.rego:1: is not valid Rego"),
+    "a case of nobody": (
+        {"cases/more.yaml": b"\n- {who: oficer, record: crash, effect: release}"},
+        "cases/more.yaml:2: who: ",
+    ),
+    "a guarantee of nothing": (
+        {"agencies/ems/guarantees.yaml": b"\nx: {why: because, side: owner}"},
+        "agencies/ems/guarantees.yaml:2: x: needs 'never' or 'never_keep'",
+    ),
+    "a misspelt word": (
+        {
+            "data/agencies/ems/data.yaml": FILES["data/agencies/ems/data.yaml"].replace(
+                b"purposes: [emergency-response]", b"purposes: [emergency]"
+            )
+        },
+        "data/agencies/ems/data.yaml:7: purposes: 'emergency' is no purpose of the vocabulary",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changed", "said"), REFUSED.values(), ids=REFUSED.keys())
+async def test_what_does_not_pass_is_named_with_its_line_and_never_run(
+    opa_binary: Path, changed: dict[str, bytes], said: str
+) -> None:
+    examination = await examine(compiler(opa_binary), NeverStarted(), revision_of({**FILES, **changed}))
+
+    found = errors(examination)
+    assert any(line.startswith(said) for line in found), found
+    assert all("\n" not in line and "; " in line for line in found)
+
+
+async def test_a_time_dependent_rulebook_s_guarantees_need_a_time(opa_binary: Path) -> None:
+    cases = b'- {who: officer, record: crash, at: "2026-02-01T00:00:00Z", effect: release}'
+    dependent = {"manifest.yaml": b"time_dependent: true", "cases/some.yaml": cases}
+
+    assert errors(await examined(opa_binary, **dependent)) == []
+    (found,) = errors(await examined(opa_binary, **{**dependent, "cases/some.yaml": b"[]"}))
+    assert found.startswith("cases/: its rules depend on the time, and no case says at which")
+
+
+async def test_warnings_leave_a_rulebook_good(opa_binary: Path) -> None:
+    examination = await examined(
+        opa_binary,
+        **module('_odd contains "no" if not _known', "", '_known if input.item.topic == "x"'),
+        **{"cases/some.yaml": b"[]", "agencies/ems/guarantees.yaml": NOBODY},
+    )
+
+    assert examination.errors == 0
+    found = warnings(examination)
+    assert [line.partition("; ")[0] for line in found] == [
+        "agencies/ems/extra.rego:3: `not` holds as well where _known is undefined, which no default rules out",
+        "agencies/ems/guarantees.yaml:1: x is about nobody: no subject and record that could be fit it",
+        "cases/: there are none",
+    ]
+
+
+NOBODY = b"x: {why: because, side: consumer, subjects: {roles: [officer]}, never: [release]}"
+
+
+class Broken:
+    """An engine that does not come up."""
+
+    async def start(self, revision: Revision) -> RulebookTrial:
+        raise TrialFailed("OPA ended with 1")
+
+
+async def test_an_engine_that_does_not_come_up_is_a_finding(opa_binary: Path) -> None:
+    examination = await examine(compiler(opa_binary), Broken(), revision_of(FILES))
+    assert errors(examination) == ["rulebook: does not run: OPA ended with 1; correct the rules"]
+
+
+async def test_outputs_that_are_not_well_formed_are_no_decisions(opa_binary: Path) -> None:
+    source = FILES["entente/decision/decision.rego"]
+    odd = source.replace(b'{"id": _id(item)}', b'{"id": _id(item), "more": 1}')
+    assert odd != source
+    found = errors(await examined(opa_binary, **{"entente/decision/decision.rego": odd}))
+
+    assert any(
+        line.startswith("cases/some.yaml:1: ") and "no well-formed answer" in line for line in found
+    ), found
+    assert any("charges-stay-here could not be tried" in line for line in found)
