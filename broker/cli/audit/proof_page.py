@@ -51,6 +51,7 @@ _PARTS = {
     "rules": "The rules in force",
     "start": "How it was set up",
     "step": "The step",
+    "stored": "Where the records are kept",
     "stream": "The connection",
     "who": "Who",
 }
