@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from broker.core.audit.chunk import ASK
 from broker.model.audit import Finding, Severity
 
 MAX_FINDINGS = 1_000
+"""Of each severity: however much there is to remark, the first fault is told."""
 
 
 class Findings:
@@ -15,12 +18,14 @@ class Findings:
         self.kept: list[Finding] = []
         self.omitted = 0
         self.faulty: set[str] = set()
+        self._counts = Counter[Severity]()
 
     def add(self, finding: Finding) -> None:
         """One finding."""
         if finding.severity is Severity.FAULT:
             self.faulty.add(finding.instance)
-        if len(self.kept) < MAX_FINDINGS:
+        if self._counts[finding.severity] < MAX_FINDINGS:
+            self._counts[finding.severity] += 1
             self.kept.append(finding)
         else:
             self.omitted += 1
