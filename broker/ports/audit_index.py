@@ -97,3 +97,6 @@ class AuditTables(Protocol):
 
     def structure(self) -> list[str]:
         """What is wrong with the file as a whole, one line each: definitions, indexes, rows that belong to no entry."""
+
+    def close(self) -> None:
+        """Release what was opened in this process; idempotent."""

@@ -88,6 +88,12 @@ class SqliteTables:
             orphans = [table for table, query in _ORPHANS.items() if connection.execute(query).fetchone()[0]]
             return found + [f"table '{table}' holds rows of no entry that was exported" for table in orphans]
 
+    def close(self) -> None:
+        """See AuditTables."""
+        connection = _KEPT_OPEN.pop(self.path, None)
+        if connection is not None:
+            connection.close()
+
     def _connection(self) -> sqlite3.Connection:
         connection = _KEPT_OPEN.get(self.path)
         if connection is None:

@@ -107,6 +107,8 @@ async def verify(
     finally:
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
+        if tables is not None:
+            tables.close()
 
 
 class _Verify:
