@@ -115,11 +115,11 @@ def _telling(form: OutputFormat, findings: list[dict[str, object]]) -> Callable[
 
 
 def _write(finding: ReplayFinding) -> None:
-    write_line(f"{printable(_place(finding))}: {finding.problem}")
+    write_line(printable(f"{_place(finding)}: {finding.problem}"))
     if finding.input is not None:
-        write_line(f"    input    {to_json(finding.input)}")
-        write_line(f"    recorded {to_json(finding.recorded)}")
-        write_line(f"    replayed {to_json(finding.replayed)}")
+        write_line(f"    input    {printable(to_json(finding.input))}")
+        write_line(f"    recorded {printable(to_json(finding.recorded))}")
+        write_line(f"    replayed {printable(to_json(finding.replayed))}")
 
 
 def _place(finding: ReplayFinding) -> str:
