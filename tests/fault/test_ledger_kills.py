@@ -26,7 +26,7 @@ from tests.services.traffic import WHILE_KILLED, WHILE_STORES_FAIL, Failures, La
 
 log = logging.getLogger(__name__)
 
-pytestmark = pytest.mark.opa
+pytestmark = [pytest.mark.opa, pytest.mark.timeout(300)]
 
 LIMITS = {"publish_records_per_s": 1_000_000}
 SOURCE = "//cyber-centre/test"

@@ -99,6 +99,10 @@ class BrokerProcess:
         document = tomllib.loads(self.file.read_text()) | dict(changes)
         self.file.write_text(tomli_w.dumps(document))
 
+    def restore_from(self, prefix: str) -> None:
+        """From the next start on, use the topics on Kafka whose names begin so."""
+        self.change({"backend": self._backend_with(prefix=prefix)})
+
     def start(self, file_limit_bytes: int | None = None) -> None:
         """Start it and wait until it says that it is ready; `file_limit_bytes` bounds each file that it writes."""
         with (self.directory / "broker.log").open("ab") as log:
