@@ -92,7 +92,6 @@ def entry(index: int, rules: Rules, decided: Sequence[JsonValue]) -> EncodedEntr
             "epoch": 0,
             "stream": "ab" * 8,
         }
-        | {"history": 0}
         for n in range(2)
     ]
     standing: JsonValue = {"next": [index * 10], "lags": []}

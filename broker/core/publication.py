@@ -84,9 +84,15 @@ def publish_body(
         "who": who(principal),
         "call": {"topic": topic, "reference": reference},
         "records": list_of(rows),
+        "stored": list_of([_stored(attempt) for attempt in attempts]),
         "decisions": decisions(rulings),
         "digest": secret.as_json(),
     }
+
+
+def _stored(attempt: Attempt) -> JsonValue:
+    """Where the record is; apart from its row, which its publisher may be shown: offsets count others' records too."""
+    return None if attempt.place is None else [attempt.place.partition, attempt.place.offset]
 
 
 def _row(attempt: Attempt, numbers: dict[Ruling, int], key: bytes) -> JsonValue:
@@ -98,8 +104,7 @@ def _row(attempt: Attempt, numbers: dict[Ruling, int], key: bytes) -> JsonValue:
     if attempt.ruling is not None:
         row["decision"] = numbers[attempt.ruling]
     if attempt.place is not None and attempt.record is not None:
-        place = attempt.place
-        row |= {"partition": place.partition, "offset": place.offset, "duplicate": place.duplicate}
+        row["duplicate"] = attempt.place.duplicate
         row["digest"] = content_digest(key, attempt.record.digest).hex()
     if attempt.refusal is not None:
         row["refused"] = attempt.refusal.reason.name

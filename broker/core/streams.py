@@ -12,7 +12,7 @@ from broker.core.deliver.fanout import FanOut
 from broker.core.deliver.history import History
 from broker.core.deliver.session import Session
 from broker.core.deliver.standing import Standing
-from broker.core.evidence import Evidence, decisions, who
+from broker.core.evidence import Evidence, decisions, list_of, who
 from broker.core.ledger.receipt import ReceiptCodec
 from broker.core.moves import Cause, moved_body, stream_part
 from broker.core.places import Places
@@ -144,7 +144,7 @@ class Streams:
         self._fanout.end(session)
         await session.accounted()
         end: dict[str, JsonValue] = {"cause": cause, "standing": session.history.until.as_json()}
-        body = {**_of(session), "end": end, "considered": [session.history.as_json()]}
+        body = {**_of(session), "end": end, "considered": list_of([session.history.as_json()])}
         await self._acknowledgements.close(session, self._evidence.entry("stream_closed", body))
 
     async def settle(self) -> None:

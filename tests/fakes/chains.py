@@ -37,11 +37,12 @@ def read_chains(log: MemoryLog, entries: Sequence[LedgerEntry]) -> dict[str, Cha
         if entry.kind == "moved" and body["stream"]["stream"]:
             _move(chains, body)
         elif entry.kind == "delivery":
-            for receiver in body["receivers"]:
-                chain = chains[receiver["stream"]]
-                history = body["considered"][receiver["history"]]
+            assert body["count"] == len(body["places"])
+            accounted = [(number, each) for each in body["considered"] for number in each["receivers"]]
+            assert sorted(number for number, _ in accounted) == [*range(len(body["receivers"]))]
+            for number, history in accounted:
+                chain = chains[body["receivers"][number]["stream"]]
                 _extend(log, chain, history, [(p, o) for p, o, _ in body["places"]])
-                assert body["count"] == len(body["places"])
         elif entry.kind == "stream_closed":
             chain = chains[body["stream"]["stream"]]
             (history,) = body["considered"]

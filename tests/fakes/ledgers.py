@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 from broker.core.checkpoint.checkpoint import Checkpoint, sign_checkpoint
 from broker.core.checkpoint.note import Signer, VerifierKey
@@ -273,21 +273,22 @@ class FakeLedgers:
             rows.append(
                 {
                     **self._row(record),
-                    "partition": record.partition,
-                    "offset": record.offset,
                     "duplicate": False,
                     "decision": 0,
                     "digest": content_digest(key, content).hex(),
                 }
             )
+        places: list[JsonValue] = [[record.partition, record.offset] for record in stored]
         if self.random.random() < 0.2:
             rows.append({"refused": "RECORD_INVALID"})
+            places.append(None)
         place = self.write(
             instance,
             "publish",
             who=publisher.who(),
             call={"topic": topic, "reference": "r-3"},
             records=rows,
+            stored=places,
             decisions=[self._decision("publish", publisher, topic, owner, "clear", "release")],
             digest={"nonce": base64.b64encode(nonce).decode(), "key": 0},
         )
@@ -479,11 +480,14 @@ class FakeLedgers:
         decisions: list[JsonValue],
     ) -> Place:
         histories: list[JsonValue] = []
+        whose: list[list[JsonValue]] = []
         receivers: list[JsonValue] = []
         for member in group:
             history = self._history(member)
             if history not in histories:
                 histories.append(history)
+                whose.append([])
+            whose[histories.index(history)].append(len(receivers))
             receivers.append(
                 {
                     "subject": member.person.subject,
@@ -492,7 +496,6 @@ class FakeLedgers:
                     "subscription": member.subscription,
                     "epoch": member.epoch,
                     "stream": member.stream,
-                    "history": histories.index(history),
                 }
             )
             member.since, member.outcomes, member.withheld = member.standing(), Counter(), {}
@@ -510,7 +513,10 @@ class FakeLedgers:
             digest={"nonce": base64.b64encode(nonce).decode(), "key": 0},
             places=[list(place) for place in places],
             decisions=decisions,
-            considered=histories,
+            considered=[
+                {**cast(dict[str, JsonValue], history), "receivers": numbers}
+                for history, numbers in zip(histories, whose, strict=True)
+            ],
         )
         hashes: list[JsonValue] = [content.hex() for content in contents]
         for member in group:

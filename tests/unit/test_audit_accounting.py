@@ -91,9 +91,10 @@ DELIVERIES = [
     ("class.purpose", lambda _: "marketing", "another principal's"),
     ("receivers.0.stream", lambda _: "00" * 8, "never opened"),
     ("receivers.0.stream", lambda _: "no stream", "have not their documented form"),
-    ("receivers.0.history", lambda _: 7, "have not their documented form"),
+    ("considered.0.receivers", lambda _: [7], "not of one receiver each"),
+    ("considered.0.receivers", lambda numbers: [*numbers, *numbers], "not of one receiver each"),
     ("places.0.2", lambda _: 9, "have not their documented form"),
-    ("considered", lambda _: {}, "have not their documented form"),
+    ("considered", lambda _: {}, "not of one receiver each"),
 ]
 
 

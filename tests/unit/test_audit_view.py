@@ -174,19 +174,13 @@ def disturbed(entry: LedgerEntry, agency: str, chance: random.Random) -> LedgerE
         return [chance.randrange(1_000_000) for _ in range(3)]
 
     body["rules"] = {"revision": f"sha256:{chance.random()}", "engine": "opa 9"}
-    for name in ("considered", "digest", "move", "faulted"):
+    for name in ("considered", "digest", "move", "faulted", "stored"):
         if name in body:
             body[name] = positions()
     if isinstance(body.get("end"), dict):
         body["end"]["standing"] = {"next": positions(), "lags": [[0, "secret-owner", 5]]}
-    for item in body.get("receivers", ()):
-        item["history"] = chance.randrange(9)
     for row in body.get("records", ()) if entry.kind == "publish" else ():
-        row |= {
-            "partition": chance.randrange(9),
-            "offset": chance.randrange(10**6),
-            "digest": f"{chance.random()}",
-        }
+        row["digest"] = f"{chance.random()}"
     if entry.kind in ("call_refused", "stream_opened", "publish"):
         body["decisions"] = [{"input": {"secret": chance.random()}, "output": {"reasons": ["secret"]}}]
     if entry.kind == "delivery":

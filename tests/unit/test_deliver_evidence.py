@@ -87,7 +87,7 @@ async def test_one_entry_names_all_receivers_the_decision_and_what_was_withheld(
     (entry,) = world.ledger.entries
     body: dict[str, Any] = dict(entry.body)
     assert [receiver["subject"] for receiver in body["receivers"]] in (["p-1", "p-2"], ["p-2", "p-1"])
-    assert [receiver["history"] for receiver in body["receivers"]] == [0, 0]
+    assert [history["receivers"] for history in body["considered"]] == [[0, 1]]
     assert body["places"] == [[0, 1, 0], [0, 3, 0]]
     assert body["count"] == 2
     (decision,) = body["decisions"]

@@ -113,8 +113,13 @@ def event(record_id: str, text: str = "1") -> CloudEvent:
 
 
 def rows(desk: Desk) -> list[Any]:
-    """What the ledger says of records, of all publish entries."""
-    return [row for entry in desk.ledger.entries for row in cast(list[Any], entry.body["records"])]
+    """What the ledger says of records and where they are, of all publish entries."""
+    bodies = [cast(dict[str, Any], entry.body) for entry in desk.ledger.entries]
+    return [
+        {**row, "offset": place and place[1]}
+        for body in bodies
+        for row, place in zip(body["records"], body["stored"], strict=True)
+    ]
 
 
 async def test_the_ledger_names_each_record_and_its_place(desk: Desk) -> None:

@@ -58,9 +58,10 @@ class Collector:
 
     def _publish(self, entry: Opened) -> None:
         topic, decisions = entry.value("call")["topic"], len(entry.shared("decisions"))
+        for place in entry.value("stored"):
+            if place is not None:
+                self._published.add(topic, *place)
         for row in entry.value("records"):
-            if "partition" in row:
-                self._published.add(topic, row["partition"], row["offset"])
             if not 0 <= row.get("decision", 0) <= max(decisions - 1, 0):
                 self._chunk.fault(entry.index, "a record names a decision that is not there", BROKEN)
 
@@ -69,19 +70,24 @@ class Collector:
         places, considered = entry.value("places"), entry.value("considered")
         if entry.items("count")[0] != b"%d" % len(places):
             self._chunk.fault(index, "the count is not that of the places handed out", BROKEN)
-        for what in ruled.faults:
-            self._chunk.fault(index, what, ASK)
+        for fault in ruled.faults:
+            self._chunk.fault(index, fault, ASK)
         handed = HandedOut(group["topic"], places, ruled)
         handed.note(self._released, index)
         for history in considered:
-            for what in check_history(history, handed):
+            what = check_history(history, handed)
+            if what is not None:
                 self._chunk.fault(index, what, BROKEN)
         agency, topic, purpose = group["agency"], group["topic"], group["purpose"]
-        for row in entry.value("receivers"):
-            name = (agency, row["subject"], row["subscription"], row["epoch"], topic, purpose)
-            history = considered[row["history"]]
-            part = self._stream(row["stream"], name, entry)
-            self._advance(part, index, history["from"], history["to"])
+        receivers = entry.value("receivers")
+        if sorted(n for history in considered for n in history["receivers"]) != [*range(len(receivers))]:
+            self._chunk.fault(index, "the histories are not of one receiver each", BROKEN)
+            return
+        for history in considered:
+            for row in (receivers[n] for n in history["receivers"]):
+                name = (agency, row["subject"], row["subscription"], row["epoch"], topic, purpose)
+                part = self._stream(row["stream"], name, entry)
+                self._advance(part, index, history["from"], history["to"])
 
     def _ruled(self, entry: Opened) -> Ruled:
         """What a delivery's decisions say, for its class; most are those of the entry before."""
@@ -128,7 +134,8 @@ class Collector:
         stream, end = entry.value("stream"), entry.value("end")
         part = self._stream(stream["stream"], _name(entry), entry)
         for history in entry.value("considered"):
-            for what in check_history(history, NOTHING):
+            what = check_history(history, NOTHING)
+            if what is not None:
                 self._chunk.fault(entry.index, what, BROKEN)
             self._advance(part, entry.index, history["from"], history["to"])
         if part.end is not None and part.end[1] != end["standing"]:

@@ -15,7 +15,7 @@ KINDS: dict[str, frozenset[str]] = {
         "ledger_read": "who query",
         "moved": "who stream move",
         "preview": "who call",
-        "publish": "who call records decisions digest",
+        "publish": "who call records stored decisions digest",
         "refused_aggregate": "refused",
         "stream_closed": "who stream end considered",
         "stream_opened": "who stream decisions",

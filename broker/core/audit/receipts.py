@@ -198,7 +198,7 @@ def compare_rows(line: ReceiptLine, who: Any, call: Any, rows: Sequence[Any], ke
     digests = {
         (row.get("source"), row.get("id"), key): row.get("digest")
         for key, row in zip(keys, rows, strict=True)
-        if "partition" in row
+        if "digest" in row
     }
     named: dict[tuple[object, object], list[bytes]] = {}
     for source, name, key in digests:

@@ -112,10 +112,12 @@ class Rows:
                 (
                     *(index, n, topic, row.get("source"), row.get("id"), row.get("type")),
                     _json(row["labels"]) if "labels" in row else None,
-                    *(row.get("partition"), row.get("offset"), row.get("duplicate")),
-                    *(row.get("refused"), row.get("decision")),
+                    *(place or (None, None)),
+                    *(row.get("duplicate"), row.get("refused"), row.get("decision")),
                 )
-                for n, row in enumerate(entry.value("records"))
+                for n, (row, place) in enumerate(
+                    zip(entry.value("records"), entry.value("stored"), strict=True)
+                )
             ]
         )
         self._decided(entry, [0] * len(entry.shared("decisions")))

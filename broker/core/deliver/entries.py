@@ -27,21 +27,24 @@ def delivery_entry(
 
     group: as `group_class` has it. end: where all of them stand afterwards.
     """
-    histories: dict[int, tuple[int, History]] = {}
-    rows = []
-    for member in receivers:
-        number, _ = histories.setdefault(id(member.history), (len(histories), member.history))
-        rows.append(receiver(member, number))
-    considered = [history.extended(account.considered, end).as_json() for _, history in histories.values()]
+    histories: dict[int, tuple[History, list[JsonValue]]] = {}
+    for number, member in enumerate(receivers):
+        histories.setdefault(id(member.history), (member.history, []))[1].append(number)
+    # Which history is whose stands here and not in `receivers`: to a receiver that is shown its own item, the number of a second
+    # history would say that something was withheld.
+    considered = [
+        {**history.extended(account.considered, end).as_json(), "receivers": whose}
+        for history, whose in histories.values()
+    ]
     places: list[JsonValue] = [list(place) for place in account.places]
     body: dict[str, JsonValue] = {
         "class": group,
-        "receivers": list_of(rows),
+        "receivers": list_of([receiver(member) for member in receivers]),
         "count": len(places),
         "digest": secret.as_json(),
         "places": places,
         "decisions": account.decisions,
-        "considered": considered,
+        "considered": list_of(considered),
     }
     root = handed_out_root(secret.secret, account.places, account.contents)
     return evidence.entry("delivery", body, {"handed_out": root})
@@ -63,8 +66,8 @@ def group_class(topic: str, subject: SubjectClass) -> JsonValue:
     }
 
 
-def receiver(member: Session, history: int) -> JsonValue:
-    """One of the items of `receivers`; history: the number of its own in `considered`."""
+def receiver(member: Session) -> JsonValue:
+    """One of the items of `receivers`."""
     return {
         "subject": member.principal.subject,
         "token": member.principal.token_id,
@@ -72,5 +75,4 @@ def receiver(member: Session, history: int) -> JsonValue:
         "subscription": member.binding.subscription,
         "epoch": member.epoch,
         "stream": member.stream,
-        "history": history,
     }

@@ -80,7 +80,7 @@ class History:
         extended.extend(step, until)
         return extended
 
-    def as_json(self) -> JsonValue:
+    def as_json(self) -> dict[str, JsonValue]:
         """As it stands in the part `considered`."""
         outcomes: dict[str, JsonValue] = dict(self.considered.outcomes)
         withheld: list[JsonValue] = [
