@@ -1,13 +1,14 @@
 """How many entries a second an export is verified with, on one and on two cores, with and without its SQLite file.
 
-Run: `python -m benchmarks.audit [--entries 100000]`. The ledger is made up: small batches to a few streams, a tenth of them
-acknowledged, as a live exchange writes them. Nothing but this should run on the machine meanwhile.
+Run: `python -m benchmarks.audit [--entries 100000] [--batch 1]`. The ledger is made up, as a live exchange writes one:
+records are published, go out at once to a few classes of subscribers, and are acknowledged. Nothing else should run then.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import re
 import tempfile
 import time
@@ -23,9 +24,12 @@ from broker.core.ledger.leaf import commitment, read_leaf, read_openings
 from broker.core.merkle.hashing import leaf_hash
 from broker.model.ledger import EncodedEntry, JsonValue
 from broker.model.rulebook import Revision
-from tests.fakes.ledgers import EXCHANGE, REVISION, FakeLedgers, FakeReader, Instance
+from tests.fakes.ledgers import EXCHANGE, PEOPLE, REVISION, TOPICS, FakeLedgers, FakeReader, Instance
 
 CHECKPOINT_ENTRIES = 1_000
+ACKNOWLEDGED = 0.1
+"""After how many publish calls the streams' acknowledgements are written, as a share."""
+
 _STREAM = re.compile(rb'"stream":"[0-9a-f]{4}')
 _SUBSCRIPTION = re.compile(rb'"subscription":"([a-z]+)"')
 
@@ -45,12 +49,24 @@ class Revisions:
         """See RulebookReader."""
 
 
-def make_life(entries: int) -> FakeLedgers:
-    """One instance's life; few checkpoints."""
+def make_life(entries: int, batch: int) -> FakeLedgers:
+    """A live exchange on one instance: what is published goes out at once, and is acknowledged now and then."""
     ledgers = FakeLedgers(seed=1)
-    while len(ledgers.instances["broker"].entries) < entries:
-        ledgers.live(100, checkpoint_every=10_000)
-    return ledgers
+    broker = ledgers.instances["broker"]
+    streams = [
+        ledgers.open(broker, person, topic, topic.split("-")[0]) for topic in TOPICS for person in PEOPLE
+    ]
+    for topic in itertools.cycle(TOPICS):
+        ledgers.now_ms += 20
+        ledgers.publish(broker, topic, batch)
+        for stream in streams:
+            if stream.topic == topic and stream.next != [len(each) for each in ledgers.records[topic]]:
+                ledgers.deliver(broker, stream, limit=1_000)
+        if ledgers.random.random() < ACKNOWLEDGED:
+            ledgers.acknowledge(broker, streams)
+        if len(broker.entries) >= entries:
+            return ledgers
+    raise AssertionError
 
 
 def copy(ledgers: FakeLedgers, life: Instance, number: int) -> Instance:
@@ -91,9 +107,9 @@ async def measure(directory: Path, trust: Trust, *, workers: int, with_tables: b
     return found.entries / passed
 
 
-async def run(entries: int, life_entries: int) -> None:
+async def run(entries: int, life_entries: int, batch: int) -> None:
     """Make the export and print the table."""
-    ledgers = make_life(life_entries)
+    ledgers = make_life(life_entries, batch)
     life = ledgers.instances["broker"]
     copies = [copy(ledgers, life, number) for number in range(max(1, entries // len(life.entries)))]
     reader = FakeReader(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,11 +44,11 @@ class HandedOut:
     counts: dict[str, int] = field(default_factory=dict)
 
     def note(self, released: Places, index: int) -> None:
-        """Count, and add the places to those that were released. Raises LookupError, ValueError."""
-        topic, bounds = self.topic, self.bounds
+        """Count, and add the places to those that were released. Raises LookupError, TypeError, ValueError."""
+        bounds, add, topic = self.bounds, released.add, self.topic
         tally = [0] * len(self.ruled.effects)
         for partition, offset, number in self.places:
-            released.add(topic, partition, offset, index)
+            add(topic, partition, offset, index)
             tally[number] += 1
             known = bounds.get(partition)
             if known is None:
@@ -58,36 +57,39 @@ class HandedOut:
                 known[1] = offset
             elif offset < known[0]:
                 known[0] = offset
+        counts = self.counts
         for effect, count in zip(self.ruled.effects, tally, strict=True):
-            self.counts[effect] = self.counts.get(effect, 0) + count
+            counts[effect] = counts.get(effect, 0) + count
 
 
 NOTHING = HandedOut("", [], Ruled((), (), ()))
 
 
-def check_history(history: dict[str, Any], handed: HandedOut) -> Iterator[str]:
-    """What does not add up: what went out lies in the range that was considered, and the counts are the range's."""
+def check_history(history: dict[str, Any], handed: HandedOut) -> str | None:
+    """What does not add up, if anything: what went out lies in the range that was considered, and the counts are its own."""
     since, until, outcomes = history["from"], history["to"], history["outcomes"]
     low, high = since["next"], until["next"]
     for a, b in zip(low, high, strict=True):
         if a > b:
-            yield "a stretch that was considered ends before it begins"
-            return
-    counts, considered = handed.counts, sum(outcomes.values())
+            return "a stretch that was considered ends before it begins"
+    considered, counts = sum(outcomes.values()), handed.counts
     for effect in _HANDED_OUT:
         if outcomes.get(effect, 0) != counts.get(effect, 0):
-            yield "what was considered counts other releases than the places say"
-    withheld = history["withheld"]
-    if withheld and sum([count for _, count in withheld]) > considered - len(handed.places):
-        yield "more decisions withheld records than records were withheld"
+            return "what was considered counts other releases than the places say"
     if since["lags"] or until["lags"]:
         inside = all(_newly_dealt_with(since, until, place, handed.ruled) for place in handed.places)
     else:
         if considered != sum(high) - sum(low):
-            yield "the counts do not add up to the range that was considered"
-        inside = all(low[p] <= least and most < high[p] for p, (least, most) in handed.bounds.items())
+            return "the counts do not add up to the range that was considered"
+        inside = True
+        for partition, (least, most) in handed.bounds.items():
+            inside = inside and low[partition] <= least and most < high[partition]
     if not inside:
-        yield "a record was handed out that lies outside what was considered"
+        return "a record was handed out that lies outside what was considered"
+    withheld = history["withheld"]
+    if withheld and sum([count for _, count in withheld]) > considered - len(handed.places):
+        return "more decisions withheld records than records were withheld"
+    return None
 
 
 def _newly_dealt_with(since: Standing, until: Standing, place: list[int], ruled: Ruled) -> bool:
