@@ -268,6 +268,7 @@ EXAMPLES = (
 )
 
 
+@pytest.mark.timeout(300)  # some twenty commands in a row
 def test_the_examples_of_the_help_texts_run_as_printed(shell: Shell) -> None:
     # In this order: what `subscribe` makes is shown, moved and deleted.
     for command in EXAMPLES:

@@ -139,13 +139,24 @@ async def test_the_partner_receives_clear_and_green_only(live: Live, topic: str)
     assert all("authid" not in d.record.attributes for d in found)
 
 
-HIDDEN = [
+_ADMINISTRATORS = {
+    "highway-patrol": "highway-patrol-admin",
+    "ems": "ems-admin",
+    "transport": "transport-admin",
+}
+_OF_READERS = [
     ("highway-patrol", "threat-intelligence"),
     ("ems", "vulnerabilities"),
     ("ems", "threat-intelligence"),
     ("transport", "vulnerabilities"),
     ("transport", "threat-intelligence"),
     ("partner-cert", "crash-reports"),
+]
+HIDDEN = [
+    *_OF_READERS,
+    # Who administers an agency sees the topics that its people see; who audits the exchange subscribes to none.
+    *((_ADMINISTRATORS[name], topic) for name, topic in _OF_READERS if name in _ADMINISTRATORS),
+    *(("auditor-1", topic) for topic in ("crash-reports", "vulnerabilities", "threat-intelligence")),
 ]
 
 

@@ -27,7 +27,7 @@ async def test_a_dry_run_of_too_much_for_too_many_is_refused(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = crash(CRASH_FILE.read_text()).ByteSize()
-    monkeypatch.setattr(preview, "PREVIEW_BYTES", 4 * one + 400)  # three agencies, one of which has two roles
+    monkeypatch.setattr(preview, "PREVIEW_BYTES", 7 * one + 700)  # three agencies with seven roles in sum
     assert len((await _preview(live, 1)).previews) == 1
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await _preview(live, 2)
