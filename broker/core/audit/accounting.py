@@ -10,7 +10,7 @@ from broker.core.audit.collect import joins, joint
 from broker.core.audit.findings import Findings
 from broker.core.audit.lives import Lives, StreamLife
 from broker.core.audit.places import PAGE_OFFSETS, PageKey, least, merge, missing
-from broker.core.audit.standings import cursor, greatest, within
+from broker.core.audit.standings import greatest, read_standing, within
 
 MAX_UNPUBLISHED = 20
 """Records without a publish entry that are told one by one."""
@@ -119,7 +119,7 @@ class Accounting:
     def _end(self, instance: str, part: StreamPart) -> None:
         """What was acknowledged was handed out; where the subscription can go on."""
         agency, subject, subscription, epoch, *_ = part.name
-        end = cursor(part.end[1]) if part.end is not None and part.closed is not None else None
+        end = read_standing(part.end[1]).cursor if part.end is not None and part.closed is not None else None
         acknowledged = part.acknowledged
         if (
             subscription

@@ -7,7 +7,7 @@ from typing import Any
 
 from broker.core.audit.places import PageKey
 from broker.core.audit.segments import Segment
-from broker.core.audit.standings import Standing
+from broker.core.audit.standings import Text
 from broker.model.audit import Finding, Severity
 
 MAX_FINDINGS = 20
@@ -36,8 +36,8 @@ class StreamPart:
     first: int
     opened: int | None = None
     moved: tuple[int, list[int] | None, list[int], str] | None = None
-    begin: tuple[int, Standing | list[int]] | None = None
-    end: tuple[int, Standing] | None = None
+    begin: tuple[int, Text | list[int]] | None = None
+    end: tuple[int, Text] | None = None
     closed: int | None = None
     acknowledged: list[int] | None = None
     acknowledged_at: int = 0

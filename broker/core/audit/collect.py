@@ -2,27 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
 
 from broker.core.audit.chunk import ASK, BROKEN, Change, Chunk, StreamName, StreamPart
-from broker.core.audit.considered import NOTHING, HandedOut, Ruled, check_history
-from broker.core.audit.opening import Opened
+from broker.core.audit.considered import NOTHING, HandedOut, Histories, History, Ruled
+from broker.core.audit.opening import Opened, parse
 from broker.core.audit.places import Places
-from broker.core.audit.standings import Standing, beginning, cursor, greatest
+from broker.core.audit.standings import Text, beginning, greatest, read_standing, standing_text
 from broker.core.ledger.leaf import EntryInvalid
 
-_RULINGS = 1_024
+_REMEMBERED = 1_024
 _STREAM_ID_DIGITS = 16
+
+
+class Memory:
+    """What recurs from entry to entry, read once: shared by the stretches that one process examines."""
+
+    def __init__(self) -> None:
+        self.histories = Histories()
+        self._rulings: dict[tuple[bytes, bytes], Ruled] = {}
+        self._receivers: dict[tuple[bytes, bytes], tuple[str, StreamName]] = {}
+
+    def ruled(self, entry: Opened) -> Ruled:
+        """What a delivery's decisions say, for its class."""
+        key = entry.items("decisions")[0], entry.items("class")[0]
+        ruled = self._rulings.get(key)
+        if ruled is None:
+            if len(self._rulings) >= _REMEMBERED:
+                self._rulings.clear()
+            ruled = self._rulings[key] = Ruled.of(entry.shared("decisions"), entry.shared("class"))
+        return ruled
+
+    def receiver(self, item: bytes, group_text: bytes, group: dict[str, Any]) -> tuple[str, StreamName]:
+        """A receiver's stream, and whose that is."""
+        key = item, group_text
+        found = self._receivers.get(key)
+        if found is None:
+            row = parse(item)
+            whose = (group["agency"], row["subject"], row["subscription"], row["epoch"])
+            found = row["stream"], (*whose, group["topic"], group["purpose"])
+            if len(self._receivers) >= _REMEMBERED:
+                self._receivers.clear()
+            self._receivers[key] = found
+        return found
 
 
 class Collector:
     """Takes a stretch's entries in order and fills its chunk."""
 
-    def __init__(self, chunk: Chunk) -> None:
+    def __init__(self, chunk: Chunk, memory: Memory) -> None:
         self._chunk = chunk
+        self._memory = memory
+        self._histories = memory.histories
         self._published = Places()
         self._released = Places()
-        self._rulings: dict[tuple[bytes, bytes], Ruled] = {}
         self._kinds: dict[str, Callable[[Opened], None]] = {
             "acknowledged": self._acknowledged,
             "configuration": self._configuration,
@@ -58,52 +93,53 @@ class Collector:
 
     def _publish(self, entry: Opened) -> None:
         topic, decisions = entry.value("call")["topic"], len(entry.shared("decisions"))
-        for place in entry.value("stored"):
+        rows, places = entry.value("records"), entry.numbers("stored")
+        if len(rows) != len(places):
+            self._chunk.fault(entry.index, "there are not as many places as records", BROKEN)
+        for place in places:
             if place is not None:
                 self._published.add(topic, *place)
-        for row in entry.value("records"):
+        for row in rows:
             if not 0 <= row.get("decision", 0) <= max(decisions - 1, 0):
                 self._chunk.fault(entry.index, "a record names a decision that is not there", BROKEN)
 
     def _delivery(self, entry: Opened) -> None:
-        index, group, ruled = entry.index, entry.shared("class"), self._ruled(entry)
-        places, considered = entry.value("places"), entry.value("considered")
-        if entry.items("count")[0] != b"%d" % len(places):
+        index, contents = entry.index, entry.contents or {}
+        group, ruled = entry.shared("class"), self._memory.ruled(entry)
+        handed = HandedOut(entry.numbers("places"), ruled)
+        if contents["count"][0] != b"%d" % len(handed.places):
             self._chunk.fault(index, "the count is not that of the places handed out", BROKEN)
         for fault in ruled.faults:
             self._chunk.fault(index, fault, ASK)
-        handed = HandedOut(group["topic"], places, ruled)
-        handed.note(self._released, index)
+        handed.note(self._released, group["topic"], index)
+        receivers = contents["receivers"]
+        considered = self._histories.read(contents["considered"][0])
         for history in considered:
-            what = check_history(history, handed)
+            what = self._histories.check(history, handed)
             if what is not None:
                 self._chunk.fault(index, what, BROKEN)
-        agency, topic, purpose = group["agency"], group["topic"], group["purpose"]
-        receivers = entry.value("receivers")
-        if sorted(n for history in considered for n in history["receivers"]) != [*range(len(receivers))]:
-            self._chunk.fault(index, "the histories are not of one receiver each", BROKEN)
-            return
-        for history in considered:
-            for row in (receivers[n] for n in history["receivers"]):
-                name = (agency, row["subject"], row["subscription"], row["epoch"], topic, purpose)
-                part = self._stream(row["stream"], name, entry)
-                self._advance(part, index, history["from"], history["to"])
+        for item, history in self._whose(index, considered, receivers):
+            stream, name = self._memory.receiver(item, contents["class"][0], group)
+            self._advance(self._stream(stream, name, index), index, history.since, history.until)
 
-    def _ruled(self, entry: Opened) -> Ruled:
-        """What a delivery's decisions say, for its class; most are those of the entry before."""
-        key = entry.items("decisions")[0], entry.items("class")[0]
-        ruled = self._rulings.get(key)
-        if ruled is None:
-            if len(self._rulings) >= _RULINGS:
-                self._rulings.clear()
-            ruled = self._rulings[key] = Ruled.of(entry.shared("decisions"), entry.shared("class"))
-        return ruled
+    def _whose(
+        self, index: int, considered: list[History], receivers: list[bytes]
+    ) -> Iterator[tuple[bytes, History]]:
+        """Each receiver with its history; there is exactly one for each."""
+        count = len(receivers)
+        if len(considered) == 1 and considered[0].receivers == numbers_to(count):
+            return zip(receivers, considered * count, strict=True)
+        whose = [(number, history) for history in considered for number in parse(history.receivers)]
+        if sorted(number for number, _ in whose) != [*range(count)]:
+            self._chunk.fault(index, "the histories are not of one receiver each", BROKEN)
+            return iter(())
+        return iter([(receivers[number], history) for number, history in whose])
 
     # ---- streams ----
 
     def _stream_opened(self, entry: Opened) -> None:
         stream = entry.value("stream")
-        part = self._stream(stream["stream"], _name(entry), entry)
+        part = self._stream(stream["stream"], _name(entry), entry.index)
         if part.opened is not None or part.first != entry.index:
             self._chunk.fault(entry.index, "a stream is opened that was open before", ASK)
         part.opened = entry.index
@@ -119,7 +155,7 @@ class Collector:
             change = Change(whose, entry.index, entry.time_ms, move["cause"], came_from, to)
             self._chunk.changes.append(change)
             return
-        part = self._stream(stream["stream"], _name(entry), entry)
+        part = self._stream(stream["stream"], _name(entry), entry.index)
         if move["cause"] == "refreshed":
             self._advance(part, entry.index, came_from, beginning(to))
             return
@@ -132,13 +168,13 @@ class Collector:
 
     def _stream_closed(self, entry: Opened) -> None:
         stream, end = entry.value("stream"), entry.value("end")
-        part = self._stream(stream["stream"], _name(entry), entry)
-        for history in entry.value("considered"):
-            what = check_history(history, NOTHING)
+        part = self._stream(stream["stream"], _name(entry), entry.index)
+        for history in self._histories.read(entry.items("considered")[0]):
+            what = self._histories.check(history, NOTHING)
             if what is not None:
                 self._chunk.fault(entry.index, what, BROKEN)
-            self._advance(part, entry.index, history["from"], history["to"])
-        if part.end is not None and part.end[1] != end["standing"]:
+            self._advance(part, entry.index, history.since, history.until)
+        if part.end is not None and part.end[1] != standing_text(end["standing"]):
             self._chunk.fault(entry.index, "a stream ends elsewhere than what it considered", BROKEN)
         if part.closed is not None:
             self._chunk.fault(entry.index, "a stream is closed twice", BROKEN)
@@ -147,19 +183,19 @@ class Collector:
     def _acknowledged(self, entry: Opened) -> None:
         for row in entry.value("acknowledged"):
             name = (row["agency"], row["subject"], row["subscription"], row["epoch"], row["topic"], "")
-            part = self._stream(row["stream"], name, entry)
+            part = self._stream(row["stream"], name, entry.index)
             to = row["to"]
             part.acknowledged = to if part.acknowledged is None else greatest(part.acknowledged, to)
             part.acknowledged_at = entry.index
 
-    def _stream(self, stream: str, name: StreamName, entry: Opened) -> StreamPart:
+    def _stream(self, stream: str, name: StreamName, index: int) -> StreamPart:
         part = self._chunk.streams.get(stream)
         if part is None:
             if len(stream) != _STREAM_ID_DIGITS or int(stream, 16) < 0:
                 raise ValueError("no stream id")
-            part = self._chunk.streams[stream] = StreamPart(name, entry.index)
-        elif part.name != name:
-            part.name = self._same(part.name, name, entry.index)
+            part = self._chunk.streams[stream] = StreamPart(name, index)
+        elif part.name is not name and part.name != name:
+            part.name = self._same(part.name, name, index)
         return part
 
     def _same(self, known: StreamName, name: StreamName, index: int) -> StreamName:
@@ -168,13 +204,15 @@ class Collector:
             self._chunk.fault(index, "a stream is another principal's, topic's or purpose's than before", ASK)
         return known if known[-1] else name
 
-    def _advance(self, part: StreamPart, index: int, since: Standing | list[int], until: Standing) -> None:
+    def _advance(self, part: StreamPart, index: int, since: Text | list[int], until: Text) -> None:
         if part.closed is not None:
             self._chunk.fault(index, "a stream goes on after its end", ASK)
         if part.end is None:
             part.begin = (index, since)
-        elif not joins(part.end[1], since) and not self._chunk.erased_between(part.end[0], index):
-            self._chunk.fault(index, joint(part.end[0]), ASK)
+        elif part.end[1] != since:
+            known = joins(part.end[1], since) or self._chunk.erased_between(part.end[0], index)
+            if not known:
+                self._chunk.fault(index, joint(part.end[0]), ASK)
         part.end = (index, until)
 
     # ---- the rest ----
@@ -198,9 +236,15 @@ class Collector:
             self._chunk.keys.append((entry.index, "rotated", (change["from"]["key"], change["to"]["key"])))
 
 
-def joins(end: Standing, since: Standing | list[int]) -> bool:
+def joins(end: Text, since: Text | list[int]) -> bool:
     """Whether a stretch that begins there continues one that ended there; a cursor does if it is the standing's."""
-    return end == since if isinstance(since, dict) else cursor(end) == since
+    return end == since if isinstance(since, bytes) else read_standing(end).cursor == since
+
+
+@lru_cache(maxsize=256)
+def numbers_to(count: int) -> bytes:
+    """The canonical form of the list of the first so many numbers, from 0."""
+    return b"[%b]" % b",".join(b"%d" % number for number in range(count))
 
 
 def joint(before: int) -> str:

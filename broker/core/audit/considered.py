@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+from broker.core.audit.opening import Cache, parse
 from broker.core.audit.places import Places
-from broker.core.audit.standings import Standing, dealt_with
+from broker.core.audit.standings import Standing, Standings, Text, standing_text
 
 _HANDED_OUT = ("release", "notice")
+_STANDING = rb'(\{"lags":\[\],"next":\[[0-9,]+\]\})'
+# The part `considered` with a single history and nobody who lags, as nearly all are: taken apart without being parsed. What
+# does not fit, or hides something in the last group, is parsed.
+_ONE = re.compile(
+    rb'\[\{"from":%b,"outcomes":(\{[^{}]*\}),(?:"receivers":(\[[0-9,]*\]),)?"to":%b,"withheld":(\[.*\])\}\]'
+    % (_STANDING, _STANDING),
+    re.DOTALL,
+)
+
+
+class History(NamedTuple):
+    """What was considered for some receivers, from one standing to another. receivers: their numbers, in canonical form.
+
+    outcomes: by name how many records; withheld: how many of them by a decision.
+    """
+
+    since: Text
+    until: Text
+    outcomes: dict[str, int]
+    withheld: int
+    receivers: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +61,14 @@ class Ruled:
 class HandedOut:
     """What went out. bounds: by partition the least offset and the greatest; counts: by effect."""
 
-    topic: str
-    places: list[list[int]]
+    places: Sequence[Sequence[int]]
     ruled: Ruled
     bounds: dict[int, list[int]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
-    def note(self, released: Places, index: int) -> None:
+    def note(self, released: Places, topic: str, index: int) -> None:
         """Count, and add the places to those that were released. Raises LookupError, TypeError, ValueError."""
-        bounds, add, topic = self.bounds, released.add, self.topic
+        bounds, add = self.bounds, released.add
         tally = [0] * len(self.ruled.effects)
         for partition, offset, number in self.places:
             add(topic, partition, offset, index)
@@ -62,37 +85,77 @@ class HandedOut:
             counts[effect] = counts.get(effect, 0) + count
 
 
-NOTHING = HandedOut("", [], Ruled((), (), ()))
+NOTHING = HandedOut((), Ruled((), (), ()))
 
 
-def check_history(history: dict[str, Any], handed: HandedOut) -> str | None:
-    """What does not add up, if anything: what went out lies in the range that was considered, and the counts are its own."""
-    since, until, outcomes = history["from"], history["to"], history["outcomes"]
-    low, high = since["next"], until["next"]
-    for a, b in zip(low, high, strict=True):
-        if a > b:
-            return "a stretch that was considered ends before it begins"
-    considered, counts = sum(outcomes.values()), handed.counts
-    for effect in _HANDED_OUT:
-        if outcomes.get(effect, 0) != counts.get(effect, 0):
-            return "what was considered counts other releases than the places say"
-    if since["lags"] or until["lags"]:
-        inside = all(_newly_dealt_with(since, until, place, handed.ruled) for place in handed.places)
-    else:
-        if considered != sum(high) - sum(low):
+class Histories:
+    """Reads the part `considered`, and remembers what recurs."""
+
+    def __init__(self) -> None:
+        self.standings = Standings()
+        self._cache = Cache()
+        self._withheld: dict[bytes, int] = {b"[]": 0}
+
+    def read(self, content: bytes) -> list[History]:
+        """Raises ValueError, LookupError or TypeError for what is not as documented."""
+        found = _ONE.fullmatch(content)
+        if found is not None:
+            since, outcomes, receivers, until, withheld = found.groups()
+            return [
+                History(since, until, self._cache.value(outcomes), self._sum(withheld), receivers or b"[]")
+            ]
+        return [
+            History(
+                standing_text(value["from"]),
+                standing_text(value["to"]),
+                value["outcomes"],
+                sum(count for _, count in value["withheld"]),
+                standing_text(value.get("receivers", [])),
+            )
+            for value in parse(content)
+        ]
+
+    def check(self, history: History, handed: HandedOut) -> str | None:
+        """What does not add up, if anything: what went out lies in the range, and the counts are the range's."""
+        since, until = self.standings.read(history.since), self.standings.read(history.until)
+        low, high, outcomes = since.next, until.next, history.outcomes
+        for a, b in zip(low, high, strict=True):
+            if a > b:
+                return "a stretch that was considered ends before it begins"
+        considered, counts = sum(outcomes.values()), handed.counts
+        for effect in _HANDED_OUT:
+            if outcomes.get(effect, 0) != counts.get(effect, 0):
+                return "what was considered counts other releases than the places say"
+        if since.lags or until.lags:
+            inside = all(_newly_dealt_with(since, until, place, handed.ruled) for place in handed.places)
+        elif considered != until.total - since.total:
             return "the counts do not add up to the range that was considered"
-        inside = True
-        for partition, (least, most) in handed.bounds.items():
-            inside = inside and low[partition] <= least and most < high[partition]
-    if not inside:
-        return "a record was handed out that lies outside what was considered"
-    withheld = history["withheld"]
-    if withheld and sum([count for _, count in withheld]) > considered - len(handed.places):
-        return "more decisions withheld records than records were withheld"
-    return None
+        else:
+            inside = True
+            for partition, (least, most) in handed.bounds.items():
+                inside = inside and low[partition] <= least and most < high[partition]
+        if not inside:
+            return "a record was handed out that lies outside what was considered"
+        if history.withheld > considered - len(handed.places):
+            return "more decisions withheld records than records were withheld"
+        return None
+
+    def _sum(self, withheld: bytes) -> int:
+        """How many records decisions withheld; the same decisions recur, and often the same counts."""
+        total = self._withheld.get(withheld)
+        if total is None:
+            if len(self._withheld) >= _SUMS:
+                self._withheld = {b"[]": 0}
+            total = self._withheld[withheld] = sum(count for _, count in parse(withheld))
+        return total
 
 
-def _newly_dealt_with(since: Standing, until: Standing, place: list[int], ruled: Ruled) -> bool:
+_SUMS = 4_096
+
+
+def _newly_dealt_with(since: Standing, until: Standing, place: Sequence[int], ruled: Ruled) -> bool:
     partition, offset, number = place
     owner = ruled.owners[number]
-    return dealt_with(until, partition, offset, owner) and not dealt_with(since, partition, offset, owner)
+    return until.has_dealt_with(partition, offset, owner) and not since.has_dealt_with(
+        partition, offset, owner
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from broker.core.audit.chunk import RESTORE, Chunk
-from broker.core.audit.collect import Collector
+from broker.core.audit.collect import Collector, Memory
 from broker.core.audit.opening import Cache, Opened, open_entry
 from broker.core.audit.pieces import BLOCK, Piece
 from broker.core.audit.rows import Row, Rows
@@ -38,12 +38,12 @@ def examine(task: Task) -> Chunk:
 
 
 _KINDS_WITH_KEYS = ("configuration", "key_rotated")
-_cache = Cache()
-"""One for each process: pieces of one ledger share much."""
+_cache, _memory = Cache(), Memory()
+"""One of each for each process: pieces of one ledger share much."""
 
 
 def _open_all(chunk: Chunk, entries: list[tuple[bytes, bytes]], rows: Rows | None) -> list[bytes]:
-    collector, hashes = Collector(chunk), list[bytes]()
+    collector, hashes = Collector(chunk, _memory), list[bytes]()
     instance, collect, index = chunk.instance, collector.add, chunk.begin
     places = _Places(chunk)
     for leaf, openings in entries:

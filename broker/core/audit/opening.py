@@ -11,13 +11,14 @@ import orjson
 from broker.core.audit.kinds import KINDS, ROOTS
 from broker.core.ledger.canonical import canonical
 from broker.core.ledger.leaf import LISTS, SALT_BYTES, VERSION, EntryInvalid
-from broker.core.merkle.hashing import leaf_hash, root_of
+from broker.core.merkle.hashing import root_of
 
 _SALT = slice(9, 53)
 _SALTED_BYTES = 55
 _LEAF_MEMBERS = 7
 _CACHE_LIMIT = 4_096
 _CLOSING = ord("]")
+_PLACE_TYPES = (str, int, int, int)
 
 
 _Part = tuple[str, bytes, bytes, int, bool]
@@ -53,37 +54,21 @@ class Opened:
     """An entry whose place and commitments hold. contents: by part its items in canonical form, None once erased."""
 
     __slots__ = (
-        "_cache",
-        "_values",
-        "commitments",
-        "contents",
-        "epoch",
-        "index",
-        "instance",
-        "kind",
-        "leaf_hash",
+        *("_cache", "_values", "commitments", "contents", "epoch", "index", "instance", "kind", "leaf_hash"),
         "time_ms",
     )
 
     def __init__(
-        self,
-        instance: str,
-        index: int,
-        epoch: int,
-        kind: str,
-        time_ms: int,
-        leaf_hash: bytes,
-        commitments: dict[str, str],
-        contents: dict[str, list[bytes]] | None,
-        cache: Cache,
+        self, leaf: dict[str, Any], leaf_hash: bytes, contents: dict[str, list[bytes]] | None, cache: Cache
     ) -> None:
-        self.instance = instance
-        self.index = index
-        self.epoch = epoch
-        self.kind = kind
-        self.time_ms = time_ms
+        """leaf: as it was parsed, and found to be whole."""
+        self.instance: str = leaf["instance"]
+        self.index: int = leaf["index"]
+        self.epoch: int = leaf["epoch"]
+        self.kind: str = leaf["kind"]
+        self.time_ms: int = leaf["time_ms"]
+        self.commitments: dict[str, str] = leaf["parts"]
         self.leaf_hash = leaf_hash
-        self.commitments = commitments
         self.contents = contents
         self._cache = cache
         self._values: dict[str, Any] = {}
@@ -95,6 +80,13 @@ class Opened:
             contents = self.items(name)
             content = b"[%b]" % b",".join(contents) if name in LISTS else contents[0]
             found = self._values[name] = parse(content)
+        return found
+
+    def numbers(self, name: str) -> Any:
+        """As `value`, of a part that is lists of numbers, of which there is but one form that matters."""
+        found = self._values.get(name)
+        if found is None:
+            found = self._values[name] = orjson.loads(self.items(name)[0])
         return found
 
     def shared(self, name: str) -> Any:
@@ -123,28 +115,16 @@ def open_entry(leaf: bytes, openings: bytes, cache: Cache) -> Opened:
     """
     try:
         content = parse(leaf)
-        instance, index, kind, parts = (
-            content["instance"],
-            content["index"],
-            content["kind"],
-            content["parts"],
-        )
-        epoch, time_ms, version = content["epoch"], content["time_ms"], content["v"]
-        expected = KINDS.get(kind)
-    except (ValueError, KeyError, TypeError):
-        raise EntryInvalid("the leaf is not readable") from None
-    if version != VERSION or len(content) != _LEAF_MEMBERS:
-        raise EntryInvalid("the leaf is of another version")
-    if (
-        type(instance) is not str
-        or type(parts) is not dict
-        or not type(index) is type(epoch) is type(time_ms) is int
-    ):
-        raise EntryInvalid("the leaf is not readable")
-    if expected is None or parts.keys() != expected:
-        raise EntryInvalid("the leaf is of an unknown kind, or has not the parts of its kind")
-    contents = _open(openings, parts, _PARTS[kind]) if openings else None
-    return Opened(instance, index, epoch, kind, time_ms, leaf_hash(leaf), parts, contents, cache)
+        kind, parts = content["kind"], content["parts"]
+        plan = _PARTS[kind]
+        place = (content["instance"], content["index"], content["epoch"], content["time_ms"])
+        fits = content["v"] == VERSION and len(content) == _LEAF_MEMBERS and parts.keys() == KINDS[kind]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise EntryInvalid("the leaf is not readable, or of a kind that nobody knows") from None
+    if not fits or tuple(map(type, place)) != _PLACE_TYPES:
+        raise EntryInvalid("the leaf is of another version, or has not the parts of its kind")
+    contents = _open(openings, parts, plan) if openings else None
+    return Opened(content, sha256(b"\0" + leaf).digest(), contents, cache)
 
 
 def _open(openings: bytes, commitments: dict[str, str], parts: tuple[_Part, ...]) -> dict[str, list[bytes]]:
@@ -152,15 +132,22 @@ def _open(openings: bytes, commitments: dict[str, str], parts: tuple[_Part, ...]
     items = openings.split(b"\t")
     items.append(b"")
     contents: dict[str, list[bytes]] = {}
+    keyed = blake2s(key=salt).copy
     at = 1
     for name, message, begin, begin_bytes, is_list in parts:
         item = items[at]
-        if item[:begin_bytes] == begin and item[-1] == _CLOSING and not is_list:
+        if (
+            item[:begin_bytes] == begin
+            and item[-1] == _CLOSING
+            and not (is_list and items[at + 1][:begin_bytes] == begin)
+        ):
             at += 1
             content = item[begin_bytes:-1]
             contents[name] = [content]
             # As item_hash(item_salt(salt, name, 0), content): this is where the time goes.
-            found = sha256(b"\0" + blake2s(message, key=salt).digest() + content).hexdigest()
+            salted = keyed()
+            salted.update(message)
+            found = sha256(b"\0" + salted.digest() + content).hexdigest()
         else:
             contents[name] = listed = _listed(name, items, at)
             at += len(listed) or 1

@@ -116,7 +116,7 @@ class Rows:
                     *(row.get("duplicate"), row.get("refused"), row.get("decision")),
                 )
                 for n, (row, place) in enumerate(
-                    zip(entry.value("records"), entry.value("stored"), strict=True)
+                    zip(entry.value("records"), entry.numbers("stored"), strict=True)
                 )
             ]
         )
@@ -127,7 +127,7 @@ class Rows:
         index, group, decisions = entry.index, entry.shared("class"), entry.shared("decisions")
         counts = [0] * len(decisions)
         released = self.tables["released"]
-        for n, (partition, offset, number) in enumerate(entry.value("places")):
+        for n, (partition, offset, number) in enumerate(entry.numbers("places")):
             released.append((index, n, partition, offset, number))
             counts[number] += 1
         self._decided(entry, counts)
