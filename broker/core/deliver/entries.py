@@ -30,8 +30,8 @@ def delivery_entry(
     histories: dict[int, tuple[History, list[JsonValue]]] = {}
     for number, member in enumerate(receivers):
         histories.setdefault(id(member.history), (member.history, []))[1].append(number)
-    # Which history is whose stands here and not in `receivers`: to a receiver that is shown its own item, the number of a second
-    # history would say that something was withheld.
+    # Which history is whose stands here and not in `receivers`: to a receiver that is shown its own item, the number of a
+    # second history would say that something was withheld.
     considered = [
         {**history.extended(account.considered, end).as_json(), "receivers": whose}
         for history, whose in histories.values()
