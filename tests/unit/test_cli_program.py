@@ -29,7 +29,7 @@ COMMANDS = [
     *((("catalog", name)) for name in ("topics", "types", "agencies", "vocabulary", "show")),
     *((("subscription", name)) for name in ("list", "show", "seek", "delete")),
     ("rulebook",),
-    *((("rulebook", name)) for name in ("check", "test")),
+    *((("rulebook", name)) for name in ("new", "check", "test", "diff")),
     *((("witness", name)) for name in ("init", "serve", "show", "checkpoint")),
 ]
 

@@ -36,7 +36,7 @@ class OpaCompiler:
 
     def compile(self, revision: Revision) -> Sequence[str]:
         """See the port: OPA's version, the permitted built-ins, the schemas, and `opa check --strict`."""
-        return self._version_findings() or self.compile_by_any_version(revision)
+        return self.version_findings() or self.compile_by_any_version(revision)
 
     def compile_by_any_version(self, revision: Revision) -> Sequence[str]:
         """As `compile`, for replay: a revision that another version of OPA has served is checked by that version."""
@@ -63,8 +63,9 @@ class OpaCompiler:
             raise ValueError(f"{path} is not valid Rego")
         try:
             tree = orjson.loads(done.stdout)
-        except orjson.JSONDecodeError:  # deeper than orjson reads
-            raise TooComplex(f"{path} is nested too deeply") from None
+        except orjson.JSONDecodeError as error:
+            fault = TooComplex if "depth" in str(error) else ValueError  # orjson reads 1,024 levels
+            raise fault(f"the syntax tree of {path} cannot be read") from None
         if not isinstance(tree, dict):
             raise ValueError(f"{path} holds no module")
         return tree
@@ -93,7 +94,8 @@ class OpaCompiler:
         found = re.search(rb"^Version: (\S+)$", self._run("/", "version").stdout, re.MULTILINE)
         return "" if found is None else found.group(1).decode(errors="replace")
 
-    def _version_findings(self) -> list[str]:
+    def version_findings(self) -> list[str]:
+        """One line if this is not the OPA that the broker is tested with, or does not start."""
         try:
             found = self.version()
         except OSError as error:

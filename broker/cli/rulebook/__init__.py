@@ -6,6 +6,8 @@ import typer
 
 from broker.cli.command import example
 from broker.cli.rulebook.check import check
+from broker.cli.rulebook.diff import diff
+from broker.cli.rulebook.new import new
 from broker.cli.rulebook.tests import test
 
 rulebook = typer.Typer(
@@ -14,7 +16,9 @@ rulebook = typer.Typer(
     epilog=example("entente rulebook check exchange/rulebook"),
 )
 for _name, _command, _example in (
+    ("new", new, "entente rulebook new road-works --into exchange/rulebook"),
     ("check", check, "entente rulebook check exchange/rulebook"),
     ("test", test, "entente rulebook test exchange/rulebook"),
+    ("diff", diff, "entente rulebook diff exchange/rulebook proposed"),
 ):
     rulebook.command(_name, epilog=example(_example))(_command)

@@ -140,7 +140,7 @@ def _show(failures: list[dict[str, object]], others: list[Finding]) -> None:
     for failure in failures:
         write_line(one_line(f"{failure['file']}:{failure['line']}: {failure['kind']} {failure['name']}"))
         for line in _details(failure):
-            write_line(f"    {printable(line)}")
+            write_line(f"    {printable(line.expandtabs(4))}")
     for finding in others:
         write_finding(finding)
 

@@ -65,6 +65,14 @@ def _values(label: object) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Breach:
+    """How a guarantee is broken, in words: somebody would `verb` a record, `how`."""
+
+    verb: str
+    how: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Guarantee:
     """One guarantee, and where it stands.
 
@@ -94,14 +102,14 @@ class Guarantee:
         """
         return subject.agency == record.owner and self.subjects.agencies is None
 
-    def broken_by(self, decision: Decision) -> str | None:
-        """What of the decision must never be, in words; None if nothing is."""
+    def broken_by(self, decision: Decision) -> Breach | None:
+        """What of the decision must never be; None if nothing is."""
         if decision.effect in self.never:
-            return {Effect.NOTICE: "be told of"}.get(decision.effect, "receive")
+            return Breach("be told of" if decision.effect is Effect.NOTICE else "receive")
         if decision.effect is Effect.RELEASE:
             for marking in sorted(self.never_keep):
                 treatment = decision.treatments.get(marking)
                 # A pseudonym can be linked, but not read; a mask that keeps characters can.
                 if treatment is not None and treatment.strictness < _PSEUDONYM.strictness:
-                    return f"receive with {marking} treated as {show_treatment(treatment)}"
+                    return Breach("receive", f" with {marking} treated as {show_treatment(treatment)}")
         return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from broker.core.questions import deliver_question
 from broker.core.rulebook.cases.model import Cases, RecordSample
 from broker.core.rulebook.guarantees.matrix import Matrix, Reach
-from broker.core.rulebook.guarantees.model import Guarantee
+from broker.core.rulebook.guarantees.model import Breach, Guarantee
 from broker.errors import NoDecision
 from broker.model.decision import Decision
 from broker.model.principal import SubjectClass
@@ -24,13 +24,13 @@ _Asked = tuple[SubjectClass, RecordSample, str | None]
 
 @dataclass(frozen=True, slots=True)
 class Counterexample:
-    """A combination by which a guarantee is broken; `broken` says what is decided, in words."""
+    """A combination by which a guarantee is broken."""
 
     subject: SubjectClass
     record: RecordSample
     time: str | None
     decision: Decision
-    broken: str
+    breach: Breach
 
     def __str__(self) -> str:
         clearance = "".join(f", {name} {value}" for name, value in self.subject.attributes)
@@ -39,8 +39,8 @@ class Counterexample:
         shown = ", ".join(f"{name} {_shown(value)}" for name, value in labels.items())
         at = f" at {self.time}" if self.time is not None else ""
         return (
-            f"{who} for {self.subject.purpose} would {self.broken} {self.record.type} of {self.record.owner} on "
-            f"{self.record.topic} ({shown}){at}"
+            f"{who} for {self.subject.purpose} would {self.breach.verb} {self.record.type} of "
+            f"{self.record.owner} on {self.record.topic} ({shown}){at}{self.breach.how}"
         )
 
 
@@ -104,8 +104,8 @@ class _Run:
                 if decision is None:
                     return GuaranteeOutcome(guarantee, checked, reach.complete, unanswered=True)
                 checked += 1
-                if broken := guarantee.broken_by(decision):
-                    found = Counterexample(*each, decision, broken)
+                if breach := guarantee.broken_by(decision):
+                    found = Counterexample(*each, decision, breach)
                     return GuaranteeOutcome(guarantee, checked, reach.complete, found)
         return GuaranteeOutcome(guarantee, checked, reach.complete)
 

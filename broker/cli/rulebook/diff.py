@@ -1,0 +1,85 @@
+"""`entente rulebook diff`: what is different between two rulebooks, in the words of the rulebook."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from broker.cli.command import shared_options
+from broker.cli.failures import CommandFailed, ExitCode
+from broker.cli.output import OutputFormat, choose_format, show_all, write_line
+from broker.cli.rulebook.opened import OpaOption, refuse_absent
+from broker.cli.settings import Given
+from broker.cli.text import one_line
+
+if TYPE_CHECKING:
+    from broker.core.rulebook.difference import Change, Detail
+
+
+@shared_options
+def diff(
+    given: Given,
+    old: Annotated[
+        Path, typer.Argument(metavar="OLD", help="A rulebook's directory, or a .tar.gz of its files.")
+    ],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="The same of the newer one.")],
+    opa: OpaOption = None,
+) -> None:
+    """Show what is different: agencies, topics, record types, agreements, words, rules, cases and guarantees.
+
+    Layout and the order of names do not count, but that there is such a difference is told. Exits with 0 if the two are one
+    revision, with 1 if they are not, and with 2 if they cannot be compared.
+    """
+    changes = _compared(old, new, opa)
+    if choose_format(given.output) is OutputFormat.TABLE:
+        for change in changes:
+            for line in _lines(change):
+                write_line(line)
+    else:
+        show_all(choose_format(given.output), (), [_as_object(change) for change in changes])
+    if changes:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _compared(old: Path, new: Path, opa: Path | None) -> tuple[Change, ...]:
+    from broker.app.examination import compare_rulebooks
+    from broker.errors import RulebookRefused
+
+    refuse_absent(old)
+    refuse_absent(new)
+    try:
+        return compare_rulebooks(old, new, opa)
+    except RulebookRefused as refused:
+        raise CommandFailed("; ".join(refused.findings), ExitCode.USAGE) from None
+
+
+def _lines(change: Change) -> list[str]:
+    place = change.file if change.line is None else f"{change.file}:{change.line}"
+    if change.kind == "text":
+        return [one_line(f"{place}: comments or layout only")]
+    lines = [one_line(f"{place}: {change.kind} {change.how}: {change.name}")]
+    return lines + [f"    {one_line(_detail(each))}" for each in change.details]
+
+
+def _detail(detail: Detail) -> str:
+    if detail.before is None and detail.after is None:
+        return detail.key
+    if detail.before is None:
+        return f"{detail.key}: + {detail.after}"
+    if detail.after is None:
+        return f"{detail.key}: - {detail.before}"
+    return f"{detail.key}: {detail.before} → {detail.after}"
+
+
+def _as_object(change: Change) -> dict[str, object]:
+    return {
+        "kind": change.kind,
+        "name": change.name,
+        "how": str(change.how),
+        "owner": change.owner,
+        "file": change.file,
+        "line": change.line,
+        "details": [{"key": each.key, "before": each.before, "after": each.after} for each in change.details],
+    }
