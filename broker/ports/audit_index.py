@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from broker.model.audit import (
     Coverage,
@@ -80,8 +80,13 @@ class AuditTables(Protocol):
     Methods block, and raise StorageUnavailable.
     """
 
-    def rows(self, instance: str, begin: int, end: int) -> dict[str, list[tuple[object, ...]]]:
-        """By table the rows of these entries, ordered by index and number."""
+    def differences(
+        self, instance: str, begin: int, end: int, expected: dict[str, list[tuple[Any, ...]]]
+    ) -> list[tuple[str, int]]:
+        """Tables whose rows of these entries are not the expected ones, each with the first entry's index where it differs.
+
+        expected: rows as broker.core.audit.rows makes them.
+        """
 
     def subtrees(self, instance: str) -> dict[tuple[int, int], bytes]:
         """By level and number the roots of complete subtrees that are stored."""

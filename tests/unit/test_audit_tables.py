@@ -45,12 +45,12 @@ def test_every_table_and_view_is_there(columns: dict[str, list[str]]) -> None:
 
 
 def test_every_column_is_there(columns: dict[str, list[str]]) -> None:
-    interned = {*INTERNED.values()}
     for table, names in columns.items():
-        wanted = {*names} - ({"number", "content"} if table in interned else set())
-        assert wanted <= documented()[table], table
+        assert {*names} <= documented()[table], table
 
 
-def test_rows_have_the_columns_of_their_tables(columns: dict[str, list[str]]) -> None:
+def test_rows_are_those_of_the_tables(columns: dict[str, list[str]]) -> None:
+    assert TABLES.keys() | {*INTERNED.values()} <= columns.keys()
     for table, names in TABLES.items():
-        assert columns[table] == ["entry", *names]
+        if table not in ("released", "decided"):  # of these an entry's rows are made from one text
+            assert columns[table][: len(names) + 1] == ["entry", *names]

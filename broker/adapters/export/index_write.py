@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 from collections.abc import Sequence
+
+import orjson
 
 from broker.adapters.export.schema import ENTRY_BITS
 from broker.core.audit.opening import Cache, open_entry
 from broker.core.audit.pieces import BLOCK, size_of
-from broker.core.audit.rows import INTERNED, TABLES, Row, Rows
+from broker.core.audit.rows import Row, Rows
 from broker.core.audit.segments import Segment
+from broker.core.ledger.canonical import canonical
 from broker.core.ledger.leaf import EntryInvalid
 from broker.core.merkle.hashing import HASH_BYTES, leaf_hash, root_of
 from broker.core.merkle.tree import CompactTree
@@ -19,7 +21,28 @@ from broker.model.ledger import EncodedEntry, ReadPoint, StoredCheckpoint
 
 _BLOCK_LEVELS = BLOCK.bit_length() - 1
 _TEXTS = 4_096
-_NOT_DOCUMENTED = (sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError, OverflowError)
+_SQLITE_ERROR = 1
+_STORED_AS_TEXT = ("acknowledged", "end", "move", "receivers", "records", "stream")
+"""Parts that tables hold as they are: here they are parsed only to see that they can be."""
+
+
+# What is handed over as bytes and stored as text is valid UTF-8: it was parsed as JSON.
+_INSERTS = {
+    "entries": "INSERT INTO entries VALUES (? + :base, ?, ?, ?, ?, ?, ?, ?)",
+    "concerns": "INSERT INTO concerns VALUES (? + :base, ?)",
+    "records": "INSERT INTO records VALUES (? + :base, ?, CAST(? AS TEXT), ?, ?, ?)",
+    "deliveries": "INSERT INTO deliveries VALUES (? + :base, ?, ?, ?, ?)",
+    "receivers": "INSERT INTO receivers VALUES (? + :base, ?, CAST(? AS TEXT))",
+    "released": "INSERT INTO released SELECT ? + :base, key, json_extract(value, '$[0]'), json_extract(value, '$[1]'),"
+    " json_extract(value, '$[2]') FROM json_each(CAST(? AS TEXT))",
+    "openings": "INSERT INTO openings VALUES (? + :base, CAST(? AS TEXT))",
+    "closings": "INSERT INTO closings VALUES (? + :base, CAST(? AS TEXT), CAST(? AS TEXT))",
+    "moves": "INSERT INTO moves VALUES (? + :base, CAST(? AS TEXT), CAST(? AS TEXT))",
+    "acknowledgements": "INSERT INTO acknowledgements VALUES (? + :base, ?, CAST(? AS TEXT))",
+    "decided": "INSERT INTO decided SELECT ?1 + :base, ?2, ?3,"
+    " (SELECT count(*) FROM released WHERE entry = ?1 + :base AND decision = ?2)",
+}
+"""By table, in the order in which they are filled: decisions count the places that were released by them."""
 
 
 class Indexer:
@@ -27,7 +50,8 @@ class Indexer:
 
     def __init__(self) -> None:
         self._cache = Cache()
-        self._numbers: dict[str, dict[str, int]] = {table: {} for table in INTERNED.values()}
+        self._numbers: dict[tuple[str, bytes], int] = {}
+        self._decisions: dict[bytes, list[int]] = {}
 
     def add(
         self, connection: sqlite3.Connection, instance: int, entries: Sequence[EncodedEntry], next_: ReadPoint
@@ -39,8 +63,9 @@ class Indexer:
         rows = Rows()
         hashes = [self._collect(rows, name, index, entry) for index, entry in enumerate(entries, first)]
         base = instance << ENTRY_BITS
-        for table, columns in TABLES.items():
-            self._insert(connection, base, table, columns, rows.tables[table])
+        self._intern(connection, rows)
+        for table, statement in _INSERTS.items():
+            _insert(connection, statement.replace(":base", str(base)), rows.tables[table])
         end = first + len(entries)
         _add_subtrees(connection, instance, first, hashes)
         connection.execute("INSERT INTO points VALUES (?, ?, ?)", (base + end, next_.store, next_.epoch))
@@ -51,8 +76,8 @@ class Indexer:
 
     def forget(self) -> None:
         """After a transaction that was not committed: the numbers given in it are not there."""
-        for numbers in self._numbers.values():
-            numbers.clear()
+        self._numbers.clear()
+        self._decisions.clear()
 
     def _collect(self, rows: Rows, instance: str, index: int, encoded: EncodedEntry) -> bytes:
         try:
@@ -68,65 +93,105 @@ class Indexer:
                     " verify the ledger, and make the index again from a whole copy",
                 )
             )
-        rows.add(entry)
+        try:
+            for name in _STORED_AS_TEXT:
+                if entry.contents is not None and name in entry.contents:
+                    entry.value(name)
+        except ValueError:
+            rows.add_unreadable(index, entry.leaf_hash)
+        else:
+            rows.add(entry)
         return entry.leaf_hash
 
-    def _insert(
-        self,
-        connection: sqlite3.Connection,
-        base: int,
-        table: str,
-        columns: tuple[str, ...],
-        rows: list[Row],
-    ) -> None:
-        if not rows:
-            return
-        interned = [
-            (number, INTERNED[table, column])
-            for number, column in enumerate(columns, 1)
-            if (table, column) in INTERNED
+    def _intern(self, connection: sqlite3.Connection, rows: Rows) -> None:
+        """Put numbers in the places of texts that stand in tables of their own; a row for each of several decisions."""
+        tables = rows.tables
+        tables["entries"] = [
+            (*row[:6], self._number(connection, "rules", row[6]), self._number(connection, "people", row[7]))
+            for row in tables["entries"]
         ]
-        for position, texts in interned:
-            rows = [
-                (*row[:position], self._number(connection, texts, row[position]), *row[position + 1 :])
-                for row in rows
-            ]
-        marks = ", ".join(["?"] * len(columns))
-        statement = f"INSERT INTO {table} VALUES (? + {base}, {marks})"  # noqa: S608 - names from TABLES
-        try:
-            connection.execute("SAVEPOINT rows")
-            connection.executemany(statement, rows)
-        except _NOT_DOCUMENTED:
-            connection.execute("ROLLBACK TO rows")
-            _insert_what_fits(connection, statement, rows)
-        connection.execute("RELEASE rows")
+        tables["deliveries"] = [
+            (index, self._number(connection, "classes", group), *row)
+            for index, group, *row in tables["deliveries"]
+        ]
+        tables["decided"] = [
+            (index, n, number)
+            for index, text in tables["decided"]
+            for n, number in enumerate(self._numbers_of(connection, text))
+        ]
 
-    def _number(self, connection: sqlite3.Connection, table: str, content: object) -> int | None:
+    def _numbers_of(self, connection: sqlite3.Connection, decisions: bytes) -> list[int]:
+        found = self._decisions.get(decisions)
+        if found is None:
+            if len(self._decisions) >= _TEXTS:
+                self._decisions.clear()
+            texts = members_of(decisions)
+            found = self._decisions[decisions] = [
+                number
+                for text in texts
+                if (number := self._number(connection, "decisions", text)) is not None
+            ]
+        return found
+
+    def _number(self, connection: sqlite3.Connection, table: str, content: bytes | None) -> int | None:
         """The number of a text in its table, given now if it is new."""
-        if not isinstance(content, str):
+        if content is None:
             return None
-        numbers = self._numbers[table]
-        number = numbers.get(content)
+        number = self._numbers.get((table, content))
         if number is None:
-            if len(numbers) >= _TEXTS:
-                numbers.clear()
+            if len(self._numbers) >= _TEXTS:
+                self._numbers.clear()
             connection.execute(
-                f"INSERT INTO {table} (content) VALUES (?) ON CONFLICT DO NOTHING",  # noqa: S608 - from INTERNED
+                f"INSERT INTO {table} (content) VALUES (CAST(? AS TEXT)) ON CONFLICT DO NOTHING",  # noqa: S608
                 (content,),
             )
-            (number,) = connection.execute(
-                f"SELECT number FROM {table} WHERE content = ?",  # noqa: S608 - from INTERNED
-                (content,),
-            ).fetchone()
-            numbers[content] = number
+            number = find_text(connection, table, content)
+            if number is None:
+                raise LedgerRefused((f"the index's table '{table}' has lost a row; make the index again",))
+            self._numbers[table, content] = number
         return number
 
 
-def _insert_what_fits(connection: sqlite3.Connection, statement: str, rows: list[Row]) -> None:
+def find_text(connection: sqlite3.Connection, table: str, content: bytes) -> int | None:
+    """The number of a text in its table, or None."""
+    found = connection.execute(
+        f"SELECT number FROM {table} WHERE content = CAST(? AS TEXT)",  # noqa: S608 - a name from INTERNED
+        (content,),
+    ).fetchone()
+    return None if found is None else int(found[0])
+
+
+def members_of(text: bytes) -> list[bytes]:
+    """The members of a JSON list in canonical form, each in its own."""
+    return [canonical(member) for member in orjson.loads(text)]
+
+
+def _insert(connection: sqlite3.Connection, statement: str, rows: list[Row]) -> None:
     """Of entries that are not as documented some rows fit in no table; verification tells of these entries."""
-    for row in rows:
-        with contextlib.suppress(*_NOT_DOCUMENTED):
-            connection.execute(statement, row)
+    if not rows:
+        return
+    connection.execute("SAVEPOINT rows")
+    try:
+        connection.executemany(statement, rows)
+    except (sqlite3.Error, OverflowError) as error:
+        _raise_unless_of_the_row(error)
+        connection.execute("ROLLBACK TO rows")
+        for row in rows:
+            try:
+                connection.execute(statement, row)
+            except (sqlite3.Error, OverflowError) as unfit:
+                _raise_unless_of_the_row(unfit)
+    connection.execute("RELEASE rows")
+
+
+def _raise_unless_of_the_row(error: Exception) -> None:
+    """A value of another type or no JSON is the row's fault; a full disk is not."""
+    if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF != _SQLITE_ERROR:
+        raise error
+    if isinstance(error, sqlite3.DatabaseError) and not isinstance(
+        error, sqlite3.IntegrityError | sqlite3.OperationalError | sqlite3.ProgrammingError
+    ):
+        raise error
 
 
 def begin_instance(

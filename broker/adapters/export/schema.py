@@ -11,22 +11,29 @@ from broker.adapters.sqlite.files import Schema
 
 ENTRY_BITS = 40
 
-_INTERNED = """
+
+def _read(text: str, columns: str) -> str:
+    """Columns that are read off a text: `name`, or `name=path` in it; with a `#` whole numbers."""
+    found = []
+    for column in columns.split():
+        name, _, path = column.rstrip("#").partition("=")
+        kind = "INTEGER" if column.endswith("#") else "TEXT"
+        found.append(f"    {name} {kind} AS (json_extract({text}, '$.{path or name}')) VIRTUAL")
+    return ",\n".join(found)
+
+
+def _interned(table: str, columns: str) -> str:
+    return f"""
 CREATE TABLE {table} (
     number INTEGER PRIMARY KEY,
-    content TEXT NOT NULL UNIQUE{columns}
+    content TEXT NOT NULL UNIQUE,
+{_read("content", columns)}
 ) STRICT;
 """
 
 
-def _interned(table: str, **columns: str) -> str:
-    members = "".join(
-        f",\n    {name} TEXT AS (json_extract(content, '$.{path}')) VIRTUAL" for name, path in columns.items()
-    )
-    return _INTERNED.format(table=table, columns=members)
-
-
-_TABLES = """
+_STREAM = _read("content", "stream topic purpose subscription epoch#")
+_TABLES = f"""
 CREATE TABLE instances (
     number INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -67,16 +74,11 @@ CREATE INDEX concerns_by_agency ON concerns (agency, entry);
 CREATE TABLE records (
     entry INTEGER NOT NULL,
     n INTEGER NOT NULL,
+    content TEXT NOT NULL,     -- the row as it was committed to
     topic TEXT NOT NULL,
-    source TEXT,
-    id TEXT,
-    type TEXT,
-    labels TEXT,
     partition INTEGER,
     offset INTEGER,
-    duplicate INTEGER,
-    refused TEXT,
-    decision INTEGER,          -- decided.n
+{_read("content", "source id type labels duplicate# refused decision#")},
     PRIMARY KEY (entry, n)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX records_by_name ON records (source, id);
@@ -94,12 +96,8 @@ CREATE INDEX deliveries_by_class ON deliveries (class, entry);
 CREATE TABLE receivers (
     entry INTEGER NOT NULL,
     n INTEGER NOT NULL,
-    subject TEXT NOT NULL,
-    token TEXT NOT NULL,
-    certificate TEXT,
-    subscription TEXT NOT NULL,
-    epoch INTEGER NOT NULL,
-    stream TEXT NOT NULL,
+    content TEXT NOT NULL,
+{_read("content", "subject token certificate subscription epoch# stream")},
     PRIMARY KEY (entry, n)
 ) STRICT, WITHOUT ROWID;
 
@@ -127,44 +125,34 @@ CREATE INDEX decided_by_decision ON decided (decision, entry);
 -- stream_opened and stream_closed entries
 CREATE TABLE openings (
     entry INTEGER PRIMARY KEY,
-    stream TEXT NOT NULL,
-    topic TEXT NOT NULL,
-    purpose TEXT NOT NULL,
-    subscription TEXT NOT NULL,
-    epoch INTEGER NOT NULL
+    content TEXT NOT NULL,
+{_STREAM}
 ) STRICT;
 CREATE INDEX openings_by_stream ON openings (stream);
 CREATE TABLE closings (
     entry INTEGER PRIMARY KEY,
-    stream TEXT NOT NULL,
-    cause TEXT NOT NULL
+    content TEXT NOT NULL,
+    ending TEXT NOT NULL,
+{_read("content", "stream")},
+{_read("ending", "cause")}
 ) STRICT;
 CREATE INDEX closings_by_stream ON closings (stream);
 
 -- where streams began or were moved, and, without a stream, subscriptions that a call moved
 CREATE TABLE moves (
     entry INTEGER PRIMARY KEY,
-    stream TEXT NOT NULL,
-    topic TEXT NOT NULL,
-    purpose TEXT NOT NULL,
-    subscription TEXT NOT NULL,
-    epoch INTEGER NOT NULL,
-    came_from TEXT,
-    came_to TEXT NOT NULL,
-    cause TEXT NOT NULL
+    content TEXT NOT NULL,
+    move TEXT NOT NULL,
+{_STREAM},
+{_read("move", "came_from=from came_to=to cause")}
 ) STRICT;
 CREATE INDEX moves_by_subscription ON moves (subscription, epoch);
 
 CREATE TABLE acknowledgements (
     entry INTEGER NOT NULL,
     n INTEGER NOT NULL,
-    agency TEXT NOT NULL,
-    subject TEXT NOT NULL,
-    topic TEXT NOT NULL,
-    subscription TEXT NOT NULL,
-    epoch INTEGER NOT NULL,
-    stream TEXT NOT NULL,
-    positions TEXT NOT NULL,   -- the next offset of each partition: all before it was dealt with
+    content TEXT NOT NULL,
+{_read("content", "agency subject topic subscription epoch# stream positions=to")},
     PRIMARY KEY (entry, n)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX acknowledgements_by_stream ON acknowledgements (stream, entry);
@@ -259,26 +247,14 @@ SCHEMA = Schema(
     version=1,
     sql="".join(
         (
-            _interned("rules", revision="revision", engine="engine"),
-            _interned(
-                "people",
-                **{
-                    name: name
-                    for name in ("agency", "subject", "token", "certificate", "roles", "attributes")
-                },
-            ),
-            _interned(
-                "classes", **{name: name for name in ("topic", "agency", "purpose", "roles", "attributes")}
-            ),
+            _interned("rules", "revision engine"),
+            _interned("people", "agency subject token certificate roles attributes"),
+            _interned("classes", "topic agency purpose roles attributes"),
             "CREATE INDEX classes_by_agency ON classes (agency);",
             _interned(
                 "decisions",
-                action="input.action",
-                effect="output.effect",
-                treatments="output.treatments",
-                record_type="input.record.type",
-                owner="input.record.agency",
-                labels="input.record.labels",
+                "action=input.action effect=output.effect treatments=output.treatments"
+                " record_type=input.record.type owner=input.record.agency labels=input.record.labels",
             ),
             "CREATE INDEX decisions_by_owner ON decisions (owner);",
             _TABLES,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
 from broker.adapters.export.index_file import connect_finished, definitions, expected_definitions
 from broker.adapters.export.index_read import find_number
 from broker.adapters.export.schema import ENTRY_BITS
+from broker.adapters.export.stored_rows import MISCOUNTED, StoredRows, first_difference
 from broker.adapters.sqlite.failure import reported
 from broker.core.audit.rows import INTERNED, TABLES, Row
 
-_KEPT_OPEN: dict[Path, sqlite3.Connection] = {}
+_KEPT_OPEN: dict[Path, StoredRows] = {}
 """One connection for each process and file: pieces are many."""
 
 
@@ -22,23 +22,27 @@ class SqliteTables:
 
     path: Path
 
-    def rows(self, instance: str, begin: int, end: int) -> dict[str, list[Row]]:
+    def differences(
+        self, instance: str, begin: int, end: int, expected: dict[str, list[Row]]
+    ) -> list[tuple[str, int]]:
         """See AuditTables."""
         with reported(self.path):
-            connection = self._connection()
-            number = find_number(connection, instance)
+            opened = self._opened()
+            number = find_number(opened.connection, instance)
             if number is None:
-                return {}
+                return [(table, rows[0][0]) for table, rows in expected.items() if rows]
             base = number << ENTRY_BITS
-            return {
-                table: connection.execute(_query(table, base), (base + begin, base + end)).fetchall()
-                for table in TABLES
-            }
+            found: list[tuple[str, int]] = []
+            for table, rows in expected.items():
+                stored, wanted = opened.read(table, base, begin, end), opened.as_stored(table, rows)
+                if stored != wanted:
+                    found.append((table, first_difference(wanted, stored)))
+            return found
 
     def subtrees(self, instance: str) -> dict[tuple[int, int], bytes]:
         """See AuditTables."""
         with reported(self.path):
-            rows = self._connection().execute(
+            rows = self._opened().connection.execute(
                 "SELECT s.level, s.number, s.hash FROM subtrees s JOIN instances i ON i.number = s.instance"
                 " WHERE i.name = ?",
                 (instance,),
@@ -49,14 +53,16 @@ class SqliteTables:
         """See AuditTables."""
         with reported(self.path):
             rows = (
-                self._connection().execute("SELECT name, first, next, checkpoints FROM instances").fetchall()
+                self._opened()
+                .connection.execute("SELECT name, first, next, checkpoints FROM instances")
+                .fetchall()
             )
             return {name: (first, end, checkpoints) for name, first, end, checkpoints in rows}
 
     def checkpoints(self, instance: str, begin: int, count: int) -> list[tuple[bytes, bytes]]:
         """See AuditTables."""
         with reported(self.path):
-            rows = self._connection().execute(
+            rows = self._opened().connection.execute(
                 "SELECT c.note, c.frontier FROM checkpoints c JOIN instances i ON i.number = c.instance"
                 " WHERE i.name = ? ORDER BY c.place LIMIT ? OFFSET ?",
                 (instance, count, begin),
@@ -66,7 +72,7 @@ class SqliteTables:
     def bounds(self, instance: str) -> tuple[bytes, int, bytes] | None:
         """See AuditTables."""
         with reported(self.path):
-            found = self._connection().execute(
+            found = self._opened().connection.execute(
                 "SELECT base, tail_size, tail FROM instances WHERE name = ?", (instance,)
             )
             row = found.fetchone()
@@ -75,7 +81,7 @@ class SqliteTables:
     def structure(self) -> list[str]:
         """See AuditTables."""
         with reported(self.path):
-            connection = self._connection()
+            connection = self._opened().connection
             found = (
                 []
                 if definitions(connection) == expected_definitions()
@@ -86,35 +92,22 @@ class SqliteTables:
             problems = [str(problem) for (problem,) in connection.execute("PRAGMA integrity_check(1)")]
             found += [f"SQLite finds it damaged ({problem[:80]})" for problem in problems if problem != "ok"]
             orphans = [table for table, query in _ORPHANS.items() if connection.execute(query).fetchone()[0]]
-            return found + [f"table '{table}' holds rows of no entry that was exported" for table in orphans]
+            found += [f"table '{table}' holds rows of no entry that was exported" for table in orphans]
+            if connection.execute(MISCOUNTED).fetchone()[0]:
+                found.append("table 'decided' counts other places than table 'released' holds")
+            return found
 
     def close(self) -> None:
         """See AuditTables."""
-        connection = _KEPT_OPEN.pop(self.path, None)
-        if connection is not None:
-            connection.close()
+        opened = _KEPT_OPEN.pop(self.path, None)
+        if opened is not None:
+            opened.connection.close()
 
-    def _connection(self) -> sqlite3.Connection:
-        connection = _KEPT_OPEN.get(self.path)
-        if connection is None:
-            connection = _KEPT_OPEN[self.path] = connect_finished(self.path)
-        return connection
-
-
-def _query(table: str, base: int) -> str:
-    joins, columns = "", [f"t.entry - {base}"]
-    for number, column in enumerate(TABLES[table]):
-        texts = INTERNED.get((table, column))
-        if texts is None:
-            columns.append(f"t.{column}")
-        else:
-            joins += f" LEFT JOIN {texts} j{number} ON j{number}.number = t.{column}"
-            columns.append(f"j{number}.content")
-    order = ", t.agency" if table == "concerns" else ", t.n" if TABLES[table][0] == "n" else ""
-    return (
-        f"SELECT {', '.join(columns)} FROM {table} t{joins}"  # noqa: S608 - names from TABLES
-        f" WHERE t.entry >= ? AND t.entry < ? ORDER BY t.entry{order}"
-    )
+    def _opened(self) -> StoredRows:
+        opened = _KEPT_OPEN.get(self.path)
+        if opened is None:
+            opened = _KEPT_OPEN[self.path] = StoredRows(connect_finished(self.path))
+        return opened
 
 
 def _beyond(table: str) -> str:
@@ -128,6 +121,7 @@ def _beyond(table: str) -> str:
 def _unused(texts: str) -> str:
     """Texts that no row refers to."""
     ((table, column),) = [of for of, name in INTERNED.items() if name == texts]
+    column = "decision" if column == "decisions" else column
     used = f"SELECT {column} FROM {table} WHERE {column} IS NOT NULL"  # noqa: S608 - names from INTERNED
     return f"SELECT count(*) FROM {texts} WHERE number NOT IN ({used})"  # noqa: S608 - names from INTERNED
 

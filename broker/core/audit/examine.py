@@ -8,7 +8,7 @@ from broker.core.audit.chunk import RESTORE, Chunk
 from broker.core.audit.collect import Collector, Memory
 from broker.core.audit.opening import Cache, Opened, open_entry
 from broker.core.audit.pieces import BLOCK, Piece
-from broker.core.audit.rows import Row, Rows
+from broker.core.audit.rows import Rows
 from broker.core.audit.segments import segment_of
 from broker.core.ledger.leaf import EntryInvalid
 from broker.core.merkle.hashing import leaf_hash, root_of
@@ -32,8 +32,10 @@ def examine(task: Task) -> Chunk:
     hashes = _open_all(chunk, entries, rows)
     _fill_tree(chunk, hashes, task.marks)
     if task.tables is not None and rows is not None and not chunk.misplaced:
-        stored = task.tables.rows(chunk.instance, chunk.begin, chunk.begin + chunk.count)
-        _compare(chunk, rows.tables, stored)
+        end = chunk.begin + chunk.count
+        for table, index in task.tables.differences(chunk.instance, chunk.begin, end, rows.tables):
+            what = f"table '{table}' of the SQLite file is not what the entries say"
+            chunk.fault(index, what, "make the file again from the entries")
     return chunk
 
 
@@ -109,21 +111,3 @@ def _fill_tree(chunk: Chunk, hashes: list[bytes], marks: tuple[int, ...]) -> Non
             low = mark
     for first in range(-(-begin // BLOCK) * BLOCK, end - BLOCK + 1, BLOCK):
         chunk.blocks[first // BLOCK] = root_of(hashes[first - begin : first - begin + BLOCK])
-
-
-def _compare(chunk: Chunk, expected: dict[str, list[Row]], stored: dict[str, list[Row]]) -> None:
-    for table, rows in expected.items():
-        found = stored.get(table, [])
-        if rows != found:
-            index = _first_difference(rows, found)
-            what = f"table '{table}' of the SQLite file is not what the entries say"
-            chunk.fault(index, what, "make the file again from the entries")
-
-
-def _first_difference(expected: list[Row], found: list[Row]) -> int:
-    """The index of the entry where two lists of rows differ."""
-    for one, other in zip(expected, found, strict=False):
-        if one != other:
-            return min(int(str(one[0])), int(str(other[0])))
-    longer = max(expected, found, key=len)
-    return int(str(longer[min(len(expected), len(found))][0]))

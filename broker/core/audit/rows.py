@@ -1,43 +1,43 @@
-"""What the index's tables hold of an entry: made here when they are written, and again when they are verified."""
+"""What the index's tables hold of an entry: made here when they are written, and again when they are verified.
+
+Parts are handed on as they are stored, in canonical form: what the tables hold besides is read off them by SQLite.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import orjson
-
 from broker.core.audit.opening import Opened
 
-Row = tuple[object, ...]
+Row = tuple[Any, ...]
+"""The entry's index, then the columns as TABLES has them; texts are the bytes of canonical JSON."""
 
 TABLES: dict[str, tuple[str, ...]] = {
     "entries": ("epoch", "kind", "time_ms", "leaf_hash", "opened", "rules", "who"),
     "concerns": ("agency",),
-    "records": (
-        *("n", "topic", "source", "id", "type", "labels", "partition", "offset"),
-        *("duplicate", "refused", "decision"),
-    ),
+    "records": ("n", "content", "topic", "partition", "offset"),
     "deliveries": ("class", "count", "receivers", "handed_out"),
-    "receivers": ("n", "subject", "token", "certificate", "subscription", "epoch", "stream"),
-    "released": ("n", "partition", "offset", "decision"),
-    "decided": ("n", "decision", "handed_out"),
-    "openings": ("stream", "topic", "purpose", "subscription", "epoch"),
-    "closings": ("stream", "cause"),
-    "moves": ("stream", "topic", "purpose", "subscription", "epoch", "came_from", "came_to", "cause"),
-    "acknowledgements": (
-        *("n", "agency", "subject", "topic", "subscription", "epoch", "stream", "positions"),
-    ),
+    "receivers": ("n", "content"),
+    "released": ("places",),
+    "decided": ("decisions",),
+    "openings": ("content",),
+    "closings": ("content", "ending"),
+    "moves": ("content", "move"),
+    "acknowledgements": ("n", "content"),
 }
-"""By table the columns that follow the entry's index."""
+"""By table what its rows are made from. `released` and `decided` have a row for each of several places and decisions."""
 
 INTERNED = {
     ("entries", "rules"): "rules",
     ("entries", "who"): "people",
     ("deliveries", "class"): "classes",
-    ("decided", "decision"): "decisions",
+    ("decided", "decisions"): "decisions",
 }
-"""By table and column the table that holds its distinct texts, which are the parts' canonical JSON."""
+"""By table and column the table that holds its distinct texts."""
+
+_NOTHING = b"[]"
+_AGENCIES = 4_096
 
 
 class Rows:
@@ -45,12 +45,11 @@ class Rows:
 
     def __init__(self) -> None:
         self.tables: dict[str, list[Row]] = {table: [] for table in TABLES}
-        self._texts: dict[bytes, str] = {}
-        self._decisions: dict[bytes, list[str]] = {}
-        self._kinds: dict[str, Callable[[Opened], set[str]]] = {
+        self._agencies: dict[tuple[bytes, ...], list[str]] = {}
+        self._kinds: dict[str, Callable[[Opened, dict[str, list[bytes]]], None]] = {
             "acknowledged": self._acknowledged,
             "delivery": self._delivery,
-            "engine_fault": lambda entry: {entry.shared("class")["agency"]},
+            "engine_fault": self._engine_fault,
             "moved": self._moved,
             "publish": self._publish,
             "refused_aggregate": self._refused_aggregate,
@@ -61,136 +60,91 @@ class Rows:
     def add(self, entry: Opened) -> None:
         """One entry; of one that is not documented as it is, only that it is there."""
         contents = entry.contents
-        rules = who = None
-        if contents is not None:
-            rules = self._text(contents["rules"][0])
-            who = self._text(contents["who"][0]) if "who" in contents else None
         head = (entry.index, entry.epoch, entry.kind, entry.time_ms, entry.leaf_hash)
-        self.tables["entries"].append((*head, int(contents is not None), rules, who))
         if contents is None:
+            self.tables["entries"].append((*head, 0, None, None))
             return
-        lengths = {table: len(rows) for table, rows in self.tables.items()}
+        who = contents["who"][0] if "who" in contents else None
+        self.tables["entries"].append((*head, 1, contents["rules"][0], who))
+        make = self._kinds.get(entry.kind)
         try:
-            make = self._kinds.get(entry.kind)
-            agencies = set() if make is None else make(entry)
             if who is not None:
-                agencies.add(entry.shared("who")["agency"])
-            self.tables["concerns"].extend([(entry.index, agency) for agency in sorted(agencies)])
+                self._concern(entry.index, self._known((who,), lambda: {entry.shared("who")["agency"]}))
+            if make is not None:
+                make(entry, contents)
+            decisions = contents.get("decisions")
+            if decisions is not None and decisions[0] != _NOTHING:
+                self.tables["decided"].append((entry.index, decisions[0]))
         except (LookupError, TypeError, ValueError, AttributeError):
-            for table, length in lengths.items():
-                del self.tables[table][length:]
+            self._forget(entry.index)
 
     def add_unreadable(self, index: int, leaf_hash: bytes) -> None:
         """An entry that is not what it should be: only its leaf's hash, on which the tree is built all the same."""
         self.tables["entries"].append((index, 0, "", 0, leaf_hash, 0, None, None))
 
-    def _text(self, content: bytes) -> str:
-        """The text of a part that many entries share."""
-        text = self._texts.get(content)
-        if text is None:
-            if len(self._texts) >= _TEXTS:
-                self._texts.clear()
-            text = self._texts[content] = content.decode()
-        return text
+    def _forget(self, index: int) -> None:
+        for table, rows in self.tables.items():
+            while table != "entries" and rows and rows[-1][0] == index:
+                rows.pop()
 
-    def _decided(self, entry: Opened, counts: list[int]) -> None:
-        content = entry.items("decisions")[0]
-        texts = self._decisions.get(content)
-        if texts is None:
-            if len(self._decisions) >= _TEXTS:
-                self._decisions.clear()
-            texts = self._decisions[content] = [_json(decision) for decision in entry.shared("decisions")]
-        rows = [
-            (entry.index, n, text, count) for n, (text, count) in enumerate(zip(texts, counts, strict=True))
-        ]
-        self.tables["decided"].extend(rows)
+    def _known(self, key: tuple[bytes, ...], find: Callable[[], set[str]]) -> list[str]:
+        """The agencies that parts with these texts concern, sorted."""
+        agencies = self._agencies.get(key)
+        if agencies is None:
+            if len(self._agencies) >= _AGENCIES:
+                self._agencies.clear()
+            agencies = self._agencies[key] = sorted(find())
+        return agencies
 
-    def _publish(self, entry: Opened) -> set[str]:
+    def _concern(self, index: int, agencies: list[str]) -> None:
+        self.tables["concerns"].extend([(index, agency) for agency in agencies])
+
+    def _publish(self, entry: Opened, contents: dict[str, list[bytes]]) -> None:
         index, topic = entry.index, entry.value("call")["topic"]
+        rows, places = contents["records"], entry.numbers("stored")
         self.tables["records"].extend(
             [
-                (
-                    *(index, n, topic, row.get("source"), row.get("id"), row.get("type")),
-                    _json(row["labels"]) if "labels" in row else None,
-                    *(place or (None, None)),
-                    *(row.get("duplicate"), row.get("refused"), row.get("decision")),
-                )
-                for n, (row, place) in enumerate(
-                    zip(entry.value("records"), entry.numbers("stored"), strict=True)
-                )
+                (index, n, row, topic, *(place or (None, None)))
+                for n, (row, place) in enumerate(zip(rows, places, strict=True))
             ]
         )
-        self._decided(entry, [0] * len(entry.shared("decisions")))
-        return set()
 
-    def _delivery(self, entry: Opened) -> set[str]:
-        index, group, decisions = entry.index, entry.shared("class"), entry.shared("decisions")
-        counts = [0] * len(decisions)
-        released = self.tables["released"]
-        for n, (partition, offset, number) in enumerate(entry.numbers("places")):
-            released.append((index, n, partition, offset, number))
-            counts[number] += 1
-        self._decided(entry, counts)
+    def _delivery(self, entry: Opened, contents: dict[str, list[bytes]]) -> None:
+        index, group, decisions = entry.index, contents["class"][0], contents["decisions"][0]
+        receivers, places = contents["receivers"], contents["places"][0]
         handed_out = bytes.fromhex(entry.commitments["handed_out"])
-        class_text = self._text(entry.items("class")[0])
-        receivers = entry.value("receivers")
-        row = (index, class_text, entry.value("count"), len(receivers), handed_out)
+        row = (index, group, int(contents["count"][0]), len(receivers), handed_out)
         self.tables["deliveries"].append(row)
-        self.tables["receivers"].extend(
-            [
-                (
-                    *(index, n, row["subject"], row["token"], row["certificate"]),
-                    *(row["subscription"], row["epoch"], row["stream"]),
-                )
-                for n, row in enumerate(receivers)
-            ]
-        )
-        return {group["agency"], *[decision["input"]["record"]["agency"] for decision in decisions]}
+        self.tables["receivers"].extend([(index, n, item) for n, item in enumerate(receivers)])
+        if places != _NOTHING:
+            self.tables["released"].append((index, places))
+        self._concern(index, self._known((group, decisions), lambda: _of_delivery(entry)))
 
-    def _stream_opened(self, entry: Opened) -> set[str]:
-        of = entry.value("stream")
-        self.tables["openings"].append(
-            (entry.index, of["stream"], of["topic"], of["purpose"], of["subscription"], of["epoch"])
-        )
-        self._decided(entry, [0] * len(entry.shared("decisions")))
-        return set()
+    def _engine_fault(self, entry: Opened, contents: dict[str, list[bytes]]) -> None:
+        group = contents["class"][0]
+        self._concern(entry.index, self._known((group,), lambda: {entry.shared("class")["agency"]}))
 
-    def _stream_closed(self, entry: Opened) -> set[str]:
-        row = (entry.index, entry.value("stream")["stream"], entry.value("end")["cause"])
-        self.tables["closings"].append(row)
-        return set()
+    def _stream_opened(self, entry: Opened, contents: dict[str, list[bytes]]) -> None:
+        self.tables["openings"].append((entry.index, contents["stream"][0]))
 
-    def _moved(self, entry: Opened) -> set[str]:
-        of, move = entry.value("stream"), entry.value("move")
-        came_from = None if move["from"] is None else _json(move["from"])
-        self.tables["moves"].append(
-            (
-                *(entry.index, of["stream"], of["topic"], of["purpose"], of["subscription"], of["epoch"]),
-                *(came_from, _json(move["to"]), move["cause"]),
-            )
-        )
-        return set()
+    def _stream_closed(self, entry: Opened, contents: dict[str, list[bytes]]) -> None:
+        self.tables["closings"].append((entry.index, contents["stream"][0], contents["end"][0]))
 
-    def _acknowledged(self, entry: Opened) -> set[str]:
-        rows = entry.value("acknowledged")
-        self.tables["acknowledgements"].extend(
-            [
-                (
-                    *(entry.index, n, row["agency"], row["subject"], row["topic"], row["subscription"]),
-                    *(row["epoch"], row["stream"], _json(row["to"])),
-                )
-                for n, row in enumerate(rows)
-            ]
-        )
-        return {row["agency"] for row in rows}
+    def _moved(self, entry: Opened, contents: dict[str, list[bytes]]) -> None:
+        self.tables["moves"].append((entry.index, contents["stream"][0], contents["move"][0]))
 
-    def _refused_aggregate(self, entry: Opened) -> set[str]:
+    def _acknowledged(self, entry: Opened, contents: dict[str, list[bytes]]) -> None:
+        index = entry.index
+        rows = [(index, n, item) for n, item in enumerate(contents["acknowledged"])]
+        self.tables["acknowledgements"].extend(rows)
+        self._concern(index, sorted({row["agency"] for row in entry.value("acknowledged")}))
+
+    def _refused_aggregate(self, entry: Opened, contents: dict[str, list[bytes]]) -> None:
         agency = entry.value("refused").get("agency")
-        return set() if agency is None else {agency}
+        self._concern(entry.index, [] if agency is None else [agency])
 
 
-_TEXTS = 4_096
-
-
-def _json(value: Any) -> str:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+def _of_delivery(entry: Opened) -> set[str]:
+    """The receivers' agency, and the owners of what they were handed."""
+    owners = [decision["input"]["record"]["agency"] for decision in entry.shared("decisions")]
+    return {entry.shared("class")["agency"], *owners}
