@@ -138,11 +138,10 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--entries", type=int, default=100_000)
-    parser.add_argument(
-        "--life", type=int, default=10_000, help="entries that are made up before they are copied"
-    )
+    parser.add_argument("--life", type=int, default=10_000, help="entries that are made up, and then copied")
+    parser.add_argument("--batch", type=int, default=1, help="records that are published at once")
     arguments = parser.parse_args()
-    asyncio.run(run(arguments.entries, arguments.life))
+    asyncio.run(run(arguments.entries, arguments.life, arguments.batch))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +12,7 @@ from broker.core.audit.opening import Opened, parse
 from broker.core.audit.places import Places
 from broker.core.audit.standings import Text, beginning, greatest, read_standing, standing_text
 from broker.core.ledger.leaf import EntryInvalid
+from broker.core.merkle.hashing import HASH_BYTES
 
 _REMEMBERED = 1_024
 _STREAM_ID_DIGITS = 16
@@ -104,36 +105,36 @@ class Collector:
                 self._chunk.fault(entry.index, "a record names a decision that is not there", BROKEN)
 
     def _delivery(self, entry: Opened) -> None:
-        index, contents = entry.index, entry.contents or {}
-        group, ruled = entry.shared("class"), self._memory.ruled(entry)
+        index, contents, memory = entry.index, entry.contents or {}, self._memory
+        ruled, group, group_text = memory.ruled(entry), entry.shared("class"), contents["class"][0]
         handed = HandedOut(entry.numbers("places"), ruled)
         if contents["count"][0] != b"%d" % len(handed.places):
             self._chunk.fault(index, "the count is not that of the places handed out", BROKEN)
+        if len(bytes.fromhex(entry.commitments["handed_out"])) != HASH_BYTES:
+            raise ValueError("no root")
         for fault in ruled.faults:
             self._chunk.fault(index, fault, ASK)
         handed.note(self._released, group["topic"], index)
-        receivers = contents["receivers"]
-        considered = self._histories.read(contents["considered"][0])
-        for history in considered:
+        histories = self._histories.read(contents["considered"][0])
+        for history in histories:
             what = self._histories.check(history, handed)
             if what is not None:
                 self._chunk.fault(index, what, BROKEN)
-        for item, history in self._whose(index, considered, receivers):
-            stream, name = self._memory.receiver(item, contents["class"][0], group)
+        receivers = contents["receivers"]
+        one = len(histories) == 1 and histories[0].receivers == numbers_to(len(receivers))
+        whose = histories * len(receivers) if one else self._whose(index, histories, len(receivers))
+        for item, history in zip(receivers, whose, strict=bool(whose)):
+            stream, name = memory.receiver(item, group_text, group)
             self._advance(self._stream(stream, name, index), index, history.since, history.until)
 
-    def _whose(
-        self, index: int, considered: list[History], receivers: list[bytes]
-    ) -> Iterator[tuple[bytes, History]]:
-        """Each receiver with its history; there is exactly one for each."""
-        count = len(receivers)
-        if len(considered) == 1 and considered[0].receivers == numbers_to(count):
-            return zip(receivers, considered * count, strict=True)
-        whose = [(number, history) for history in considered for number in parse(history.receivers)]
-        if sorted(number for number, _ in whose) != [*range(count)]:
+    def _whose(self, index: int, histories: list[History], count: int) -> list[History]:
+        """The history of each receiver, which has exactly one; else nobody can tell."""
+        named = {number: history for history in histories for number in parse(history.receivers)}
+        total = sum(len(parse(history.receivers)) for history in histories)
+        if total != count or named.keys() != {*range(count)}:
             self._chunk.fault(index, "the histories are not of one receiver each", BROKEN)
-            return iter(())
-        return iter([(receivers[number], history) for number, history in whose])
+            return []
+        return [named[number] for number in range(count)]
 
     # ---- streams ----
 

@@ -18,7 +18,6 @@ _SALTED_BYTES = 55
 _LEAF_MEMBERS = 7
 _CACHE_LIMIT = 4_096
 _CLOSING = ord("]")
-_PLACE_TYPES = (str, int, int, int)
 
 
 _Part = tuple[str, bytes, bytes, int, bool]
@@ -115,13 +114,16 @@ def open_entry(leaf: bytes, openings: bytes, cache: Cache) -> Opened:
     """
     try:
         content = parse(leaf)
-        kind, parts = content["kind"], content["parts"]
-        plan = _PARTS[kind]
-        place = (content["instance"], content["index"], content["epoch"], content["time_ms"])
-        fits = content["v"] == VERSION and len(content) == _LEAF_MEMBERS and parts.keys() == KINDS[kind]
+        kind, parts, index, epoch = content["kind"], content["parts"], content["index"], content["epoch"]
+        instance, time_ms = content["instance"], content["time_ms"]
+        plan, expected = _PARTS[kind], KINDS[kind]
+        # Of those that are opened, opening looks for each by its name.
+        fits = len(parts) == len(expected) if openings else parts.keys() == expected
+        fits = fits and content["v"] == VERSION and len(content) == _LEAF_MEMBERS
     except (ValueError, KeyError, TypeError, AttributeError):
         raise EntryInvalid("the leaf is not readable, or of a kind that nobody knows") from None
-    if not fits or tuple(map(type, place)) != _PLACE_TYPES:
+    typed = type(index) is int and type(epoch) is int and type(time_ms) is int and type(instance) is str
+    if not fits or not typed:
         raise EntryInvalid("the leaf is of another version, or has not the parts of its kind")
     contents = _open(openings, parts, plan) if openings else None
     return Opened(content, sha256(b"\0" + leaf).digest(), contents, cache)
@@ -152,7 +154,7 @@ def _open(openings: bytes, commitments: dict[str, str], parts: tuple[_Part, ...]
             contents[name] = listed = _listed(name, items, at)
             at += len(listed) or 1
             found = _root(salt, name, listed)
-        if found != commitments[name]:
+        if found != commitments.get(name):
             raise EntryInvalid(f"what is stored as '{name}' is not what the leaf commits to")
     if at != len(items) - 1:
         raise EntryInvalid("the openings hold more than the parts that the leaf has")
