@@ -13,7 +13,7 @@ import orjson
 
 from broker.adapters.opa.answers import compile_schema
 from broker.adapters.opa.builtins import PERMITTED
-from broker.adapters.opa.layout import BUNDLE, CAPABILITIES, inside, lay_out
+from broker.adapters.opa.layout import BUNDLE, CAPABILITIES, inside, lay_out_modules
 from broker.errors import RulebookRefused
 from broker.model.rulebook import Revision
 from broker.ports.rulebook_compiler import TooComplex
@@ -76,10 +76,7 @@ class OpaCompiler:
 
     def _check_findings(self, revision: Revision, *, with_tests: bool = False) -> list[str]:
         with tempfile.TemporaryDirectory(prefix="entente-opa-") as directory:
-            try:
-                lay_out(Path(directory), revision, with_tests=with_tests)
-            except RulebookRefused as refused:
-                return list(refused.findings)
+            lay_out_modules(Path(directory), revision, with_tests=with_tests)
             done = self._run(
                 directory,
                 *("check", "--strict", "--bundle", "--format", "json", "--max-errors", "100"),

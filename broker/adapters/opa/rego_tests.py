@@ -26,6 +26,7 @@ _TEST_CASE = {
 _DETAILED = 20
 """Of so many failures the values are shown; each is run again for that."""
 _TIMEOUT_S = 600.0  # the caller's is the one that counts
+_PATH = re.compile(r"^(\s*)/(?=(?:agencies|entente)/)")
 _HEADING = re.compile(r"^(data\.\S+): (?:FAIL|ERROR)\b.*$", re.MULTILINE)
 
 
@@ -100,5 +101,5 @@ def _sections(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for heading, end in zip(headings, ends, strict=True):
         lines = report[heading.end() : end].partition("\n-----")[0].splitlines()
-        found[heading[1]] = "\n".join(line.replace(f"{BUNDLE}/", "", 1) for line in lines if line.strip())
+        found[heading[1]] = "\n".join(_PATH.sub(r"\1", line) for line in lines if line.strip())
     return found

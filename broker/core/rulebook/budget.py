@@ -62,7 +62,7 @@ async def over_budget(
 
     modules: path -> syntax tree.
     """
-    found: dict[tuple[str, int | None], Finding] = {}
+    found: dict[str, Finding] = {}
     confirmed = 0
     for each in sorted(timed, key=_duration, reverse=True):
         if confirmed == _NAMED or not each.too_long:
@@ -70,8 +70,8 @@ async def over_budget(
         again = await _fastest(trial, each, repeats=_REPEATS, enough_ns=BUDGET_NS)
         if again.too_long:
             confirmed += 1
-            finding = _finding(again, await trial.profile(again.question.item), modules)
-            found.setdefault((finding.file, finding.line), finding)
+            rule, finding = _finding(again, await trial.profile(again.question.item), modules)
+            found.setdefault(rule, finding)
     return list(found.values())
 
 
@@ -91,7 +91,8 @@ def _duration(timed: Timed) -> int:
     return 2**63 if timed.duration_ns is None else timed.duration_ns
 
 
-def _finding(timed: Timed, costs: Sequence[Cost], modules: Mapping[str, Node]) -> Finding:
+def _finding(timed: Timed, costs: Sequence[Cost], modules: Mapping[str, Node]) -> tuple[str, Finding]:
+    """The rule that takes most of the time, and what is to be said of it."""
     question = timed.question
     place = question.file if question.line is None else f"{question.file}:{question.line}"
     asked = f"'{question.title}' ({place})"
@@ -102,12 +103,12 @@ def _finding(timed: Timed, costs: Sequence[Cost], modules: Mapping[str, Node]) -
     said = f"{took}; a decision may take {BUDGET_NS / 1e6:g} ms".replace("; ", ", and ")
     rules = _by_rule(costs, modules)
     if not rules:
-        return Finding(question.file, question.line, said, "make its rules simpler")
+        return "", Finding(question.file, question.line, said, "make its rules simpler")
     rule, of_rule = max(rules.items(), key=lambda pair: sum(cost.duration_ns for cost in pair[1]))
     line = max(of_rule, key=lambda cost: cost.duration_ns)
     share = sum(cost.duration_ns for cost in of_rule) / max(1, sum(cost.duration_ns for cost in costs))
     what = f"{rule} is too slow: {said}, {share:.0%} of it here"
-    return Finding(
+    return rule, Finding(
         line.file, line.line, what, "do less in it, or ask the data by key instead of searching it"
     )
 
