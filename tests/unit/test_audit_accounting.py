@@ -189,6 +189,20 @@ class TestLives:
             ledgers.open(broker, PEOPLE[0], "crash-reports", "main")
             assert bool(await faults(ledgers)) is not told
 
+    async def test_what_is_acknowledged_while_a_call_moves_the_subscription(self) -> None:
+        """The call has said where it found it, and the stream's client acknowledges more before it is moved."""
+        ledgers, broker = exchange()
+        stream = ledgers.open(broker, PEOPLE[0], "crash-reports", "main")
+        ledgers.deliver(broker, stream)
+        ledgers._close_others = lambda *_: False  # type: ignore[method-assign]
+        ledgers.seek(broker, PEOPLE[0], "crash-reports", "main")
+        moved = ledgers.store["transport", "analyst-1", "main"]
+        ledgers.acknowledge(broker, [stream])
+        ledgers.store["transport", "analyst-1", "main"] = moved
+        ledgers.close(broker, stream, "SUBSCRIPTION_TAKEN_OVER")
+        ledgers.open(broker, PEOPLE[0], "crash-reports", "main")
+        assert await faults(ledgers) == []
+
     async def test_two_streams_of_one_epoch(self) -> None:
         ledgers = FakeLedgers(seed=12, instances=("broker", "second"))
         broker, second = ledgers.instances.values()

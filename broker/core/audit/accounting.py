@@ -133,7 +133,7 @@ class Accounting:
             return
         index, came_from, to, _ = part.moved
         low = to if acknowledged is None or len(to) != len(acknowledged) else greatest(to, acknowledged)
-        life = StreamLife(instance, index, part.time_ms, epoch, came_from, low, end)
+        life = StreamLife(instance, index, part.time_ms, epoch, came_from, to, low, end)
         self._lives.stream((agency, subject, subscription), life)
 
     def _find_unpublished(self) -> None:

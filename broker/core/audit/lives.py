@@ -20,13 +20,16 @@ SKEW_MS = 300_000
 
 @dataclass(frozen=True, slots=True)
 class StreamLife:
-    """A named stream. least, greatest: between which its acknowledged position lies at its end; None if that is open."""
+    """A named stream. begin: where it began. least, greatest: between which its acknowledged position lies at its end, None
+    if that is open.
+    """
 
     instance: str
     index: int
     time_ms: int
     epoch: int
     came_from: list[int] | None
+    begin: list[int]
     least: list[int]
     greatest: list[int] | None
 
@@ -101,8 +104,9 @@ def _precedes(placed: _Placed, streams: list[StreamLife], changes: list[_Placed]
     came_from = change.came_from
     if came_from is None:
         return True
+    # A call says where it found the subscription before it moves it: the stream may acknowledge more in between.
     if any(
-        within(life.least, came_from, life.greatest)
+        within(life.begin, came_from, life.greatest)
         for life in streams
         if _may_follow(placed.instance, change.index, change.time_ms, life)
     ):
