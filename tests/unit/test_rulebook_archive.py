@@ -109,10 +109,6 @@ HOSTILE: dict[str, tuple[Callable[[], Entries], str]] = {
         lambda: [entry(f"agencies/ems/m{number}.rego") for number in range(10_000)],
         "agencies/ems: holds 10000 files",
     ),
-    "ten thousand files that belong nowhere": (
-        lambda: [entry(f"junk/{number}") for number in range(10_000)],
-        "junk/0: is not part of a rulebook",
-    ),
     "a header of two megabytes": (
         lambda: [entry("entente/x.rego", pax_headers={"comment": "x" * 2_000_000})],
         "is no tar.gz that can be read",
