@@ -64,7 +64,8 @@ def subscribe(
 async def _receive(client: Client, topic: str, purpose: str, choices: StreamChoices, writer: _Writer) -> int:
     from connectors.retry import Retry
 
-    choices["reconnect"] = Retry(attempts=8, first_s=0.2, longest_s=3.0)
+    # About a minute without progress: an exchange that starts again reads its ledger first.
+    choices["reconnect"] = Retry(attempts=24, first_s=0.2, longest_s=3.0)
     count = 0
     try:
         async with client.subscribe(topic, purpose, **choices) as stream:
