@@ -12,8 +12,8 @@ from broker.adapters.export.index import SqliteAuditIndex
 from broker.adapters.export.reader import ExportReader
 from broker.app.config import KafkaAccess
 from broker.app.rulebook_sources import DirectoryRulebooks, ExportedRulebooks, NoRulebooks
-from broker.core.checkpoint.checkpoint import Checkpoint
-from broker.core.checkpoint.note import NoteInvalid, SignedNote
+from broker.core.checkpoint.checkpoint import unverified_checkpoint
+from broker.core.checkpoint.note import NoteInvalid
 from broker.errors import StorageUnavailable
 from broker.model.audit import ProgressCallback
 from broker.ports.audit_index import AuditIndex
@@ -93,7 +93,7 @@ async def exchange_of(ledger: OpenedLedger) -> str:
     for instance in await ledger.reader.instances():
         async for stored in ledger.reader.checkpoints(instance):
             try:
-                origin = Checkpoint.parse(SignedNote.parse(stored.note).text).origin
+                origin = unverified_checkpoint(stored.note).origin
             except NoteInvalid:
                 continue  # verification says so, with the place
             return origin.removesuffix(f"/{instance}")

@@ -15,8 +15,8 @@ from broker.adapters.witness.service import WitnessService
 from broker.adapters.witness.state import FileWitnessStore
 from broker.app.config import split_address
 from broker.app.witness_config import ServerTls, WitnessConfig
-from broker.core.checkpoint.checkpoint import Checkpoint
-from broker.core.checkpoint.note import NoteInvalid, SignedNote
+from broker.core.checkpoint.checkpoint import unverified_checkpoint
+from broker.core.checkpoint.note import NoteInvalid
 from broker.core.witness.cosigning import CosigningWitness
 from broker.errors import StorageUnavailable
 
@@ -103,7 +103,7 @@ def _holding(store: FileWitnessStore, origin: str) -> Holding:
     if note is None:
         return Holding(origin, None, None, None, misfits)
     try:
-        held = Checkpoint.parse(SignedNote.parse(note).text)
+        held = unverified_checkpoint(note)
     except NoteInvalid as error:
         raise StorageUnavailable(f"what is held of {origin}: {error}; restore the file") from None
     return Holding(origin, held.size, held.root, store.held_since_ms(origin), misfits)

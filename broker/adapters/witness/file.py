@@ -15,8 +15,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from broker.core.checkpoint.checkpoint import Checkpoint
-from broker.core.checkpoint.note import SignedNote
+from broker.core.checkpoint.checkpoint import unverified_checkpoint
 from broker.core.merkle.proofs import ProofInvalid
 from broker.core.witness.judge import RootConflict, judge
 from broker.ports.clock import Clock
@@ -42,7 +41,7 @@ class FileWitness:
     async def held_size(self, origin: str, checkpoint: bytes) -> int:
         """See Witness; `checkpoint` is not needed."""
         note = await self.latest(origin)
-        return 0 if note is None else _read(note).size
+        return 0 if note is None else unverified_checkpoint(note).size
 
     async def latest(self, origin: str) -> bytes | None:
         """See Witness. What a crash left unfinished at the end does not count."""
@@ -60,11 +59,11 @@ class FileWitness:
             return self._find(descriptor, origin)
 
     def _append(self, update: WitnessUpdate) -> None:
-        offered = _read(update.note)
+        offered = unverified_checkpoint(update.note)
         with self._opened(os.O_RDWR | os.O_APPEND) as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             held_note = self._find(descriptor, update.origin)
-            held = None if held_note is None else _read(held_note)
+            held = None if held_note is None else unverified_checkpoint(held_note)
             try:
                 judge(held, update.old_size, update.proof, offered)
             except (RootConflict, ProofInvalid) as error:
@@ -128,11 +127,6 @@ def _note_of(line: bytes, origin: str) -> bytes | None:
         if content["origin"] != origin:
             return None
         note: bytes = content["note"].encode()
-        return note if _read(note).origin == origin else None
+        return note if unverified_checkpoint(note).origin == origin else None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-
-
-def _read(note: bytes) -> Checkpoint:
-    """Raises NoteInvalid."""
-    return Checkpoint.parse(SignedNote.parse(note).text)

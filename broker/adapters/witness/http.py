@@ -11,7 +11,7 @@ from pathlib import Path
 
 import aiohttp
 
-from broker.core.checkpoint.checkpoint import MAX_SIZE, Checkpoint
+from broker.core.checkpoint.checkpoint import MAX_SIZE, unverified_checkpoint
 from broker.core.checkpoint.cosignature import cosignature_time_s
 from broker.core.checkpoint.note import COSIGNATURE_V1, NoteInvalid, NoteSignature, SignedNote, VerifierKey
 from broker.core.witness.request import format_request
@@ -63,7 +63,7 @@ class HttpWitness:
             await self.offer(WitnessUpdate(origin, checkpoint, 0, ()))
         except WitnessConflict as conflict:
             return conflict.held_size
-        return _checkpoint(checkpoint).size
+        return unverified_checkpoint(checkpoint).size
 
     async def latest(self, origin: str) -> None:
         """See Witness: the protocol tells the size alone."""
@@ -131,7 +131,7 @@ class HttpWitness:
     def _is_fork(self, update: WitnessUpdate, kind: str, body: bytes) -> bool:
         """Whether a conflict is one of roots: it holds the very size that was offered, or says so by telling no size."""
         if kind != _SIZE_TYPE:
-            return 0 < update.old_size == _checkpoint(update.note).size
+            return 0 < update.old_size == unverified_checkpoint(update.note).size
         return self._size(kind, body) == update.old_size
 
     def _size(self, kind: str, body: bytes) -> int:
@@ -159,7 +159,3 @@ class HttpWitness:
         raise WitnessUnavailable(
             f"{self._name}: answers without a cosignature of {key.name} that verifies; correct vkey, or ask its operator"
         )
-
-
-def _checkpoint(note: bytes) -> Checkpoint:
-    return Checkpoint.parse(SignedNote.parse(note).text)

@@ -16,8 +16,8 @@ from broker.adapters.kafka.admin import ClusterAdmin
 from broker.adapters.kafka.connection import KafkaConnection
 from broker.adapters.kafka.outbox import Message, Outbox, SendFailed
 from broker.adapters.kafka.span import read_span
-from broker.core.checkpoint.checkpoint import Checkpoint
-from broker.core.checkpoint.note import NoteInvalid, SignedNote
+from broker.core.checkpoint.checkpoint import unverified_checkpoint
+from broker.core.checkpoint.note import NoteInvalid
 from broker.core.merkle.proofs import ProofInvalid
 from broker.core.witness.judge import RootConflict, judge
 from broker.errors import StorageUnavailable
@@ -54,7 +54,7 @@ class KafkaWitness:
     async def held_size(self, origin: str, checkpoint: bytes) -> int:
         """See Witness; `checkpoint` is not needed."""
         note = await self.latest(origin)
-        return 0 if note is None else _read(note).size
+        return 0 if note is None else unverified_checkpoint(note).size
 
     async def latest(self, origin: str) -> bytes | None:
         """See Witness; what is in the topic, not what is remembered of it."""
@@ -66,14 +66,14 @@ class KafkaWitness:
 
     async def offer(self, update: WitnessUpdate) -> None:
         """See Witness; makes no cosignature. Confirmed by all in-sync replicas on return."""
-        offered = _read(update.note)
+        offered = unverified_checkpoint(update.note)
         with self._reported():
             async with self._turn:
                 await self._prepare()
                 if update.origin not in self._held:
                     self._held[update.origin] = await self._find(update.origin)
                 held_note = self._held[update.origin]
-                held = None if held_note is None else _read(held_note)
+                held = None if held_note is None else unverified_checkpoint(held_note)
                 try:
                     judge(held, update.old_size, update.proof, offered)
                 except (RootConflict, ProofInvalid) as error:
@@ -142,10 +142,5 @@ class KafkaWitness:
 
 def _is_of(note: bytes, origin: str) -> bool:
     with contextlib.suppress(NoteInvalid):
-        return _read(note).origin == origin
+        return unverified_checkpoint(note).origin == origin
     return False
-
-
-def _read(note: bytes) -> Checkpoint:
-    """Raises NoteInvalid."""
-    return Checkpoint.parse(SignedNote.parse(note).text)

@@ -62,11 +62,11 @@ async def _newest(source: LedgerSource) -> dict[str, bytes]:
 
 def _object(instance: str, note: bytes) -> dict[str, object]:
     """A checkpoint as an object; raises CommandFailed for what is none."""
-    from broker.core.checkpoint.checkpoint import Checkpoint
-    from broker.core.checkpoint.note import NoteInvalid, SignedNote
+    from broker.core.checkpoint.checkpoint import unverified_checkpoint
+    from broker.core.checkpoint.note import NoteInvalid
 
     try:
-        read = Checkpoint.parse(SignedNote.parse(note).text)
+        read = unverified_checkpoint(note)
     except NoteInvalid as error:
         raise CommandFailed(f"{instance}: {error}", ExitCode.FAULTS_FOUND) from None
     return {

@@ -39,8 +39,8 @@ def read_public_keys(paths: Sequence[Path], option: str) -> tuple[VerifierKey, .
 
 def read_notes(paths: Sequence[Path], option: str) -> tuple[bytes, ...]:
     """The checkpoints of the files: each one signed note, or the lines that a file witness keeps. Raises CommandFailed."""
-    from broker.core.checkpoint.checkpoint import Checkpoint
-    from broker.core.checkpoint.note import NoteInvalid, SignedNote
+    from broker.core.checkpoint.checkpoint import unverified_checkpoint
+    from broker.core.checkpoint.note import NoteInvalid
 
     found: list[bytes] = []
     for path in paths:
@@ -50,7 +50,7 @@ def read_notes(paths: Sequence[Path], option: str) -> tuple[bytes, ...]:
             if not notes:
                 raise ValueError  # an empty answer must not pass for a trusted one
             for note in notes:
-                Checkpoint.parse(SignedNote.parse(note).text)
+                unverified_checkpoint(note)
         except (NoteInvalid, ValueError, KeyError, TypeError, AttributeError) as error:
             what = str(error) if isinstance(error, NoteInvalid) else "is no signed checkpoint"
             message = f"{option}: {path}: {what}; name a checkpoint, or a witness's file"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from broker.core.audit.segments import Segment
-from broker.core.checkpoint.checkpoint import Checkpoint
-from broker.core.checkpoint.note import NoteInvalid, SignedNote
+from broker.core.checkpoint.checkpoint import unverified_checkpoint
+from broker.core.checkpoint.note import NoteInvalid
 from broker.core.ledger.leaf import EntryInvalid, read_leaf
 from broker.core.merkle.tree import CompactTree
 from broker.errors import LedgerRefused
@@ -129,7 +129,7 @@ async def base_of(reader: LedgerReader, instance: str, first: EncodedEntry) -> C
 def size_of(stored: StoredCheckpoint) -> int:
     """The size that a checkpoint names, -1 if it cannot be read; whether it is true is for verification to ask."""
     try:
-        return Checkpoint.parse(SignedNote.parse(stored.note).text).size
+        return unverified_checkpoint(stored.note).size
     except NoteInvalid:
         return -1
 

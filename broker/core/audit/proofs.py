@@ -14,7 +14,7 @@ from typing import Any
 from broker.core.audit.opening import Cache, Opened, open_entry, parse
 from broker.core.audit.proof_file import Item, ProofFile
 from broker.core.audit.reading import read_entry
-from broker.core.checkpoint.checkpoint import Checkpoint
+from broker.core.checkpoint.checkpoint import Checkpoint, unverified_checkpoint
 from broker.core.checkpoint.note import NoteInvalid, SignedNote, VerifierKey
 from broker.core.ledger.leaf import LISTS, SALT_BYTES, EntryInvalid, item_hash, item_salt, read_openings
 from broker.core.merkle.proofs import ProofInvalid, inclusion_proof, subtrees_of, verify_inclusion
@@ -98,7 +98,7 @@ async def prove(
     stored = await index.checkpoint_covering(instance, entry_index)
     if stored is None:
         raise ProofRefused(f"no checkpoint covers entry {entry_index} yet; try again after the next one")
-    size = Checkpoint.parse(SignedNote.parse(stored.note).text).size
+    size = unverified_checkpoint(stored.note).size
     path = await index.inclusion_proof(instance, entry_index, size)
     whole = encoded.openings if part is None else None
     return ProofFile(encoded.leaf, tuple(path), stored.note, whole, items).encode()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from broker.core.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from broker.core.checkpoint.checkpoint import open_checkpoint, unverified_checkpoint
 from broker.core.checkpoint.cosignature import Cosigner
 from broker.core.checkpoint.note import NoteInvalid, SignedNote, VerifierKey
 from broker.core.merkle.proofs import ProofInvalid
@@ -81,7 +81,7 @@ class CosigningWitness:
         with self._locks[trusted.origin]:
             # 3. From here to the end of `keep` nothing else may happen to this origin, or its size could go back.
             held_note = self._store.held(trusted.origin)
-            held = None if held_note is None else Checkpoint.parse(SignedNote.parse(held_note).text)
+            held = None if held_note is None else unverified_checkpoint(held_note)
             try:
                 judge(held, request.old_size, request.proof, request.checkpoint)
             except (RootConflict, ProofInvalid) as error:

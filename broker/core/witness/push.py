@@ -11,8 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from broker.core.checkpoint.checkpoint import Checkpoint
-from broker.core.checkpoint.note import SignedNote
+from broker.core.checkpoint.checkpoint import unverified_checkpoint
 from broker.ports.witness import Witness, WitnessConflict, WitnessFork, WitnessUnavailable, WitnessUpdate
 
 log = logging.getLogger(__name__)
@@ -153,7 +152,7 @@ class WitnessPusher:
 
     async def _bring(self, lane: _Lane, note: bytes) -> None:
         """Hand one checkpoint over. Raises WitnessFork, WitnessUnavailable and what `prove` and `cosigned` raise."""
-        witness, size = lane.witness, Checkpoint.parse(SignedNote.parse(note).text).size
+        witness, size = lane.witness, unverified_checkpoint(note).size
         held = lane.held_size
         lane.held_size = None  # not known until there is an answer
         if held is None:

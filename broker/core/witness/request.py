@@ -6,8 +6,8 @@ import base64
 import re
 from dataclasses import dataclass
 
-from broker.core.checkpoint.checkpoint import MAX_SIZE, Checkpoint
-from broker.core.checkpoint.note import MAX_NOTE_BYTES, NoteInvalid, SignedNote, from_base64
+from broker.core.checkpoint.checkpoint import MAX_SIZE, Checkpoint, unverified_checkpoint
+from broker.core.checkpoint.note import MAX_NOTE_BYTES, NoteInvalid, from_base64
 from broker.core.merkle.hashing import HASH_BYTES
 
 MAX_PROOF_LINES = 63
@@ -38,7 +38,7 @@ class AddCheckpoint:
             raise RequestInvalid("a request is an old size, proof lines, an empty line and a checkpoint")
         try:
             first, *lines = head.decode("ascii").split("\n")
-            checkpoint = Checkpoint.parse(SignedNote.parse(note).text)
+            checkpoint = unverified_checkpoint(note)
             proof = tuple(from_base64(line) for line in lines[: MAX_PROOF_LINES + 1])
         except UnicodeDecodeError as error:
             raise RequestInvalid("the lines before the checkpoint are ASCII") from error
