@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from broker.core.decide import Question
 from broker.core.deliver import collect, group
+from broker.core.deliver.prepare import Budget, Prepared
 from broker.core.deliver.session import Outgoing, Session
 from broker.core.deliver.standing import Standing
 from broker.errors import EntenteError, Reason
@@ -425,3 +426,13 @@ async def _run_with_breaks(plan: Plan, breaks: list[bool]) -> None:
         turn += 1
     assert set(await world.receive(bystander, len(expected))) == expected
     await world.close()
+
+
+async def test_a_batch_that_leaves_first_counts_in_credit_and_not_in_what_a_message_may_hold() -> None:
+    ready = [cast(Session, mock.Mock(budget=lambda sharing: Budget(1_000, 64 << 20)))]
+    largest = collect.shared_budget(ready).size_bytes
+    first = Prepared(Standing((0,)), deliveries=[b"x"] * 300, size_bytes=collect.BATCH_BYTES)
+    following = collect.shared_budget(ready, first)
+    assert (following.records, following.size_bytes) == (700, largest)
+    first.size_bytes = (64 << 20) - 10
+    assert collect.shared_budget(ready, first).size_bytes == 10

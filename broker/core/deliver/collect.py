@@ -84,9 +84,7 @@ class Collector:
 
     async def look_ahead(self, receivers: Sequence[Session], handed_out: Prepared) -> Ahead | None:
         """Prepare the batch that follows while the ledger writes; nothing of it counts before it is taken up."""
-        budget = shared_budget(receivers)
-        budget.records -= len(handed_out.deliveries)
-        budget.size_bytes -= handed_out.size_bytes
+        budget = shared_budget(receivers, handed_out)
         begin = handed_out.standing
         if handed_out.stalled or begin.lags or not budget.is_open:
             return None
@@ -102,14 +100,17 @@ class Collector:
         return Ahead(begin, frozenset(receivers), prepared, self._clock.monotonic_s())
 
 
-def shared_budget(ready: Sequence[Session]) -> Budget:
+def shared_budget(ready: Sequence[Session], before: Prepared | None = None) -> Budget:
     """The least of the members' budgets, what each of them can take whole, and never more than clients accept at once.
 
+    before: a batch that each of them is about to be handed first, and that its budget does not show yet.
     Redaction can make records longer, so that what was read says little about what goes out; with a record of 1 MiB as
     its last, a batch stays below gRPC's default limit of 4 MiB.
     """
     budgets = [member.budget(len(ready)) for member in ready]
     if not budgets:
         return Budget(0, 0)
-    size_bytes = min(BATCH_BYTES + CHUNK_BYTES, *(b.size_bytes for b in budgets))
-    return Budget(min(b.records for b in budgets), size_bytes)
+    records, size_bytes = min(b.records for b in budgets), min(b.size_bytes for b in budgets)
+    if before is not None:
+        records, size_bytes = records - len(before.deliveries), size_bytes - before.size_bytes
+    return Budget(records, min(BATCH_BYTES + CHUNK_BYTES, size_bytes))
