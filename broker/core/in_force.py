@@ -66,7 +66,7 @@ class InForce(Generic[Regime]):
         return over
 
     def _tell(self) -> None:
-        """Whoever replaced an order waits for every passage that is not under the present one: more than it must, never less."""
+        """Whoever replaced an order waits until nothing passes but under the present one, never too short."""
         if any(order is not self._present for order in self._passages):
             return
         waiting, self._waiting = self._waiting, []
