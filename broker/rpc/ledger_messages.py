@@ -102,7 +102,6 @@ def receipt(checked: CheckedReceipt) -> ledger_pb2.CheckedReceipt:
     message = ledger_pb2.CheckedReceipt(
         standing=ledger_pb2.ReceiptStanding.Value(f"RECEIPT_STANDING_{checked.standing.name}"),
         proofs=checked.proofs,
-        blinded=checked.blinded,
         digest_keys=checked.digest_keys,
     )
     if (place := checked.place) is not None:

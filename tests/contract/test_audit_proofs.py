@@ -292,11 +292,10 @@ class TestRefused:
             await ledger.prove("broker", number, own_part(ledger.body(number)["receivers"][0]))
         )
         from broker.core.audit.proof_file import Item
-        from broker.core.ledger.leaf import item_salt
 
         openings = read_openings(encoded.openings)
         for name in sorted(HIDDEN):
-            salt = item_salt(openings.salt, name, 0)
+            (salt,) = openings.salts()[name]
             extra = Item(name, 0, 1, salt, openings.parts[name][0], ())
             for items in ((*part.items, extra), (extra,), (extra, *part.items[1:])):
                 with pytest.raises(ProofRefused):

@@ -506,7 +506,7 @@ class FakeLedgers:
         place = self.write(
             instance,
             "delivery",
-            {"handed_out": handed_out_root(secret, places, contents)},
+            {"handed_out": handed_out_root(secret, contents)},
             **{"class": self._class(first)},
             receivers=receivers,
             count=len(places),

@@ -20,10 +20,9 @@ from broker.core.audit.proofs import ProofRefused, check
 from broker.core.audit.receipts import ReceiptsChecked
 from broker.core.audit.receipts_asked import Ask, check_answers
 from broker.core.checkpoint.note import Signer, VerifierKey
-from broker.core.ledger.handed_out import content_digest, item_hash
+from broker.core.ledger.handed_out import content_digest, root_under
 from broker.core.ledger.leaf import read_leaf
 from broker.core.ledger.receipt import Receipt, ReceiptCodec
-from broker.core.merkle.hashing import root_of
 from broker.errors import EntenteError
 from broker.model.principal import Principal
 from tests.fakes.auditing import readings
@@ -84,9 +83,9 @@ async def test_every_batch_is_found_with_what_it_held(counter: Counter) -> None:
     assert len(batches) > 20
     for handed in batches:
         (found,) = await counter.check(handed)
-        assert (found.standing, found.place, found.digest_keys) == (Standing.LOGGED, handed.place, ())
+        assert (found.standing, found.place) == (Standing.LOGGED, handed.place)
         contents = [bytes.fromhex(str(content)) for content in handed.contents]
-        root = root_of([item_hash(*each) for each in zip(found.blinded, contents, strict=True)])
+        root = root_under(found.digest_keys, contents)
         assert found.proofs
         for document in found.proofs:
             proof = check(document, counter.keys)
@@ -101,7 +100,7 @@ async def test_every_publish_call_is_found_with_its_rows(counter: Counter) -> No
     assert len(calls) > 20
     for handed in calls:
         (found,) = await counter.check(handed)
-        assert (found.standing, found.blinded) == (Standing.LOGGED, ())
+        assert found.standing is Standing.LOGGED
         (document,) = found.proofs
         proof = check(document, counter.keys)
         assert set(proof.parts) == {"call", "records", "who"}
@@ -299,8 +298,8 @@ async def test_an_exchange_that_proves_something_else_is_found(counter: Counter)
         replace(true, proofs=(*true.proofs, *other.proofs)),
         replace(true, proofs=published.proofs),
         replace(true, proofs=(b"{}",)),
-        replace(true, blinded=other.blinded),
-        replace(true, blinded=()),
+        replace(true, digest_keys=other.digest_keys),
+        replace(true, digest_keys=()),
         replace(true, standing=Standing.NOT_LOGGED),
         CheckedReceipt(Standing.UNKNOWN),
         None,
@@ -332,7 +331,7 @@ async def test_erased_contents_are_no_fault_and_not_sound(counter: Counter) -> N
     handed = of_kind(counter, "delivery")[0]
     counter.reader.change(handed.place.instance, handed.place.index, openings=b"")
     (answer,) = await counter.check(handed)
-    assert (answer.standing, answer.proofs, answer.blinded) == (Standing.LOGGED, (), ())
+    assert (answer.standing, answer.proofs, answer.digest_keys) == (Standing.LOGGED, (), ())
     found = await asked(counter, [line_of(handed)], handed)
     assert found.sound == 0
     assert [finding.severity.value for finding in found.findings] == ["remark"]

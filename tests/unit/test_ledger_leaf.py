@@ -7,7 +7,7 @@ import json
 import string
 from collections.abc import Mapping
 from dataclasses import replace
-from hashlib import blake2s, sha256
+from hashlib import sha256, shake_256
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -20,7 +20,7 @@ from broker.core.ledger.leaf import (
     check,
     encode,
     item_hash,
-    item_salt,
+    item_salts,
     open_entry,
     read_leaf,
     read_openings,
@@ -70,11 +70,12 @@ def entries(draw: st.DrawFn) -> LedgerEntry:
 salts = st.binary(min_size=SALT_BYTES, max_size=SALT_BYTES)
 
 
-def part_root(name: str, contents: list[bytes]) -> str:
-    """What a leaf of one or two items commits to, from the documented form alone."""
+def part_root(first: int, contents: list[bytes]) -> str:
+    """What a leaf of one or two items commits to, from the documented form alone; first: the number of the first item."""
+    stream = shake_256(b"entente item salts v1\0" + SALT).digest(32 * 9)
     hashes = [
-        sha256(b"\x00" + blake2s(f"{name}/{n}".encode(), key=SALT).digest() + content).digest()
-        for n, content in enumerate(contents)
+        sha256(b"\x00" + stream[32 * n : 32 * n + 32] + content).digest()
+        for n, content in enumerate(contents, first)
     ]
     return (hashes[0] if len(hashes) == 1 else sha256(b"\x01" + hashes[0] + hashes[1]).digest()).hex()
 
@@ -96,12 +97,12 @@ ENTRY = LedgerEntry(
 def test_the_form_by_hand() -> None:
     encoded = encode(ENTRY, "broker", 3, 41, SALT)
     parts = {
-        "count": part_root("count", [b"2"]),
+        "count": part_root(0, [b"2"]),
         "handed_out": ROOT.hex(),
-        "places": part_root("places", [b"[[0,7,0],[1,9,0]]"]),
-        "receivers": part_root("receivers", [b'{"subject":"b"}', b'{"subject":"a"}']),
+        "places": part_root(1, [b"[[0,7,0],[1,9,0]]"]),
+        "receivers": part_root(2, [b'{"subject":"b"}', b'{"subject":"a"}']),
         "records": sha256().hexdigest(),
-        "rules": part_root("rules", [b'{"engine":"opa 1.22.2","revision":"abc"}']),
+        "rules": part_root(4, [b'{"engine":"opa 1.22.2","revision":"abc"}']),
     }
     leaf = {"epoch": 3, "index": 41, "instance": "broker", "kind": "delivery", "parts": parts}
     leaf |= {"time_ms": 1_760_000_000_123, "v": 1}
@@ -258,27 +259,40 @@ def test_one_item_can_be_shown_without_the_rest() -> None:
     encoded = encode(replace(ENTRY, body={**ENTRY.body, "receivers": receivers}), "broker", 3, 41, SALT)
     leaf, openings = read_leaf(encoded.leaf), read_openings(encoded.openings)
     contents = openings.parts["receivers"]
-    hashes = [
-        item_hash(item_salt(openings.salt, "receivers", n), content) for n, content in enumerate(contents)
-    ]
+    salts = openings.salts()["receivers"]
+    hashes = [item_hash(*each) for each in zip(salts, contents, strict=True)]
     proof = inclusion_proof(2, 5, subtrees_of(hashes))
-    shown = item_hash(item_salt(openings.salt, "receivers", 2), b'{"subject":"person-2"}')
+    shown = item_hash(salts[2], b'{"subject":"person-2"}')
     verify_inclusion(shown, 2, 5, proof, leaf.parts["receivers"])
     assert not any(sha256(b"\x00" + content).digest() in proof for content in contents)
 
 
 def test_every_item_has_a_salt_of_its_own() -> None:
-    found = [item_salt(SALT, name, n) for name in ("receivers", "records", "who") for n in range(20)]
-    found += [item_salt(SALT, "a", 11), item_salt(SALT, "a/1", 1), item_salt(bytes(32), "a", 11)]
-    assert len(set(found)) == len(found)
+    found = [*item_salts(SALT, 60), *item_salts(bytes(32), 60)]
+    assert len(set(found)) == len(found) == 120
     assert all(len(salt) == 32 and salt != SALT for salt in found)
+    assert item_salts(SALT, 7) == found[:7]
+    assert item_salts(SALT, 0) == []
+
+
+def test_parts_share_no_salt_and_an_empty_list_takes_none() -> None:
+    openings = read_openings(encode(ENTRY, "broker", 3, 41, SALT).openings)
+    salts = openings.salts()
+    assert {name: len(each) for name, each in salts.items()} == {
+        "count": 1,
+        "places": 1,
+        "receivers": 2,
+        "records": 0,
+        "rules": 1,
+    }
+    assert [salt for each in salts.values() for salt in each] == item_salts(SALT, 5)
 
 
 def test_equal_values_are_not_seen_to_be_equal() -> None:
     twice: Mapping[str, JsonValue] = {"records": ["same", "same"], "who": "same", "call": "same"}
     leaf = read_leaf(encode(LedgerEntry("publish", 1, twice), "broker", 1, 0, SALT).leaf)
     assert leaf.parts["who"] != leaf.parts["call"]
-    hashes = [item_hash(item_salt(SALT, "records", n), b'"same"') for n in range(2)]
+    hashes = [item_hash(salt, b'"same"') for salt in item_salts(SALT, 2)]
     assert hashes[0] != hashes[1]
 
 

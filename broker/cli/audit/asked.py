@@ -101,7 +101,6 @@ def _receipt(each: ledger_pb2.CheckedReceipt) -> CheckedReceipt:
         numbers.get(each.standing, Standing.UNKNOWN),
         Place(entry.instance, 0, entry.index, entry.leaf_hash) if each.HasField("entry") else None,
         tuple(each.proofs),
-        tuple(each.blinded),
         tuple(each.digest_keys),
     )
 

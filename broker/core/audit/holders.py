@@ -9,7 +9,7 @@ from enum import Enum
 from broker.core.audit.proofs import Part, PublisherPart, ReceiverPart, prove
 from broker.core.audit.reading import read_entry
 from broker.core.audit.readings import Readings
-from broker.core.ledger.handed_out import blind, item_keys
+from broker.core.ledger.handed_out import item_keys
 from broker.core.ledger.leaf import open_entry
 from broker.core.ledger.receipt import Receipt, ReceiptCodec, ReceiptInvalid
 from broker.errors import EntenteError, Reason
@@ -39,13 +39,12 @@ class CheckedReceipt:
     standing: Standing
     place: Place | None = None
     proofs: tuple[bytes, ...] = ()
-    blinded: tuple[bytes, ...] = ()
     digest_keys: tuple[bytes, ...] = ()
 
     @property
     def size_bytes(self) -> int:
         """About what it takes in an answer."""
-        return sum(map(len, (*self.proofs, *self.blinded, *self.digest_keys)))
+        return sum(map(len, (*self.proofs, *self.digest_keys)))
 
 
 class HolderDesk:
@@ -94,9 +93,7 @@ async def _checked(
     proofs = [
         await prove(reader, index, place.instance, place.index, part) for part in _own_parts(principal, entry)
     ]
-    return CheckedReceipt(
-        Standing.LOGGED, place, tuple(proofs), _blinded(receipt, entry), _digest_keys(receipt, entry)
-    )
+    return CheckedReceipt(Standing.LOGGED, place, tuple(proofs), _digest_keys(receipt, entry))
 
 
 def _own_parts(principal: Principal, entry: LedgerEntry) -> list[Part]:
@@ -111,26 +108,10 @@ def _own_parts(principal: Principal, entry: LedgerEntry) -> list[Part]:
     return parts
 
 
-def _blinded(receipt: Receipt, entry: LedgerEntry) -> tuple[bytes, ...]:
-    """What hides the places of what was handed out; never the keys, with which the places could be guessed."""
-    places = _items(entry, "places")
-    keys = item_keys(receipt.secret, len(places))
-    return tuple(
-        blind(key, (partition, offset, number))
-        for key, place in zip(keys, places, strict=True)
-        for partition, offset, number in [_place(place)]
-    )
-
-
 def _digest_keys(receipt: Receipt, entry: LedgerEntry) -> tuple[bytes, ...]:
-    return tuple(item_keys(receipt.secret, len(_items(entry, "records")) if entry.kind == "publish" else 0))
-
-
-def _place(value: JsonValue) -> tuple[int, int, int]:
-    match value:
-        case [int(partition), int(offset), int(number)]:
-            return partition, offset, number
-    raise ValueError("a delivery's place is not three numbers")
+    """The key of each row or delivery, which are the holder's own; nothing of where they were stored lies under them."""
+    part = {"publish": "records", "delivery": "places"}.get(entry.kind, "")
+    return tuple(item_keys(receipt.secret, len(_items(entry, part))))
 
 
 def _items(entry: LedgerEntry, name: str) -> list[JsonValue]:

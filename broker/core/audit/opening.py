@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from binascii import a2b_base64, b2a_base64
-from hashlib import blake2s, sha256
+from hashlib import sha256, shake_256
 from typing import Any
 
 import orjson
 
 from broker.core.audit.kinds import KINDS, ROOTS
 from broker.core.ledger.canonical import canonical
-from broker.core.ledger.leaf import LISTS, SALT_BYTES, VERSION, EntryInvalid
+from broker.core.ledger.leaf import LISTS, SALT_BYTES, SALTS, VERSION, EntryInvalid
 from broker.core.merkle.hashing import root_of
 
 _SALT = slice(9, 53)
@@ -20,13 +20,13 @@ _CACHE_LIMIT = 4_096
 _CLOSING = ord("]")
 
 
-_Part = tuple[str, bytes, bytes, int, bool]
-"""A name, the message that its only item's salt is derived from, how its items begin, that's length, if it is a list."""
+_Part = tuple[str, bytes, int, bool]
+"""A name, how its items begin, that's length, if it is a list."""
 
 
 def _part(name: str) -> _Part:
     begin = b'["%b",' % name.encode()
-    return (name, name.encode() + b"/0", begin, len(begin), name in LISTS)
+    return (name, begin, len(begin), name in LISTS)
 
 
 _PARTS = {kind: tuple(_part(name) for name in sorted(parts - ROOTS)) for kind, parts in KINDS.items()}
@@ -132,11 +132,12 @@ def open_entry(leaf: bytes, openings: bytes, cache: Cache) -> Opened:
 def _open(openings: bytes, commitments: dict[str, str], parts: tuple[_Part, ...]) -> dict[str, list[bytes]]:
     salt = _salt(openings)
     items = openings.split(b"\t")
+    # One for each item; a list without items has none, so there may be some too many.
+    salts = shake_256(SALTS + salt).digest(SALT_BYTES * len(items))
     items.append(b"")
     contents: dict[str, list[bytes]] = {}
-    keyed = blake2s(key=salt).copy
-    at = 1
-    for name, message, begin, begin_bytes, is_list in parts:
+    at, salted = 1, 0
+    for name, begin, begin_bytes, is_list in parts:
         item = items[at]
         if (
             item[:begin_bytes] == begin
@@ -146,14 +147,15 @@ def _open(openings: bytes, commitments: dict[str, str], parts: tuple[_Part, ...]
             at += 1
             content = item[begin_bytes:-1]
             contents[name] = [content]
-            # As item_hash(item_salt(salt, name, 0), content): this is where the time goes.
-            salted = keyed()
-            salted.update(message)
-            found = sha256(b"\0" + salted.digest() + content).hexdigest()
+            # As item_hash: this is where the time goes.
+            found = sha256(b"\0" + salts[salted : salted + SALT_BYTES] + content).hexdigest()
+            salted += SALT_BYTES
         else:
             contents[name] = listed = _listed(name, items, at)
             at += len(listed) or 1
-            found = _root(salt, name, listed)
+            end = salted + SALT_BYTES * len(listed)
+            found = _root(salts[salted:end], listed)
+            salted = end
         if found != commitments.get(name):
             raise EntryInvalid(f"what is stored as '{name}' is not what the leaf commits to")
     if at != len(items) - 1:
@@ -175,11 +177,10 @@ def _listed(name: str, items: list[bytes], at: int) -> list[bytes]:
     return found
 
 
-def _root(salt: bytes, name: str, contents: list[bytes]) -> str:
-    title = name.encode()
+def _root(salts: bytes, contents: list[bytes]) -> str:
     hashes = [
-        sha256(b"\0" + blake2s(b"%b/%d" % (title, n), key=salt).digest() + content).digest()
-        for n, content in enumerate(contents)
+        sha256(b"\0" + salts[begin : begin + SALT_BYTES] + content).digest()
+        for begin, content in zip(range(0, len(salts), SALT_BYTES), contents, strict=True)
     ]
     return root_of(hashes).hex()
 

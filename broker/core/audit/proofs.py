@@ -16,7 +16,7 @@ from broker.core.audit.proof_file import Item, ProofFile
 from broker.core.audit.reading import read_entry
 from broker.core.checkpoint.checkpoint import Checkpoint, unverified_checkpoint
 from broker.core.checkpoint.note import NoteInvalid, SignedNote, VerifierKey
-from broker.core.ledger.leaf import LISTS, SALT_BYTES, EntryInvalid, item_hash, item_salt, read_openings
+from broker.core.ledger.leaf import LISTS, SALT_BYTES, EntryInvalid, item_hash, read_openings
 from broker.core.merkle.proofs import ProofInvalid, inclusion_proof, subtrees_of, verify_inclusion
 from broker.model.ledger import EncodedEntry, JsonValue
 from broker.ports.audit_index import AuditIndex
@@ -153,13 +153,13 @@ def _items(entry: Opened, encoded: EncodedEntry, part: Part) -> tuple[Item, ...]
     kind, wanted = ("delivery", "receivers") if isinstance(part, ReceiverPart) else ("publish", "records")
     if entry.kind != kind:
         raise ProofRefused(f"entry {entry.index} is a {entry.kind} entry and has no {wanted}")
-    salt = read_openings(encoded.openings).salt
+    salts = read_openings(encoded.openings).salts()
     if isinstance(part, PublisherPart):
-        own = [_item(salt, name, entry.items(name), 0) for name in _PUBLISHER]
-        return (*own, *_all_items(salt, wanted, entry.items(wanted)))
+        own = [_item(name, salts[name], entry.items(name), 0) for name in _PUBLISHER]
+        return (*own, *_all_items(wanted, salts[wanted], entry.items(wanted)))
     number = _find(entry.value(wanted), _matching(part), entry.index)
     return tuple(
-        _item(salt, name, entry.items(name), number if name in LISTS else 0) for name in _SHOWN[kind]
+        _item(name, salts[name], entry.items(name), number if name in LISTS else 0) for name in _SHOWN[kind]
     )
 
 
@@ -181,13 +181,14 @@ def _find(rows: list[dict[str, Any]], matches: Callable[[dict[str, Any]], bool],
     return found[0]
 
 
-def _item(salt: bytes, name: str, contents: list[bytes], number: int) -> Item:
-    return _all_items(salt, name, contents, only=number)[0]
+def _item(name: str, salts: list[bytes], contents: list[bytes], number: int) -> Item:
+    return _all_items(name, salts, contents, only=number)[0]
 
 
-def _all_items(salt: bytes, name: str, contents: list[bytes], *, only: int | None = None) -> list[Item]:
+def _all_items(
+    name: str, salts: list[bytes], contents: list[bytes], *, only: int | None = None
+) -> list[Item]:
     """Each item of a part with its path under the part's commitment, or only one of them."""
-    salts = [item_salt(salt, name, number) for number in range(len(contents))]
     hashes = [item_hash(*each) for each in zip(salts, contents, strict=True)]
     subtree = subtrees_of(hashes)
     numbers = range(len(hashes)) if only is None else [only]

@@ -22,9 +22,8 @@ from broker.core.audit.receipts import (
     hashes_of,
 )
 from broker.core.checkpoint.note import VerifierKey
-from broker.core.ledger.handed_out import item_hash
+from broker.core.ledger.handed_out import root_under
 from broker.core.ledger.leaf import read_leaf
-from broker.core.merkle.hashing import root_of
 from broker.model.audit import Progress, ProgressCallback
 
 Ask = Callable[[Sequence[bytes]], Awaitable[Sequence[CheckedReceipt]]]
@@ -126,8 +125,10 @@ def _prove_delivery(line: ReceiptLine, answer: CheckedReceipt, document: bytes, 
     if named != (line.agency, line.topic, line.subject):
         raise Unsound("the entry does not name the receipt's holder and topic")
     contents = hashes_of(line, parts["count"])
-    root = root_of([item_hash(*pair) for pair in zip(answer.blinded, contents, strict=True)])
-    if root != read_leaf(ProofFile.read(document).leaf).parts["handed_out"]:
+    if (
+        root_under(answer.digest_keys, contents)
+        != read_leaf(ProofFile.read(document).leaf).parts["handed_out"]
+    ):
         raise Unsound("what was received is not what was logged as handed out")
 
 

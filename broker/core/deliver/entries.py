@@ -46,7 +46,7 @@ def delivery_entry(
         "decisions": account.decisions,
         "considered": list_of(considered),
     }
-    root = handed_out_root(secret.secret, account.places, account.contents)
+    root = handed_out_root(secret.secret, account.contents)
     return evidence.entry("delivery", body, {"handed_out": root})
 
 

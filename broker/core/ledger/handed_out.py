@@ -1,23 +1,21 @@
 """What a batch's entry says of the bytes that were handed out: a Merkle root over salted hashes of exactly those.
 
-Item i is RFC 6962's leaf hash over `SHA-256(k_i || place_i) || SHA-256(delivery_i)`; k_i is a key of its own and place_i its
-partition, offset and decision number. The keys come from a secret that the ledger does not hold (it is derived from the
-exchange's digest key and the entry's nonce), so nobody can guess a short payload from the ledger; the batch's receipt
-carries the secret to those who have the payload anyway.
+Item i is RFC 6962's leaf hash over `k_i || SHA-256(delivery_i)`; k_i is a key of its own. The keys come from a secret that
+the ledger does not hold (it is derived from the exchange's digest key and the entry's nonce), so nobody can guess a short
+payload from the ledger; the batch's receipt carries the secret to those who have the payload anyway. Where item i was
+stored is the i-th of the part `places`, of which nothing goes in here: who can open an item learns nothing of its place.
 """
 
 from __future__ import annotations
 
 import hmac
-import struct
 from collections.abc import Sequence
 from hashlib import sha256, shake_256
 
-from broker.core.merkle.hashing import HASH_BYTES, leaf_hash, root_of
+from broker.core.merkle.hashing import HASH_BYTES, root_of
 
 NONCE_BYTES = 16
 
-_PLACE = struct.Struct(">IQI")
 _SECRET = b"entente handed out v1\0"
 _KEYS = b"entente item keys v1\0"
 
@@ -36,24 +34,15 @@ def item_keys(secret: bytes, count: int) -> list[bytes]:
     return [stream[begin : begin + HASH_BYTES] for begin in range(0, len(stream), HASH_BYTES)]
 
 
-def blind(key: bytes, place: ItemPlace) -> bytes:
-    """What hides an item's place from those who may know its content only, 32 bytes."""
-    return sha256(key + _PLACE.pack(*place)).digest()
+def handed_out_root(secret: bytes, contents: Sequence[bytes]) -> bytes:
+    """The root over all items of a batch, in order; contents: SHA-256 of each serialised `Delivery`."""
+    return root_under(item_keys(secret, len(contents)), contents)
 
 
-def item_hash(blinded: bytes, content: bytes) -> bytes:
-    """The leaf hash of one item; content: SHA-256 of the serialised `Delivery`."""
-    return leaf_hash(blinded + content)
-
-
-def handed_out_root(secret: bytes, places: Sequence[ItemPlace], contents: Sequence[bytes]) -> bytes:
-    """The root over all items of a batch, in order."""
-    keys = item_keys(secret, len(places))
+def root_under(keys: Sequence[bytes], contents: Sequence[bytes]) -> bytes:
+    """As `handed_out_root`, for who was given the items' keys; raises ValueError unless there are as many of them."""
     return root_of(
-        [
-            item_hash(blind(key, place), content)
-            for key, place, content in zip(keys, places, contents, strict=True)
-        ]
+        [sha256(b"\0" + key + content).digest() for key, content in zip(keys, contents, strict=True)]
     )
 
 

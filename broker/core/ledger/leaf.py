@@ -7,8 +7,8 @@ verifiable (the idea of salted digests is that of SD-JWT, RFC 9901 §4.2.3).
 
 The openings are JSON arrays with tabs between them, which canonical JSON never contains: `["salt", base64 of 32 bytes]`,
 then `[name, item]` for each item, parts in the order of their names; a list part without items is `[name]`. What was
-hashed can be cut out of them as it is. An item's salt is derived from the entry's, by part and number, so that
-showing one item shows nothing of another's.
+hashed can be cut out of them as it is. The items' salts are consecutive 32 bytes of SHAKE-256 (FIPS 202) over the entry's
+salt, in the order of the openings, so that showing one item shows nothing of another's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import base64
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2s, sha256
+from hashlib import sha256, shake_256
+from itertools import islice
 
 import orjson
 
@@ -27,6 +28,8 @@ from broker.model.ledger import EncodedEntry, JsonValue, LedgerEntry
 
 VERSION = 1
 SALT_BYTES = 32
+SALTS = b"entente item salts v1\0"
+"""Stands before an entry's salt where its items' salts are derived from it."""
 
 LISTS = frozenset({"acknowledged", "receivers", "records"})
 """Parts whose items can be shown one by one."""
@@ -54,6 +57,25 @@ class Openings:
 
     salt: bytes
     parts: dict[str, list[bytes]]
+
+    def salts(self) -> dict[str, list[bytes]]:
+        """By part the salt of each item, 32 bytes."""
+        salts = self._salts()
+        return {name: list(islice(salts, len(self.parts[name]))) for name in sorted(self.parts)}
+
+    def commitments(self) -> dict[str, bytes]:
+        """By part the Merkle root over the salted hashes of its items, 32 bytes."""
+        salts = self._salts()
+        return {
+            # The items come first: at their end zip must not have taken a salt.
+            name: root_of(
+                [item_hash(salt, item) for item, salt in zip(self.parts[name], salts, strict=False)]
+            )
+            for name in sorted(self.parts)
+        }
+
+    def _salts(self) -> Iterator[bytes]:
+        return iter(item_salts(self.salt, sum(map(len, self.parts.values()))))
 
     def values(self) -> dict[str, JsonValue]:
         """The parts as they were written."""
@@ -93,15 +115,16 @@ class Committed:
 
 def commit(entry: LedgerEntry, salt: bytes) -> Committed:
     """Commit to the parts. Raises ValueError for values without canonical form, or no list where LISTS says so."""
-    commitments: dict[str, JsonValue] = {name: root.hex() for name, root in entry.roots.items()}
     opened = [_salted(salt)]
+    parts: dict[str, list[bytes]] = {}
     for name in sorted(entry.body):
         if not _NAME.fullmatch(name):
             raise ValueError("a part's name is of small letters and underscores")
-        contents = [canonical(item) for item in _items(name, entry.body[name])]
-        commitments[name] = commitment(salt, name, contents).hex()
+        contents = parts[name] = [canonical(item) for item in _items(name, entry.body[name])]
         title = name.encode()
         opened.extend([b'["%b",%b]' % (title, content) for content in contents] or [b'["%b"]' % title])
+    roots = {**entry.roots, **Openings(salt, parts).commitments()}
+    commitments: dict[str, JsonValue] = {name: root.hex() for name, root in roots.items()}
     return Committed(entry.kind, entry.time_ms, commitments, b"\t".join(opened))
 
 
@@ -110,14 +133,13 @@ def encode(entry: LedgerEntry, instance: str, epoch: int, index: int, salt: byte
     return commit(entry, salt).at(instance, epoch, index)
 
 
-def commitment(salt: bytes, name: str, contents: list[bytes]) -> bytes:
-    """The Merkle root over the salted hashes of a part's items, which are in canonical form; 32 bytes."""
-    return root_of([item_hash(item_salt(salt, name, n), content) for n, content in enumerate(contents)])
+def item_salts(salt: bytes, count: int) -> list[bytes]:
+    """The salts of an entry's first `count` items, parts in the order of their names; 32 bytes each.
 
-
-def item_salt(salt: bytes, name: str, number: int) -> bytes:
-    """The salt of one item, 32 bytes: BLAKE2s keyed with the entry's (RFC 7693), so it says nothing of that."""
-    return blake2s(b"%b/%d" % (name.encode(), number), key=salt).digest()
+    An extendable-output function of a secret: no stretch of its output says anything of another, or of the secret.
+    """
+    stream = shake_256(SALTS + salt).digest(SALT_BYTES * count)
+    return [stream[begin : begin + SALT_BYTES] for begin in range(0, len(stream), SALT_BYTES)]
 
 
 def item_hash(salt: bytes, content: bytes) -> bytes:
@@ -167,8 +189,8 @@ def read_openings(openings: bytes) -> Openings:
 
 def check(leaf: Leaf, openings: Openings) -> None:
     """Raises EntryInvalid if a part that is opened is not the one that the leaf commits to."""
-    for name, contents in openings.parts.items():
-        if leaf.parts.get(name) != commitment(openings.salt, name, contents):
+    for name, found in openings.commitments().items():
+        if leaf.parts.get(name) != found:
             raise EntryInvalid(f"what is stored as '{name[:40]}' is not what the leaf commits to")
 
 

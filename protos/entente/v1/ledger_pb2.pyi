@@ -890,7 +890,6 @@ class CheckedReceipt(_message.Message):
     STANDING_FIELD_NUMBER: _builtins.int
     ENTRY_FIELD_NUMBER: _builtins.int
     PROOFS_FIELD_NUMBER: _builtins.int
-    BLINDED_FIELD_NUMBER: _builtins.int
     DIGEST_KEYS_FIELD_NUMBER: _builtins.int
     standing: Global___ReceiptStanding.ValueType
     """Whether the entry is there."""
@@ -905,14 +904,10 @@ class CheckedReceipt(_message.Message):
         """
 
     @_builtins.property
-    def blinded(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """For LOGGED batches: for each delivery in order what hides its place, 32 bytes; with SHA-256 of the delivery it makes the
-        leaves under the part `handed_out` (docs/ledger.md).
-        """
-
-    @_builtins.property
     def digest_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """For LOGGED acknowledgements: the key of each row's digest in the order of the call, 32 bytes."""
+        """For LOGGED: the key of each delivery of the batch, or of each row of the call, in order, 32 bytes. With SHA-256 of the
+        delivery it makes a leaf under the part `handed_out`, with that of the content a row's digest (docs/ledger.md).
+        """
 
     def __init__(
         self,
@@ -920,12 +915,11 @@ class CheckedReceipt(_message.Message):
         standing: Global___ReceiptStanding.ValueType = ...,
         entry: Global___EntryPlace | None = ...,
         proofs: _abc.Iterable[_builtins.bytes] | None = ...,
-        blinded: _abc.Iterable[_builtins.bytes] | None = ...,
         digest_keys: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blinded", b"blinded", "digest_keys", b"digest_keys", "entry", b"entry", "proofs", b"proofs", "standing", b"standing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest_keys", b"digest_keys", "entry", b"entry", "proofs", b"proofs", "standing", b"standing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -13,8 +13,7 @@ import pytest
 from broker.core.audit.proofs import check
 from broker.core.audit.trust import read_keys
 from broker.core.checkpoint.checkpoint import open_checkpoint
-from broker.core.ledger.handed_out import item_hash
-from broker.core.merkle.hashing import root_of
+from broker.core.ledger.handed_out import root_under
 from protos.entente.v1 import ledger_pb2
 from protos.entente.v1.exchange_pb2 import START_POSITION_LATEST
 from tests.integration.exchange.failure import Failure, failure_in, failure_of
@@ -430,7 +429,7 @@ async def test_holders_look_up_their_receipts(live: Live) -> None:
         (checked,) = await check_receipts(ems, batch.receipt)
         assert checked.standing == ledger_pb2.RECEIPT_STANDING_LOGGED
         contents = [sha256(each.SerializeToString(deterministic=True)).digest() for each in batch.deliveries]
-        root = root_of([item_hash(*pair) for pair in zip(checked.blinded, contents, strict=True)])
+        root = root_under(checked.digest_keys, contents)
         (proof,) = checked.proofs
         shown = check(proof, keys_of(live))
         assert set(shown.parts) == {"class", "count", "receivers"}
