@@ -6,16 +6,20 @@ import gzip
 import hashlib
 import io
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
 
 import orjson
 
+from broker.adapters.opa.index import INDEX_ROOT, DataIndex
 from broker.errors import RulebookRefused
 from broker.model.data_file import DataRefused, parse_yaml
 from broker.model.rulebook import Revision
 
-RULEBOOK_ROOTS = ("agencies", "data", "entente")
-"""The only documents that a revision may define; OPA refuses a bundle that reaches beyond its roots."""
+RULEBOOK_ROOTS = ("agencies", "data", "entente", INDEX_ROOT)
+"""The only documents that a bundle of a revision may define; OPA refuses one that reaches beyond its roots."""
+
+_FINDINGS_LIMIT = 100
+_Entry = tuple[str, bytes]
 
 _GUARD = b"""# Lets the broker ask for decisions, and nobody do anything else.
 package system.authz
@@ -34,37 +38,48 @@ allow if {
 def rulebook_bundle(revision: Revision, *, with_tests: bool = False) -> bytes:
     """The revision as an OPA bundle (tar.gz), the same bytes for the same revision.
 
+    It holds an index of the data, unless it holds tests: these replace data, of which an index would not know.
     Raises RulebookRefused for a data file that is no plain YAML.
     """
-    return _archive(_manifest(revision.id, RULEBOOK_ROOTS) | _modules(revision, with_tests) | _data(revision))
+    return _archive(
+        [_manifest(revision.id, RULEBOOK_ROOTS)],
+        _modules(revision, with_tests),
+        _data(revision, with_index=not with_tests),
+    )
 
 
 def modules_bundle(revision: Revision, *, with_tests: bool) -> bytes:
     """As `rulebook_bundle`, without the data, which takes longest and which compiling does not look at."""
-    return _archive(_manifest(revision.id, RULEBOOK_ROOTS) | _modules(revision, with_tests))
+    return _archive([_manifest(revision.id, RULEBOOK_ROOTS)], _modules(revision, with_tests))
 
 
-def _modules(revision: Revision, with_tests: bool) -> dict[str, bytes]:
-    return {
-        path: content
-        for path, content in revision.files.items()
-        if path.endswith(".rego") and (with_tests or not path.endswith("_test.rego"))
-    }
-
-
-def _data(revision: Revision) -> dict[str, bytes]:
-    """The data as JSON. It is parsed here, so that the broker and OPA cannot read a file differently."""
-    findings: list[str] = []
-    files: dict[str, bytes] = {}
+def _modules(revision: Revision, with_tests: bool) -> Iterator[_Entry]:
     for path, content in sorted(revision.files.items()):
-        if path.startswith("data/"):
-            try:
-                files[path.removesuffix(".yaml") + ".json"] = orjson.dumps(parse_yaml(content))
-            except DataRefused as error:
-                findings.append(f"{path}: {error}")
+        if path.endswith(".rego") and (with_tests or not path.endswith("_test.rego")):
+            yield path, content
+
+
+def _data(revision: Revision, *, with_index: bool) -> Iterator[_Entry]:
+    """The data as JSON, a file at a time: a large rulebook's is not in memory as a whole.
+
+    It is parsed here, so that the broker and OPA cannot read a file differently.
+    """
+    findings: list[str] = []
+    index = DataIndex()
+    for path in sorted(path for path in revision.files if path.startswith("data/")):
+        try:
+            value = parse_yaml(revision.files[path])
+        except DataRefused as error:
+            findings.append(f"{path}: {error}")
+            if len(findings) == _FINDINGS_LIMIT:
+                break
+            continue
+        index.add(path, value)
+        yield path.removesuffix(".yaml") + ".json", orjson.dumps(value)
     if findings:
         raise RulebookRefused(tuple(findings))
-    return files
+    if with_index:
+        yield f"{INDEX_ROOT}/data.json", index.document()
 
 
 def guard_bundle(token: str) -> bytes:
@@ -73,22 +88,25 @@ def guard_bundle(token: str) -> bytes:
     It holds the token's hash only, so neither the file nor a module that reads `data.token` gives the token away.
     """
     data = orjson.dumps({"sha256": hashlib.sha256(token.encode()).hexdigest()})
-    files = {"system/authz.rego": _GUARD, "token/data.json": data}
-    return _archive(_manifest("guard", ("system", "token")) | files)
+    return _archive(
+        [_manifest("guard", ("system", "token"))],
+        [("system/authz.rego", _GUARD), ("token/data.json", data)],
+    )
 
 
-def _manifest(revision: str, roots: tuple[str, ...]) -> dict[str, bytes]:
-    return {".manifest": orjson.dumps({"revision": revision, "roots": roots, "rego_version": 1})}
+def _manifest(revision: str, roots: tuple[str, ...]) -> _Entry:
+    return ".manifest", orjson.dumps({"revision": revision, "roots": roots, "rego_version": 1})
 
 
-def _archive(files: Mapping[str, bytes]) -> bytes:
+def _archive(*parts: Iterable[_Entry]) -> bytes:
     buffer = io.BytesIO()
     with (
         gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=1, mtime=0, filename="") as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive,
     ):
-        for path in sorted(files):
-            entry = tarfile.TarInfo(f"/{path}")
-            entry.size = len(files[path])
-            archive.addfile(entry, io.BytesIO(files[path]))
+        for part in parts:
+            for path, content in part:
+                entry = tarfile.TarInfo(f"/{path}")
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()

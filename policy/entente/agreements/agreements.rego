@@ -7,6 +7,7 @@
 #   broker compares with the record's `recordedtime` and with its own clock.
 package entente.agreements
 
+import data.entente.index
 import data.entente.lib
 
 # METADATA
@@ -62,7 +63,8 @@ last_end(agreements) := {} if {
 } else := _latest("valid_until", {agreement.until | some agreement in agreements})
 
 _between(owner, consumer) := {id: agreement |
-	some id, agreement in data.data.agreements[owner]
+	some id in index.agreement_ids(owner, consumer)
+	agreement := data.data.agreements[owner][id]
 	agreement.consumer == consumer
 	_in_order(agreement)
 }

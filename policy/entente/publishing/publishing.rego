@@ -3,6 +3,7 @@
 # description: Whether an agency may publish a record so typed and so labelled on a topic.
 package entente.publishing
 
+import data.entente.index
 import data.entente.labels
 import data.entente.lib
 import data.entente.subjects
@@ -16,15 +17,17 @@ grant(facts) := _answer(_refusals(facts))
 # description: By exactly one owner. Two owners of one type would leave open whose markings count.
 default type_registered(_) := false
 
-type_registered(type) if count(_registrations(type)) == 1
+type_registered(type) if count(index.type_owners(type)) == 1
 
 # METADATA
-# title: The agencies that may publish a record type
-# description: None, if the type is not registered.
-publishers(type) := {agency |
+# title: Whether an agency may publish a record type
+# description: Nobody may, if the type is not registered.
+default is_publisher(_, _) := false
+
+is_publisher(agency, type) if {
 	type_registered(type)
-	some registration in _registrations(type)
-	some agency in registration.publishers
+	some owner in index.type_owners(type)
+	index.has_publisher(owner, type, agency)
 }
 
 # METADATA
@@ -39,8 +42,6 @@ default accepted(_, _) := false
 
 accepted(topic, type) if lib.holds(data.data.topics[topic].accepts, type)
 
-_registrations(type) := [registration | registration := data.data.record_types[_][type]]
-
 _answer(refusals) := {"effect": "withhold", "reasons": refusals} if {
 	count(refusals) > 0
 } else := {"effect": "release", "treatments": {}, "obligations": set(), "reasons": {"publisher"}}
@@ -53,7 +54,7 @@ _refusals(facts) := {reason | some reason, met in demands; not met} | labels.ref
 _demands(facts) := {
 	"agency-unregistered": subjects.registered(facts.agency),
 	"not-own-record": facts.agency == facts.owner,
-	"not-a-publisher": lib.holds(publishers(facts.type), facts.agency),
+	"not-a-publisher": is_publisher(facts.agency, facts.type),
 	"role-unregistered": subjects.roles_registered(facts.agency, facts.roles),
 	"type-not-accepted": accepted(facts.topic, facts.type),
 }

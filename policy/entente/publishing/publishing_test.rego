@@ -30,9 +30,11 @@ test_each_fact_is_needed if {
 test_a_type_that_two_owners_register_is_not_registered if {
 	doubled := {"a": {"t": {"publishers": ["a"]}}, "b": {"t": {"publishers": ["b"]}, "u": {"publishers": ["b"]}}}
 	not publishing.type_registered("t") with data.data.record_types as doubled
-	publishing.publishers("t") == set() with data.data.record_types as doubled
+	not publishing.is_publisher("a", "t") with data.data.record_types as doubled
+	not publishing.is_publisher("b", "t") with data.data.record_types as doubled
 	publishing.type_registered("u") with data.data.record_types as doubled
-	publishing.publishers("u") == {"b"} with data.data.record_types as doubled
+	publishing.is_publisher("b", "u") with data.data.record_types as doubled
+	not publishing.is_publisher("a", "u") with data.data.record_types as doubled
 }
 
 test_what_is_not_registered if {
@@ -41,6 +43,7 @@ test_what_is_not_registered if {
 		publishing.topic_known(odd) == false
 		publishing.accepted(odd, "gov.niem.crash-driver.v1") == false
 		publishing.accepted("crash-reports", odd) == false
-		publishing.publishers(odd) == set()
+		publishing.is_publisher("highway-patrol", odd) == false
+		publishing.is_publisher(odd, "gov.niem.crash-driver.v1") == false
 	}
 }

@@ -6,6 +6,7 @@
 package entente.subscribing
 
 import data.entente.agreements
+import data.entente.index
 import data.entente.publishing
 import data.entente.purpose
 import data.entente.subjects
@@ -17,7 +18,7 @@ grant(facts) := _answer(facts, _refusals(facts))
 _answer(facts, refusals) := {"effect": "withhold", "reasons": refusals} if {
 	count(refusals) > 0
 } else := _permitted("owner", {}) if {
-	facts.agency in _owners(facts.topic)
+	_publishes_on(facts.agency, facts.topic)
 } else := _permitted("agreement", agreements.last_end(naming)) if {
 	naming := _naming(facts)
 	count(naming) > 0
@@ -38,12 +39,17 @@ _demands(facts) := {
 }
 
 _naming(facts) := [agreement |
-	some owner in _owners(facts.topic)
+	some owner in index.granting(facts.agency)
+	_publishes_on(owner, facts.topic)
 	some agreement in agreements.naming(owner, facts.agency, facts.topic, facts.purpose)
 ]
 
-# Whose records can be on the topic: its steward, and the publishers of the types that it accepts.
-_owners(topic) := {data.data.topics[topic].steward} | {agency |
+# Whether an agency's records can be on the topic: its steward's can, and those of whoever may publish what it accepts.
+default _publishes_on(_, _) := false
+
+_publishes_on(agency, topic) if data.data.topics[topic].steward == agency
+
+_publishes_on(agency, topic) if {
 	some type in data.data.topics[topic].accepts
-	some agency in publishing.publishers(type)
+	publishing.is_publisher(agency, type)
 }
