@@ -26,3 +26,9 @@ class RulebookStore(RulebookReader, Protocol):
 
     async def put(self, revision: Revision) -> None:
         """Store it, durable on return; storing it again changes nothing. Raises ValueError if the id is not its hash."""
+
+    async def put_manifest(self, revision_id: str, note: bytes) -> None:
+        """Keep a signed manifest (C2SP signed note) of a revision, durable on return; the same one again changes nothing."""
+
+    async def manifests(self, revision_id: str) -> Sequence[bytes]:
+        """The manifests of a revision in the order in which they were first stored; none of a revision that is not there."""

@@ -108,6 +108,22 @@ async def test_a_reader_finds_revisions_beside_the_store_and_after_it(backend: B
     await reader.close()
 
 
+async def test_manifests_are_kept_in_order_each_once_and_apart(backend: Backend) -> None:
+    store = await backend.open_rulebook_store()
+    await store.put(revision(1))
+    for note in (b"first\n", b"second\n", b"first\n"):
+        await store.put_manifest(revision(1).id, note)
+    await store.put_manifest(revision(2).id, b"first\n")
+    await store.close()
+    store = await backend.open_rulebook_store()
+    assert list(await store.manifests(revision(1).id)) == [b"first\n", b"second\n"]
+    assert list(await store.manifests(revision(2).id)) == [b"first\n"]
+    assert list(await store.manifests(revision(3).id)) == []
+    assert list(await store.list()) == [revision(1).id]
+    assert await store.get(revision(1).id) == revision(1)
+    await store.close()
+
+
 async def test_a_reader_of_nothing_says_so_and_makes_nothing(backend: Backend) -> None:
     for _ in range(2):  # the second would find what the first made
         with pytest.raises(StorageUnavailable):

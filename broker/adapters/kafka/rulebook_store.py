@@ -1,8 +1,8 @@
 """Rulebook revisions on Kafka: compacted topic `<prefix>.rulebooks`, one partition.
 
 A revision is one JSON document {path: base64}, cut into chunks with keys `<id>/<number>`; after them, under the key
-`<id>`, a manifest with the number of chunks. A revision without its manifest or a chunk is not there. The id is the hash
-of the files, so what is read is verified against it.
+`<id>`, a record with the number of chunks. A revision without that record or a chunk is not there. The id is the hash
+of the files, so what is read is verified against it. Signed manifests of a revision have keys `<id>#<SHA-256 in hex>`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import hashlib
 import logging
 from collections.abc import Sequence
 
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 512 * 1024
 _PUT_TIMEOUT_S = 30.0
+_MANIFEST = "#"
 
 
 class KafkaRulebookStore:
@@ -41,6 +43,7 @@ class KafkaRulebookStore:
         self._read_to = 0
         self._chunks: dict[str, dict[int, int]] = {}
         self._revisions: dict[str, int] = {}
+        self._manifests: dict[str, dict[str, bytes]] = {}
 
     @classmethod
     async def open(cls, connection: KafkaConnection) -> KafkaRulebookStore:
@@ -78,11 +81,7 @@ class KafkaRulebookStore:
         await self._refresh()
         if self._is_complete(revision.id):
             return
-        sent = [self._outbox.enqueue(self._topic, 0, [message]) for message in encode_revision(revision)]
-        await asyncio.wait(sent, timeout=_PUT_TIMEOUT_S)
-        if not all(one.done() and one.exception() is None for one in sent):
-            raise StorageUnavailable("Kafka did not confirm the rulebook; store it again")
-        await self._refresh()
+        await self._send(encode_revision(revision))
 
     async def get(self, revision_id: str) -> Revision | None:
         """See RulebookStore."""
@@ -99,6 +98,18 @@ class KafkaRulebookStore:
             b"".join(found[number] for number in range(self._revisions[revision_id]) if number in found),
         )
 
+    async def put_manifest(self, revision_id: str, note: bytes) -> None:
+        """See RulebookStore."""
+        key = f"{revision_id}{_MANIFEST}{hashlib.sha256(note).hexdigest()}"
+        await self._refresh()
+        if key not in self._manifests.get(revision_id, {}):
+            await self._send([Message(key.encode(), note, None)])
+
+    async def manifests(self, revision_id: str) -> Sequence[bytes]:
+        """See RulebookStore."""
+        await self._refresh()
+        return list(self._manifests.get(revision_id, {}).values())
+
     async def list(self) -> Sequence[str]:
         """See RulebookStore."""
         await self._refresh()
@@ -108,6 +119,13 @@ class KafkaRulebookStore:
         """See RulebookStore. Ends all threads."""
         await self._outbox.close()
         await self._admin.close()
+
+    async def _send(self, messages: Sequence[Message]) -> None:
+        sent = [self._outbox.enqueue(self._topic, 0, [message]) for message in messages]
+        await asyncio.wait(sent, timeout=_PUT_TIMEOUT_S)
+        if not all(one.done() and one.exception() is None for one in sent):
+            raise StorageUnavailable("Kafka did not confirm the rulebook; store it again")
+        await self._refresh()
 
     async def _refresh(self) -> None:
         """Learn what was written since the last look, by this instance or others."""
@@ -120,8 +138,12 @@ class KafkaRulebookStore:
     def _learn(self, entry: Entry) -> None:
         """Note where things are; what this store did not write is ignored."""
         try:
-            name, _, number = entry.key.decode().partition("/")
-            if number:
+            key = entry.key.decode()
+            name, _, number = key.partition("/")
+            if _MANIFEST in key:
+                revision = key.partition(_MANIFEST)[0]
+                self._manifests.setdefault(revision, {}).setdefault(key, entry.value or b"")
+            elif number:
                 self._chunks.setdefault(name, {})[int(number)] = entry.offset
             else:
                 self._revisions.setdefault(name, int(orjson.loads(entry.value or b"")["chunks"]))

@@ -12,7 +12,7 @@ from broker.adapters.sqlite.files import Schema
 from broker.model.rulebook import Revision, revision_id
 
 _SCHEMA = Schema(
-    version=1,
+    version=2,
     sql="""
 CREATE TABLE revisions (
     number INTEGER PRIMARY KEY,
@@ -24,6 +24,12 @@ CREATE TABLE files (
     path TEXT NOT NULL,
     content BLOB NOT NULL,
     UNIQUE (revision, path)
+) STRICT;
+CREATE TABLE manifests (
+    number INTEGER PRIMARY KEY,
+    revision TEXT NOT NULL,
+    note BLOB NOT NULL,
+    UNIQUE (revision, note)
 ) STRICT;
 """,
 )
@@ -59,6 +65,14 @@ class SqliteRulebookStore:
         """See RulebookStore."""
         return await self._database.read(list_revisions)
 
+    async def put_manifest(self, revision_id: str, note: bytes) -> None:
+        """See RulebookStore."""
+        await self._database.write(partial(_put_manifest, revision=revision_id, note=note))
+
+    async def manifests(self, revision_id: str) -> Sequence[bytes]:
+        """See RulebookStore."""
+        return await self._database.read(partial(_manifests, revision=revision_id))
+
     async def close(self) -> None:
         """See RulebookStore."""
         await self._database.close()
@@ -74,6 +88,18 @@ def _put(connection: sqlite3.Connection, revision: Revision) -> None:
             "INSERT INTO files (revision, path, content) VALUES (?, ?, ?)",
             [(new[0], path, content) for path, content in revision.files.items()],
         )
+
+
+def _put_manifest(connection: sqlite3.Connection, revision: str, note: bytes) -> None:
+    connection.execute(
+        "INSERT INTO manifests (revision, note) VALUES (?, ?) ON CONFLICT (revision, note) DO NOTHING",
+        (revision, note),
+    )
+
+
+def _manifests(connection: sqlite3.Connection, revision: str) -> list[bytes]:
+    found = connection.execute("SELECT note FROM manifests WHERE revision = ? ORDER BY number", (revision,))
+    return [note for (note,) in found.fetchall()]
 
 
 def read_revision(connection: sqlite3.Connection, wanted: str) -> Revision | None:
