@@ -25,13 +25,13 @@ class ControlEvent:
 class Beat:
     """An instance's sign of life, the newest of which counts.
 
-    run: random, another one for each start of the instance. applied: the position of the newest event that it has applied:
-    nothing that it releases from now on is released under what was in force before that event.
+    run: random, another one for each start of the instance. number: rises with each beat of a run. applied: the position of
+    the newest event that it has applied: nothing that it releases from now on is released under what was in force before.
     """
 
     instance: str
     run: str
-    ledger_epoch: int
+    number: int
     applied: int
 
 

@@ -34,8 +34,9 @@ class ControlLog(Protocol):
 class LedgerFence(Protocol):
     """Ends the right of another instance to write its ledger."""
 
-    async def fence(self, instance: str) -> None:
-        """From its return on, whatever that instance still appends is void, and it learns so before it releases.
+    async def fence(self, instance: str, epoch: int) -> None:
+        """From its return on, what is appended under that epoch or an older one is void, and its writer learns so.
 
-        Raises StorageUnavailable.
+        It learns so before it releases. A later start of the instance, under a newer epoch, is left alone. An instance that
+        never claimed a ledger needs no fence. Raises StorageUnavailable.
         """
