@@ -36,24 +36,54 @@ class Suspension:
     ratify_by_ms: int | None = None
     ratified_by: tuple[str, str] | None = None
 
+    @property
+    def ends_ms(self) -> int | None:
+        """When it stops restricting by itself, as things stand; None if somebody has to lift it."""
+        lapses_ms = self.ratify_by_ms if self.ratified_by is None else None
+        times = [time_ms for time_ms in (self.until_ms, lapses_ms) if time_ms is not None]
+        return min(times, default=None)
+
     def holds_at(self, now_ms: int) -> bool:
         """Whether it restricts anything then."""
-        over = self.until_ms is not None and now_ms >= self.until_ms
-        lapsed = self.ratify_by_ms is not None and self.ratified_by is None and now_ms >= self.ratify_by_ms
-        return not over and not lapsed
+        ends_ms = self.ends_ms
+        return ends_ms is None or now_ms < ends_ms
+
+
+class EndCause(StrEnum):
+    """Why a suspension is over."""
+
+    LIFTED = "lifted"
+    ENDED = "ended"
+    LAPSED = "lapsed"
+
+
+@dataclass(frozen=True, slots=True)
+class PastSuspension:
+    """One that is over. by: agency and subject of who lifted it, None where its time did."""
+
+    suspension: Suspension
+    cause: EndCause
+    at_ms: int
+    by: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
-    """A record that is never delivered again; `identity` is that of broker.core.record.fingerprint, 16 bytes."""
+    """A record that is never delivered again; `identity` is that of broker.core.record.fingerprint, 16 bytes.
+
+    tell_reason: whether those who were handed the record are told the reason. instance: the one that was asked.
+    """
 
     source: str
     id: str
     identity: bytes
+    owner: str
     reason: str
+    tell_reason: bool
     by_agency: str
     by_subject: str
     at_ms: int
+    instance: str
 
 
 @dataclass(frozen=True, slots=True)

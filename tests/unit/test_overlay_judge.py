@@ -99,7 +99,7 @@ def test_one_that_is_over_does_not_hide_one_that_holds() -> None:
 
 
 def test_a_withdrawn_record_is_known_by_its_identity() -> None:
-    record = Withdrawal("//ems/a", "1", b"i" * 16, "wrong", "ems", "admin", 0)
+    record = Withdrawal("//ems/a", "1", b"i" * 16, "ems", "wrong", False, "ems", "admin", 0, "a")
     present = Judge(Overlays(1, {}, Layers[Withdrawal]().put(record.identity, record)))
     assert present.is_withdrawn(b"i" * 16)
     assert present.withdrawal(b"i" * 16) is record
