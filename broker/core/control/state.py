@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from broker.core.control.activations import Activations
 from broker.core.control.fold import Fold
 from broker.core.control.members import Members
+from broker.core.overlay.fold import OverlayFold
 from broker.errors import fault_place
 from broker.model.control import ControlEvent
 
@@ -21,6 +22,7 @@ class ControlState:
 
     members: Members = field(default_factory=Members)
     activations: Activations = field(default_factory=Activations)
+    overlays: OverlayFold = field(default_factory=OverlayFold)
 
     @property
     def kinds(self) -> frozenset[str]:
