@@ -165,6 +165,7 @@ class Proposal(_message.Message):
     MISSING_FIELD_NUMBER: _builtins.int
     REJECTION_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
+    ROLLBACK_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its id."""
     revision: _builtins.str
@@ -175,6 +176,8 @@ class Proposal(_message.Message):
     """What for."""
     state: Global___ProposalState.ValueType
     """Where it stands."""
+    rollback: _builtins.bool
+    """Whether its revision had been in force before."""
     @_builtins.property
     def author(self) -> Global___Person:
         """Who made this version of it."""
@@ -223,10 +226,11 @@ class Proposal(_message.Message):
         missing: _abc.Iterable[_builtins.str] | None = ...,
         rejection: Global___Rejection | None = ...,
         changes: _abc.Iterable[Global___RulebookChange] | None = ...,
+        rollback: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "check", b"check", "propose_time", b"propose_time", "rejection", b"rejection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "areas", b"areas", "author", b"author", "changes", b"changes", "check", b"check", "id", b"id", "message", b"message", "missing", b"missing", "parent", b"parent", "propose_time", b"propose_time", "rejection", b"rejection", "revision", b"revision", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "areas", b"areas", "author", b"author", "changes", b"changes", "check", b"check", "id", b"id", "message", b"message", "missing", b"missing", "parent", b"parent", "propose_time", b"propose_time", "rejection", b"rejection", "revision", b"revision", "rollback", b"rollback", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -747,7 +751,7 @@ Global___ActivateResponse: _TypeAlias = ActivateResponse  # noqa: Y015
 
 @_typing.final
 class RollbackRequest(_message.Message):
-    """Puts an earlier revision in force again."""
+    """Proposes an earlier revision again."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -756,7 +760,7 @@ class RollbackRequest(_message.Message):
     revision: _builtins.str
     """The revision; empty: the one before."""
     message: _builtins.str
-    """Why, for the log; 1 to 2,000 characters."""
+    """Why, for those who approve it; 1 to 2,000 characters."""
     def __init__(
         self,
         *,
@@ -773,23 +777,23 @@ Global___RollbackRequest: _TypeAlias = RollbackRequest  # noqa: Y015
 
 @_typing.final
 class RollbackResponse(_message.Message):
-    """What is in force."""
+    """What became of the proposal so far."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ACTIVATION_FIELD_NUMBER: _builtins.int
+    PROPOSAL_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def activation(self) -> Global___Activation:
-        """The activation."""
+    def proposal(self) -> Global___Proposal:
+        """First without `check`, then with it."""
 
     def __init__(
         self,
         *,
-        activation: Global___Activation | None = ...,
+        proposal: Global___Proposal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proposal", b"proposal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activation", b"activation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["proposal", b"proposal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

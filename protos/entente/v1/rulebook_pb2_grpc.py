@@ -74,7 +74,7 @@ class RulebookStub:
                 request_serializer=entente_dot_v1_dot_rulebook__pb2.ActivateRequest.SerializeToString,
                 response_deserializer=entente_dot_v1_dot_rulebook__pb2.ActivateResponse.FromString,
                 _registered_method=True)
-        self.Rollback = channel.unary_unary(
+        self.Rollback = channel.unary_stream(
                 '/entente.v1.Rulebook/Rollback',
                 request_serializer=entente_dot_v1_dot_rulebook__pb2.RollbackRequest.SerializeToString,
                 response_deserializer=entente_dot_v1_dot_rulebook__pb2.RollbackResponse.FromString,
@@ -169,9 +169,10 @@ class RulebookServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Rollback(self, request, context):
-        """Puts a revision in force again that was in force before; administrators of the exchange only.
+        """Proposes to put a revision in force again that was in force before; administrators of the exchange only.
 
-        Guarantees and errors as of Activate, and REVISION_NOT_FOUND.
+        Nothing has to be sent. What is answered, and what follows, is as of Propose: another person approves it, and then it is
+        activated. Errors: REVISION_NOT_FOUND, RULEBOOK_UNCHANGED, LIMIT_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -238,7 +239,7 @@ def add_RulebookServicer_to_server(servicer, server):
                     request_deserializer=entente_dot_v1_dot_rulebook__pb2.ActivateRequest.FromString,
                     response_serializer=entente_dot_v1_dot_rulebook__pb2.ActivateResponse.SerializeToString,
             ),
-            'Rollback': grpc.unary_unary_rpc_method_handler(
+            'Rollback': grpc.unary_stream_rpc_method_handler(
                     servicer.Rollback,
                     request_deserializer=entente_dot_v1_dot_rulebook__pb2.RollbackRequest.FromString,
                     response_serializer=entente_dot_v1_dot_rulebook__pb2.RollbackResponse.SerializeToString,
@@ -457,7 +458,7 @@ class Rulebook:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/entente.v1.Rulebook/Rollback',

@@ -70,10 +70,11 @@ class RulebookStub:
     revision, nothing changes. Repeating it for the proposal that is in force changes nothing. Errors: PROPOSAL_NOT_FOUND,
     PROPOSAL_UNCHECKED, PROPOSAL_CLOSED, PROPOSAL_STALE, APPROVAL_MISSING, ACTIVATION_FAILED.
     """
-    Rollback: _grpc.UnaryUnaryMultiCallable[_rulebook_pb2.RollbackRequest, _rulebook_pb2.RollbackResponse]
-    """Puts a revision in force again that was in force before; administrators of the exchange only.
+    Rollback: _grpc.UnaryStreamMultiCallable[_rulebook_pb2.RollbackRequest, _rulebook_pb2.RollbackResponse]
+    """Proposes to put a revision in force again that was in force before; administrators of the exchange only.
 
-    Guarantees and errors as of Activate, and REVISION_NOT_FOUND.
+    Nothing has to be sent. What is answered, and what follows, is as of Propose: another person approves it, and then it is
+    activated. Errors: REVISION_NOT_FOUND, RULEBOOK_UNCHANGED, LIMIT_EXCEEDED.
     """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_rulebook_pb2.GetStatusRequest, _rulebook_pb2.GetStatusResponse]
     """Tells what is in force, and, to those who see all, on which instances."""
@@ -126,10 +127,11 @@ class RulebookAsyncStub(RulebookStub):
     revision, nothing changes. Repeating it for the proposal that is in force changes nothing. Errors: PROPOSAL_NOT_FOUND,
     PROPOSAL_UNCHECKED, PROPOSAL_CLOSED, PROPOSAL_STALE, APPROVAL_MISSING, ACTIVATION_FAILED.
     """
-    Rollback: _aio.UnaryUnaryMultiCallable[_rulebook_pb2.RollbackRequest, _rulebook_pb2.RollbackResponse]  # type: ignore[assignment]
-    """Puts a revision in force again that was in force before; administrators of the exchange only.
+    Rollback: _aio.UnaryStreamMultiCallable[_rulebook_pb2.RollbackRequest, _rulebook_pb2.RollbackResponse]  # type: ignore[assignment]
+    """Proposes to put a revision in force again that was in force before; administrators of the exchange only.
 
-    Guarantees and errors as of Activate, and REVISION_NOT_FOUND.
+    Nothing has to be sent. What is answered, and what follows, is as of Propose: another person approves it, and then it is
+    activated. Errors: REVISION_NOT_FOUND, RULEBOOK_UNCHANGED, LIMIT_EXCEEDED.
     """
     GetStatus: _aio.UnaryUnaryMultiCallable[_rulebook_pb2.GetStatusRequest, _rulebook_pb2.GetStatusResponse]  # type: ignore[assignment]
     """Tells what is in force, and, to those who see all, on which instances."""
@@ -221,10 +223,11 @@ class RulebookServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _rulebook_pb2.RollbackRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_rulebook_pb2.RollbackResponse, _abc.Awaitable[_rulebook_pb2.RollbackResponse]]:
-        """Puts a revision in force again that was in force before; administrators of the exchange only.
+    ) -> _typing.Union[_abc.Iterator[_rulebook_pb2.RollbackResponse], _abc.AsyncIterator[_rulebook_pb2.RollbackResponse]]:
+        """Proposes to put a revision in force again that was in force before; administrators of the exchange only.
 
-        Guarantees and errors as of Activate, and REVISION_NOT_FOUND.
+        Nothing has to be sent. What is answered, and what follows, is as of Propose: another person approves it, and then it is
+        activated. Errors: REVISION_NOT_FOUND, RULEBOOK_UNCHANGED, LIMIT_EXCEEDED.
         """
 
     @_abc_1.abstractmethod
