@@ -10,6 +10,7 @@
 #   Nothing here or in a module can turn a `withhold` into anything else.
 package entente.decision
 
+import data.entente.admin
 import data.entente.auditing
 import data.entente.delivering
 import data.entente.facts
@@ -45,6 +46,8 @@ _grant(item) := subscribing.grant(facts.of(item)) if item.action == "subscribe"
 _grant(item) := delivering.grant(facts.of(item)) if item.action == "deliver"
 
 _grant(item) := auditing.grant(facts.of(item)) if item.action == "audit"
+
+_grant(item) := admin.grant(facts.of_administering(item)) if item.action == "administer"
 
 # A withheld item says nothing but why.
 _withheld(reasons) := {"effect": "withhold", "treatments": {}, "obligations": [], "reasons": sort(reasons)}
@@ -82,7 +85,7 @@ _answers(item) := {agency: answer |
 
 _sides(item) := {item.subject.agency: "owner"} if item.action == "publish"
 
-_sides(item) := {item.subject.agency: "consumer"} if item.action in {"audit", "subscribe"}
+_sides(item) := {item.subject.agency: "consumer"} if item.action in {"administer", "audit", "subscribe"}
 
 _sides(item) := object.union({item.record.agency: "owner"}, {item.subject.agency: "consumer"}) if {
 	item.action == "deliver"

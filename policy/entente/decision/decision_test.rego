@@ -98,6 +98,17 @@ test_modules_are_asked_for_audit if {
 	_with_modules({"highway-patrol": {"deny": {"no"}}}, item).effect == "release"
 }
 
+test_modules_are_asked_for_administer if {
+	subject := {"agency": "ems", "id": "admin-1", "roles": ["agency-admin"], "attributes": {}}
+	item := {"id": "1", "action": "administer", "subject": subject, "verb": "read", "about": {"owner": "ems"}}
+	people := {"ems": ["admin-1"]}
+	_output(item).effect == "release" with data.data.administrators as people
+	_output(item).effect == "withhold" with data.data.administrators as {}
+	_with_modules({"ems": {"deny": {"no"}}}, item).reasons == ["ems: no"] with data.data.administrators as people
+	_with_modules({"highway-patrol": {"deny": {"no"}}}, item).effect == "release"
+		with data.data.administrators as people
+}
+
 test_modules_are_asked_for_publish_and_subscribe if {
 	subject := object.union(_owned.subject, {"id": "7", "attributes": {"clearance": "red"}})
 	publish := object.union(_owned, {"action": "publish", "subject": subject})

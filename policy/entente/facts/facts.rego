@@ -23,3 +23,17 @@ of(item) := {
 	"markings": object.get(item, ["record", "markings"], null),
 	"scope": object.get(item, ["scope"], null),
 }
+
+# METADATA
+# title: The facts of an administer item
+# description: As `of`, with the person, since administrators are listed one by one.
+of_administering(item) := {
+	"agency": object.get(item, ["subject", "agency"], null),
+	"id": object.get(item, ["subject", "id"], null),
+	"roles": object.get(item, ["subject", "roles"], null),
+	"verb": object.get(item, ["verb"], null),
+	"areas": object.get(item, ["areas"], null),
+	"author": object.get(item, ["author"], null),
+	"approvals": object.get(item, ["approvals"], null),
+	"about": object.get(item, ["about"], null),
+}

@@ -7,12 +7,16 @@ test_what_an_item_does_not_say_is_null if {
 		every name, value in facts.of(item) {
 			_null_or_labels(name, value)
 		}
+		every value in facts.of_administering(item) {
+			value == null
+		}
 	}
 }
 
 test_an_item_that_is_no_object_has_no_facts if {
 	every item in [null, 1, "x", true] {
 		not facts.of(item)
+		not facts.of_administering(item)
 	}
 }
 
