@@ -10,6 +10,7 @@ from broker.core.control.activations import Activations
 from broker.core.control.fold import Fold
 from broker.core.control.members import Members
 from broker.core.overlay.fold import OverlayFold
+from broker.core.rulebook.proposals import Proposals
 from broker.errors import fault_place
 from broker.model.control import ControlEvent
 
@@ -23,6 +24,7 @@ class ControlState:
     members: Members = field(default_factory=Members)
     activations: Activations = field(default_factory=Activations)
     overlays: OverlayFold = field(default_factory=OverlayFold)
+    proposals: Proposals = field(default_factory=Proposals)
 
     @property
     def kinds(self) -> frozenset[str]:
