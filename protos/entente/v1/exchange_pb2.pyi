@@ -738,12 +738,13 @@ Global___Batch: _TypeAlias = Batch  # noqa: Y015
 
 @_typing.final
 class Delivery(_message.Message):
-    """One record or notice."""
+    """One record, notice or withdrawal."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RECORD_FIELD_NUMBER: _builtins.int
     NOTICE_FIELD_NUMBER: _builtins.int
+    WITHDRAWAL_FIELD_NUMBER: _builtins.int
     DISCLOSURE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def record(self) -> _cloudevents_pb2.CloudEvent:
@@ -754,25 +755,74 @@ class Delivery(_message.Message):
         """That a record exists."""
 
     @_builtins.property
+    def withdrawal(self) -> Global___Withdrawal:
+        """That a record which the receiver's agency was handed before is not to be used any more."""
+
+    @_builtins.property
     def disclosure(self) -> Global___Disclosure:
-        """How it is disclosed."""
+        """How it is disclosed; absent for a withdrawal."""
 
     def __init__(
         self,
         *,
         record: _cloudevents_pb2.CloudEvent | None = ...,
         notice: Global___Notice | None = ...,
+        withdrawal: Global___Withdrawal | None = ...,
         disclosure: Global___Disclosure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "disclosure", b"disclosure", "notice", b"notice", "record", b"record"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "disclosure", b"disclosure", "notice", b"notice", "record", b"record", "withdrawal", b"withdrawal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "disclosure", b"disclosure", "notice", b"notice", "record", b"record"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "disclosure", b"disclosure", "notice", b"notice", "record", b"record", "withdrawal", b"withdrawal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["record", "notice"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["record", "notice", "withdrawal"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
 Global___Delivery: _TypeAlias = Delivery  # noqa: Y015
+
+@_typing.final
+class Withdrawal(_message.Message):
+    """Tells that a record was withdrawn by its owner: find what came of it, and stop using it. It comes to every stream on the
+    topic of an agency that was handed the record, and may come again.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    CONTACT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """The record's source."""
+    id: _builtins.str
+    """The record's id."""
+    type: _builtins.str
+    """The record's type."""
+    owner: _builtins.str
+    """The owner's agency."""
+    contact: _builtins.str
+    """The owner's contact."""
+    reason: _builtins.str
+    """Why, if the owner tells it."""
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        id: _builtins.str = ...,
+        type: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        contact: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact", "id", b"id", "owner", b"owner", "reason", b"reason", "source", b"source", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Withdrawal: _TypeAlias = Withdrawal  # noqa: Y015
 
 @_typing.final
 class Notice(_message.Message):
