@@ -371,7 +371,7 @@ CHANGES = {
     "the order of places": "UPDATE released SET n = n + 1000 WHERE n = (SELECT max(n) FROM released)",
     "how often it was decided": "UPDATE decided SET handed_out = handed_out + 1 WHERE n = 0 AND handed_out = 1",
     "whose it was": "UPDATE deliveries SET class = (SELECT max(number) FROM classes WHERE number != class)",
-    "a place too many": "INSERT INTO released SELECT entry, 999, 0, 0, 0 FROM released LIMIT 1",
+    "a place too many": "INSERT INTO released SELECT entry, 999, 0, 0, 0, 1 FROM released LIMIT 1",
     "a record": "UPDATE records SET content = replace(content, '-', '_') WHERE n = 0",
     "a decision": "UPDATE decisions SET content = replace(content, '\"release\"', '\"notice\"') WHERE number = 1",
     "which decision": "UPDATE decided SET handed_out = handed_out + 1 WHERE n = 0",

@@ -14,6 +14,7 @@ import pytest
 from broker.adapters.export.index import SqliteAuditIndex
 from broker.core.audit.reading import EntryReader, read_entry
 from broker.core.audit.sightings import what_saw, who_saw
+from broker.core.ledger.runs import places_of
 from broker.core.merkle.hashing import leaf_hash, root_of
 from broker.core.merkle.proofs import verify_consistency, verify_inclusion
 from broker.errors import LedgerRefused, StorageUnavailable
@@ -249,7 +250,7 @@ class TestSeen:
                 expected = Counter(
                     (name, number, row["subject"], row["stream"], body["decisions"][d]["output"]["effect"])
                     for name, number, _, body in bodies(ledgers, "delivery")
-                    for p, o, d in body["places"]
+                    for p, o, d in places_of(body["places"])
                     if (body["class"]["topic"], p, o) == (topic, record.partition, record.offset)
                     for row in body["receivers"]
                 )
@@ -331,7 +332,7 @@ class TestSeen:
                 if body["class"]["agency"] != agency:
                     continue
                 day = (datetime.fromtimestamp(time_ms / 1000, UTC) + zone).date().isoformat()
-                for *_, number in body["places"]:
+                for *_, number in places_of(body["places"]):
                     decision = body["decisions"][number]
                     record = decision["input"]["record"]
                     key = (

@@ -8,6 +8,7 @@ from hashlib import sha256
 from typing import Any, cast
 
 from broker.core.ledger.handed_out import handed_out_root
+from broker.core.ledger.runs import places_of
 from broker.core.record.envelope import source_agency
 from broker.model.ledger import LedgerEntry
 from protos.entente.v1.exchange_pb2 import Batch
@@ -37,12 +38,12 @@ def read_chains(log: MemoryLog, entries: Sequence[LedgerEntry]) -> dict[str, Cha
         if entry.kind == "moved" and body["stream"]["stream"]:
             _move(chains, body)
         elif entry.kind == "delivery":
-            assert body["count"] == len(body["places"])
+            assert body["count"] == len(places_of(body["places"]))
             accounted = [(number, each) for each in body["considered"] for number in each["receivers"]]
             assert sorted(number for number, _ in accounted) == [*range(len(body["receivers"]))]
             for number, history in accounted:
                 chain = chains[body["receivers"][number]["stream"]]
-                _extend(log, chain, history, [(p, o) for p, o, _ in body["places"]])
+                _extend(log, chain, history, [(p, o) for p, o, _ in places_of(body["places"])])
         elif entry.kind == "stream_closed":
             chain = chains[body["stream"]["stream"]]
             (history,) = body["considered"]

@@ -18,6 +18,7 @@ from broker.core.deliver.standing import Standing
 from broker.core.deliver.view import RecordViews
 from broker.core.evidence import Evidence
 from broker.core.ledger.receipt import ReceiptCodec
+from broker.core.ledger.runs import places_of
 from broker.errors import PositionExpired, StorageUnavailable
 from broker.model.decision import KEEP, Decision, Effect
 from broker.model.ledger import LedgerEntry, Place, StoredEntry
@@ -140,7 +141,7 @@ class MemoryLedger:
     def released(self) -> list[tuple[int, int]]:
         """Partition and offset of everything that entries account for, in order."""
         rows = [cast(list[Any], entry.body["places"]) for entry in self.of("delivery")]
-        return [(row[0], row[1]) for entry in rows for row in entry]
+        return [(row[0], row[1]) for entry in rows for row in places_of(entry)]
 
     def of(self, kind: str) -> list[LedgerEntry]:
         """The entries of one kind."""

@@ -45,7 +45,7 @@ def locked(database: Path) -> Iterator[None]:
 def released(broker: BrokerProcess) -> int:
     """How many deliveries the ledger accounts for."""
     entries = ledger_entries(broker.directory, "delivery")
-    return sum(len(cast(list[object], entry.body["places"])) for entry in entries)
+    return sum(cast(int, entry.body["count"]) for entry in entries)
 
 
 async def quiet(opened: Stream) -> None:

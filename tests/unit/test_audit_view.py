@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from broker.core.audit.kinds import KINDS, ROOTS
 from broker.core.audit.view import VISIBLE_KINDS, Scope, own_places, shown_parts
+from broker.core.ledger.runs import places_of
 from broker.model.ledger import JsonValue, LedgerEntry
 from tests.fakes.ledgers import OWNERS, PEOPLE, make_ledgers
 
@@ -195,7 +196,7 @@ def _disturb_decisions(body: Any, agency: str, chance: random.Random) -> None:
     body["decisions"] = [d if n in own else other for n, d in enumerate(body["decisions"])] + [other]
     body["places"] = [
         [chance.randrange(9), chance.randrange(10**6), n if n in own else len(body["decisions"]) - 1]
-        for _, _, n in body["places"]
+        for _, _, n in places_of(body["places"])
     ]
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from broker.core.decide import Question
 from broker.core.deliver import collect, group, history, standing
 from broker.core.deliver.session import Session
+from broker.core.ledger.runs import places_of
 from broker.errors import EntenteError
 from broker.model.decision import Decision, Effect
 from protos.entente.v1.exchange_pb2 import SubscribeResponse
@@ -127,7 +128,7 @@ class Run:
             # Evidence first: the entry is there, is about exactly this, and names this stream.
             body: Any = entry_of(self.world, batch, client.subject).body
             assert client.session.stream in [receiver["stream"] for receiver in body["receivers"]]
-            client.places.append([(partition, offset) for partition, offset, _ in body["places"]])
+            client.places.append([(partition, offset) for partition, offset, _ in places_of(body["places"])])
             if acknowledge:
                 with contextlib.suppress(EntenteError):
                     await self.world.streams.acknowledge(client.session, batch.cursor)

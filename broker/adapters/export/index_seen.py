@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from broker.adapters.export.schema import ENTRY_BITS
+from broker.core.ledger.runs import RUN_PLACES
 from broker.model.audit import Publication, Reception, Sighting
 
 _PLACES_AT_ONCE = 200
@@ -35,7 +36,8 @@ JOIN receivers v ON v.entry = rel.entry
 JOIN entries e ON e.entry = rel.entry
 JOIN instances i ON i.number = rel.entry >> {ENTRY_BITS}
 JOIN rules u ON u.number = e.rules
-WHERE rel.partition = ? AND rel.offset = ? AND k.topic = ?
+WHERE rel.partition = ?1 AND rel.offset BETWEEN ?2 - {RUN_PLACES - 1} AND ?2 AND ?2 < rel.offset + rel.count
+    AND k.topic = ?3
 ORDER BY e.time_ms, rel.entry, v.n
 """  # noqa: S608 - a constant
 # The order of the joins is fixed: with an owner, only that owner's decisions lead to anything, so that the time that it

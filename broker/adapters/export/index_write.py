@@ -34,13 +34,13 @@ _INSERTS = {
     "deliveries": "INSERT INTO deliveries VALUES (? + :base, ?, ?, ?, ?)",
     "receivers": "INSERT INTO receivers VALUES (? + :base, ?, CAST(? AS TEXT))",
     "released": "INSERT INTO released SELECT ? + :base, key, json_extract(value, '$[0]'), json_extract(value, '$[1]'),"
-    " json_extract(value, '$[2]') FROM json_each(CAST(? AS TEXT))",
+    " json_extract(value, '$[2]'), ifnull(json_extract(value, '$[3]'), 1) FROM json_each(CAST(? AS TEXT))",
     "openings": "INSERT INTO openings VALUES (? + :base, CAST(? AS TEXT))",
     "closings": "INSERT INTO closings VALUES (? + :base, CAST(? AS TEXT), CAST(? AS TEXT))",
     "moves": "INSERT INTO moves VALUES (? + :base, CAST(? AS TEXT), CAST(? AS TEXT))",
     "acknowledgements": "INSERT INTO acknowledgements VALUES (? + :base, ?, CAST(? AS TEXT))",
     "decided": "INSERT INTO decided SELECT ?1 + :base, ?2, ?3,"
-    " (SELECT count(*) FROM released WHERE entry = ?1 + :base AND decision = ?2)",
+    " (SELECT ifnull(sum(count), 0) FROM released WHERE entry = ?1 + :base AND decision = ?2)",
 }
 """By table, in the order in which they are filled: decisions count the places that were released by them."""
 

@@ -8,6 +8,7 @@ columns are read off that. Positions, labels and treatments are JSON.
 from __future__ import annotations
 
 from broker.adapters.sqlite.files import Schema
+from broker.core.ledger.runs import RUN_PLACES
 
 ENTRY_BITS = 40
 
@@ -101,13 +102,14 @@ CREATE TABLE receivers (
     PRIMARY KEY (entry, n)
 ) STRICT, WITHOUT ROWID;
 
--- places handed out by a delivery, in order
+-- places handed out by a delivery, in order: in runs of `count` offsets, at most {RUN_PLACES}
 CREATE TABLE released (
     entry INTEGER NOT NULL,
     n INTEGER NOT NULL,
     partition INTEGER NOT NULL,
     offset INTEGER NOT NULL,
     decision INTEGER NOT NULL, -- decided.n
+    count INTEGER NOT NULL,
     PRIMARY KEY (entry, n)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX released_by_place ON released (partition, offset, entry);
@@ -184,7 +186,7 @@ CREATE TABLE points (
 ) STRICT;
 """
 
-_VIEWS = """
+_VIEWS = f"""
 CREATE VIEW ledger AS
 SELECT i.name AS instance, e.entry - (i.number << 40) AS idx, e.epoch, e.kind,
     strftime('%Y-%m-%dT%H:%M:%fZ', e.time_ms / 1000.0, 'unixepoch') AS time, e.time_ms,
@@ -208,15 +210,16 @@ LEFT JOIN entries f ON f.entry = c.entry;
 -- everybody who was handed a record or a notice of it; ask it with source and id
 CREATE VIEW who_saw AS
 SELECT rec.source, rec.id, l.time, l.time_ms, k.agency, v.subject, v.token, v.certificate, k.purpose,
-    v.subscription, v.stream, d.effect, d.treatments, d.content AS decision, k.topic, rel.partition, rel.offset,
+    v.subscription, v.stream, d.effect, d.treatments, d.content AS decision, k.topic, rec.partition, rec.offset,
     coalesce((
-        SELECT json_extract(a.positions, '$[' || rel.partition || ']') > rel.offset
+        SELECT json_extract(a.positions, '$[' || rec.partition || ']') > rec.offset
         FROM acknowledgements a WHERE a.stream = v.stream ORDER BY a.entry DESC LIMIT 1
     ), 0) AS acknowledged,
     (SELECT c.cause FROM closings c WHERE c.stream = v.stream) AS ended,
     l.revision, l.engine, l.instance, l.idx
 FROM (SELECT DISTINCT source, id, topic, partition, offset FROM records WHERE partition IS NOT NULL) rec
-JOIN released rel ON rel.partition = rec.partition AND rel.offset = rec.offset
+JOIN released rel ON rel.partition = rec.partition
+    AND rel.offset BETWEEN rec.offset - {RUN_PLACES - 1} AND rec.offset AND rec.offset < rel.offset + rel.count
 JOIN deliveries del ON del.entry = rel.entry
 JOIN classes k ON k.number = del.class AND k.topic = rec.topic
 JOIN decided x ON x.entry = rel.entry AND x.n = rel.decision

@@ -34,7 +34,8 @@ _QUERIES = {
 # all of 0, 1, 2 … if the last one is one less than their count.
 _QUERIES["released"] = (
     "SELECT entry - :base, CAST('[' || group_concat(place) || ']' AS BLOB), count(*), max(n) FROM"  # noqa: S608
-    " (SELECT entry, n, '[' || partition || ',' || offset || ',' || decision || ']' AS place FROM released"
+    " (SELECT entry, n, '[' || partition || ',' || offset || ',' || decision ||"
+    " iif(count = 1, '', ',' || count) || ']' AS place FROM released"
     f" {_SPAN} ORDER BY entry, n) GROUP BY entry ORDER BY entry"
 )
 _QUERIES["decided"] = (
@@ -43,7 +44,7 @@ _QUERIES["decided"] = (
 )
 MISCOUNTED = (
     "SELECT count(*) FROM decided x WHERE x.handed_out !="
-    " (SELECT count(*) FROM released r WHERE r.entry = x.entry AND r.decision = x.n)"
+    " (SELECT ifnull(sum(r.count), 0) FROM released r WHERE r.entry = x.entry AND r.decision = x.n)"
 )
 
 

@@ -12,6 +12,7 @@ from broker.core.audit.opening import Opened, parse
 from broker.core.audit.places import Places
 from broker.core.audit.standings import Text, beginning, greatest, read_standing, standing_text
 from broker.core.ledger.leaf import EntryInvalid
+from broker.core.ledger.runs import places_of
 from broker.core.merkle.hashing import HASH_BYTES
 
 _REMEMBERED = 1_024
@@ -107,7 +108,7 @@ class Collector:
     def _delivery(self, entry: Opened) -> None:
         index, contents, memory = entry.index, entry.contents or {}, self._memory
         ruled, group, group_text = memory.ruled(entry), entry.shared("class"), contents["class"][0]
-        handed = HandedOut(entry.numbers("places"), ruled)
+        handed = HandedOut(places_of(entry.numbers("places")), ruled)
         if contents["count"][0] != b"%d" % len(handed.places):
             self._chunk.fault(index, "the count is not that of the places handed out", BROKEN)
         if len(bytes.fromhex(entry.commitments["handed_out"])) != HASH_BYTES:

@@ -12,6 +12,7 @@ from broker.core.audit.readings import Readings
 from broker.core.ledger.handed_out import item_keys
 from broker.core.ledger.leaf import open_entry
 from broker.core.ledger.receipt import Receipt, ReceiptCodec, ReceiptInvalid
+from broker.core.ledger.runs import places_of
 from broker.errors import EntenteError, Reason
 from broker.model.ledger import JsonValue, LedgerEntry, Place
 from broker.model.principal import Principal
@@ -110,8 +111,8 @@ def _own_parts(principal: Principal, entry: LedgerEntry) -> list[Part]:
 
 def _digest_keys(receipt: Receipt, entry: LedgerEntry) -> tuple[bytes, ...]:
     """The key of each row or delivery, which are the holder's own; nothing of where they were stored lies under them."""
-    part = {"publish": "records", "delivery": "places"}.get(entry.kind, "")
-    return tuple(item_keys(receipt.secret, len(_items(entry, part))))
+    held = {"publish": _items(entry, "records"), "delivery": places_of(_items(entry, "places"))}
+    return tuple(item_keys(receipt.secret, len(held.get(entry.kind, ()))))
 
 
 def _items(entry: LedgerEntry, name: str) -> list[JsonValue]:

@@ -15,6 +15,7 @@ from broker.core.audit.pieces import PieceReader
 from broker.core.audit.reading import EntryReader
 from broker.core.ledger.handed_out import content_digest, handed_out_root, item_keys
 from broker.core.ledger.leaf import EntryInvalid
+from broker.core.ledger.runs import places_of
 from broker.errors import LedgerRefused
 from broker.model.audit import Finding, Progress, ProgressCallback
 from broker.model.ledger import Place
@@ -169,7 +170,7 @@ def _compare_delivery(line: ReceiptLine, secret: bytes, entry: Opened) -> None:
     subjects = [row["subject"] for row in entry.value("receivers")]
     if (group["agency"], group["topic"]) != (line.agency, line.topic) or line.subject not in subjects:
         raise Unsound("the entry does not name the receipt's holder and topic")
-    contents = hashes_of(line, len(entry.value("places")))
+    contents = hashes_of(line, len(places_of(entry.value("places"))))
     if handed_out_root(secret, contents).hex() != entry.commitments["handed_out"]:
         raise Unsound("what was received is not what was logged as handed out")
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from broker.core.ledger.leaf import Leaf
+from broker.core.ledger.runs import places_of
 from broker.core.record.envelope import source_agency
 from broker.model.ledger import JsonValue, LedgerEntry
 
@@ -195,12 +196,7 @@ def _own_decisions(agency: str, parts: Parts) -> dict[int, JsonValue]:
 
 
 def _places(parts: Parts) -> list[tuple[int, int, int]]:
-    found = []
-    for place in _items(parts, "places"):
-        match place:
-            case [int(partition), int(offset), int(number)]:
-                found.append((partition, offset, number))
-    return found
+    return places_of(_items(parts, "places"))
 
 
 def _is_own(agency: str, row: JsonValue) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from broker.core.ledger.runs import places_of
 from protos.entente.v1 import catalog_pb2
 from protos.entente.v1.exchange_pb2 import Ack, Credit, PreviewPublishRequest
 from tests.integration.exchange.failure import failure_in
@@ -148,13 +149,13 @@ async def test_every_delivery_and_every_refusal_is_in_the_ledger(tmp_path: Path,
             await stream.send(credit=Credit(records=100))
             await stream.deliveries(9)
         entries = live.ledger("delivery")
-        released = sorted(tuple(row[:2]) for entry in entries for row in entry["places"])
+        released = sorted(tuple(row[:2]) for entry in entries for row in places_of(entry["places"]))
         assert released == [(0, offset) for offset in range(12)]
         for entry in entries:
             assert [r["subject"] for r in entry["receivers"]] == ["paramedic-1"]
             assert entry["class"]["agency"] == "ems"
             assert entry["rules"] == {"revision": live.ready.revision, "engine": live.ready.engine}
-            for _, offset, decision in entry["places"]:
+            for _, offset, decision in places_of(entry["places"]):
                 owner = "highway-patrol" if offset < 7 else "transport"
                 assert entry["decisions"][decision]["input"]["record"]["agency"] == owner
                 assert entry["decisions"][decision]["output"]["effect"] == "release"
