@@ -244,7 +244,7 @@ SELECT i.name AS instance, i.origin, i.first, i.next,
     (SELECT l.time FROM ledger l WHERE l.entry = (i.number << 40) + i.first) AS first_time,
     (SELECT l.time FROM ledger l WHERE l.entry = (i.number << 40) + i.next - 1) AS last_time
 FROM instances i;
-"""
+"""  # noqa: S608 - a constant
 
 SCHEMA = Schema(
     version=1,
