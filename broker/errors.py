@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any, Protocol
 
 DETAIL_CHARACTERS = 200
 """The most of a detail that is shown."""
@@ -136,6 +137,58 @@ class Reason(Enum):
     LEDGER_INCONSISTENT = _Entry(
         "DATA_LOSS", "The ledger is not the continuation of what was read before; its operator has been told."
     )
+    # Changing the rulebook
+    ADMINISTRATION_DENIED = _Entry(
+        "PERMISSION_DENIED",
+        "The rulebook does not let this caller do that; ask the exchange's administrators.",
+    )
+    RULEBOOK_REFUSED = _Entry("INVALID_ARGUMENT", "The rulebook was refused: {detail}.")
+    RULEBOOK_UNCHANGED = _Entry(
+        "FAILED_PRECONDITION", "The proposal changes nothing; edit the rulebook, and propose it then."
+    )
+    PROPOSAL_NOT_FOUND = _Entry(
+        "NOT_FOUND", "Proposal '{detail}' does not concern this caller, or it might not exist."
+    )
+    PROPOSAL_CLOSED = _Entry(
+        "FAILED_PRECONDITION", "The proposal was {detail}; propose the change anew if it is still wanted."
+    )
+    PROPOSAL_STALE = _Entry(
+        "ABORTED", "The rulebook has changed since; pull it, make the change there, and propose it again."
+    )
+    PROPOSAL_CHANGED = _Entry(
+        "ABORTED", "The proposal is of another revision by now; look at it again, and approve that."
+    )
+    PROPOSAL_UNCHECKED = _Entry("FAILED_PRECONDITION", "The proposal cannot go on: {detail}.")
+    APPROVAL_MISSING = _Entry(
+        "FAILED_PRECONDITION", "The proposal needs more approvals: {detail}; have others approve it."
+    )
+    # Suspending and withdrawing
+    SUSPENDED = _Entry(
+        "PERMISSION_DENIED",
+        "This is suspended: {detail}; ask the exchange's administrators, and try again later.",
+    )
+    SUSPENSION_NOT_FOUND = _Entry(
+        "NOT_FOUND", "Suspension '{detail}' is over, not this caller's to change, or it might not exist."
+    )
+    SUSPENSION_SETTLED = _Entry(
+        "FAILED_PRECONDITION", "The suspension needs nobody to ratify it; list the suspensions."
+    )
+    WITHDRAWAL_NOT_FOUND = _Entry(
+        "NOT_FOUND", "No record of this name was withdrawn by the caller's agency, or it might not exist."
+    )
+    RECORD_WITHDRAWN = _Entry(
+        "FAILED_PRECONDITION",
+        "The record of this source and id was withdrawn; publish what replaces it under a new id.",
+    )
+    # Agreement between the exchange's instances
+    ACTIVATION_FAILED = _Entry(
+        "FAILED_PRECONDITION", "The revision was not activated, and nothing changed: {detail}."
+    )
+    ACTIVATION_UNDER_WAY = _Entry("ABORTED", "Another activation is under way: {detail}; try again after it.")
+    AGREEMENT_UNAVAILABLE = _Entry(
+        "UNAVAILABLE",
+        "The exchange's instances cannot agree now; look at what came into force before you try again.",
+    )
     # The exchange's own state
     POLICY_UNAVAILABLE = _Entry("UNAVAILABLE", "No decision could be had from the policy engine; try again.")
     STORAGE_UNAVAILABLE = _Entry(
@@ -159,11 +212,18 @@ class Reason(Enum):
         return self.value.text.format(detail=detail)
 
 
+class Told(Protocol):
+    """A decision that the ledger can hold: broker.core.decide.Ruling."""
+
+    def told_under(self, rules: Any) -> dict[str, Any]:
+        """As an entry under `rules` holds it."""
+
+
 class EntenteError(Exception):
     """The one exception that crosses layers; `detail` fills the catalogue's text and must be fit for the caller.
 
     metadata: more for `google.rpc.ErrorInfo.metadata`, such as the vocabulary that an unknown purpose is answered with.
-    decisions: by which the call was refused, input and output, for the ledger: never shown to the caller.
+    decisions: by which the call was refused, for the ledger: never shown to the caller.
     """
 
     def __init__(
@@ -172,7 +232,7 @@ class EntenteError(Exception):
         detail: str = "",
         metadata: Mapping[str, str] | None = None,
         *,
-        decisions: tuple[Mapping[str, object], ...] = (),
+        decisions: tuple[Told, ...] = (),
     ) -> None:
         detail = _shown(detail)
         super().__init__(reason.text(detail))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from broker.core.decide import Question, make_question
 from broker.model.labels import Labels
 from broker.model.principal import Principal, SubjectClass
@@ -53,6 +55,27 @@ def audit_question(principal: Principal, scope: str) -> Question:
     return make_question({"action": "audit", "subject": _person(principal), "scope": scope}, principal.agency)
 
 
+def administer_question(
+    principal: Principal,
+    verb: str,
+    areas: Iterable[tuple[str, str]] = (),
+    author: tuple[str, str] | None = None,
+    approvals: Iterable[tuple[str, str]] = (),
+    about: Mapping[str, str] | None = None,
+) -> Question:
+    """May this principal do that? areas: (kind, owner); author, approvals: (agency, subject id)."""
+    item = {
+        "action": "administer",
+        "subject": _person(principal),
+        "verb": verb,
+        "areas": [{"kind": kind, "owner": owner} for kind, owner in sorted(set(areas))],
+        "author": None if author is None else _named(author),
+        "approvals": [_named(each) for each in sorted(set(approvals))],
+        "about": dict(about or {}),
+    }
+    return make_question(item, principal.agency)
+
+
 def probe_labels(registry: Registry) -> Labels:
     """The least restricted label set, to ask whether anything at all may be published."""
     return Labels(dataclassification=registry.vocabulary.classifications[0])
@@ -65,6 +88,10 @@ def _person(principal: Principal) -> dict[str, object]:
         "roles": list(principal.roles),
         "attributes": dict(principal.attributes),
     }
+
+
+def _named(person: tuple[str, str]) -> dict[str, str]:
+    return {"agency": person[0], "id": person[1]}
 
 
 def _record(record_type: RecordType, agency: str, labels: Labels) -> dict[str, object]:

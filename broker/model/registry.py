@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +81,28 @@ class Vocabulary:
 
 
 @dataclass(frozen=True, slots=True)
+class Administration:
+    """What changing anything takes: persons who approve beside the author, of the exchange and of each agency concerned.
+
+    ratify_hours: within these a second exchange administrator ratifies a suspension, or it lapses.
+    """
+
+    exchange_approvals: int
+    agency_approvals: int
+    ratify_hours: int
+
+
+@dataclass(frozen=True, slots=True)
 class Registry:
-    """All that one revision registers."""
+    """All that one revision registers.
+
+    administrators: agency -> its administrators' subject ids. administration: None: nothing can be approved.
+    """
 
     agencies: Mapping[str, Agency]
     topics: Mapping[str, Topic]
     record_types: Mapping[str, RecordType]
     agreements: tuple[Agreement, ...]
     vocabulary: Vocabulary
+    administrators: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    administration: Administration | None = None

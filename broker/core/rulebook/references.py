@@ -35,11 +35,14 @@ class References:
         topics: Mapping[str, TopicShape],
         agencies: Mapping[str, AgencyShape],
         types: Mapping[str, Mapping[str, RecordTypeShape]],
+        administrators: Collection[str] = (),
     ) -> None:
+        """administrators: the agencies that have a file of them."""
         self._vocabulary = vocabulary
         self._topics = topics
         self._agencies = agencies
         self._types = types
+        self._administrators = administrators
         self._markings = {*vocabulary.markings, UNREVIEWED}
 
     def findings(self) -> Iterator[str]:
@@ -49,6 +52,10 @@ class References:
         yield from self._agency_findings()
         yield from self._topic_findings()
         yield from self._type_findings()
+        for name in self._administrators:
+            yield from _unknown(
+                f"data/administrators/{name}/data.yaml", [name], self._agencies, "registered agency"
+            )
 
     def _agency_findings(self) -> Iterator[str]:
         issuers: dict[str, str] = {}

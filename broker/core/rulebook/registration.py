@@ -7,13 +7,14 @@ from typing import TypeVar, cast
 
 from broker.core.rulebook.references import UNREVIEWED
 from broker.core.rulebook.shapes import (
+    AdministrationShape,
     AgencyShape,
     AgreementShape,
     RecordTypeShape,
     TopicShape,
     VocabularyShape,
 )
-from broker.model.registry import Agency, Agreement, Issuer, RecordType, Topic, Vocabulary
+from broker.model.registry import Administration, Agency, Agreement, Issuer, RecordType, Topic, Vocabulary
 
 _Value = TypeVar("_Value")
 
@@ -72,6 +73,11 @@ def vocabulary_of(shape: VocabularyShape) -> Vocabulary:
         attributes=dict(shape.attributes),
         markings=frozenset(shape.markings) | {UNREVIEWED},
     )
+
+
+def administration_of(shape: AdministrationShape) -> Administration:
+    """What changing anything takes."""
+    return Administration(shape.approvals.exchange, shape.approvals.agency, shape.ratify_hours)
 
 
 class Agreements:

@@ -9,9 +9,18 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from broker.core.rulebook.references import TOPICS, VOCABULARY, References
-from broker.core.rulebook.registration import Agreements, agency_of, record_types_of, topic_of, vocabulary_of
+from broker.core.rulebook.registration import (
+    Agreements,
+    administration_of,
+    agency_of,
+    record_types_of,
+    topic_of,
+    vocabulary_of,
+)
 from broker.core.rulebook.shape_faults import faults_of, what_and_remedy
 from broker.core.rulebook.shapes import (
+    AdministrationShape,
+    AdministratorsShape,
     AgencyShape,
     AgreementShape,
     Name,
@@ -25,6 +34,9 @@ from broker.model.data_file import DataRefused, JsonValue, parse_yaml
 from broker.model.registry import Agreement, Registry
 from broker.model.rulebook import Revision
 
+ADMINISTRATION = "data/administration/data.yaml"
+"""How many have to approve."""
+
 FINDINGS_LIMIT = 100
 """The most faults that are looked for: nobody reads more at once, and a large rulebook could have millions."""
 
@@ -37,6 +49,8 @@ _TYPES = TypeAdapter(dict[TypeName, RecordTypeShape])
 _AGREEMENTS = TypeAdapter(dict[Name, AgreementShape])
 _AGENCY = TypeAdapter(AgencyShape)
 _VOCABULARY = TypeAdapter(VocabularyShape)
+_ADMINISTRATION = TypeAdapter(AdministrationShape)
+_ADMINISTRATORS: TypeAdapter[list[str]] = TypeAdapter(AdministratorsShape)
 _Shape = TypeVar("_Shape")
 
 
@@ -52,12 +66,21 @@ def parse_registry(revision: Revision) -> Registry:
         name: shape for name, path in reader.each("agencies") if (shape := reader.whole(path, _AGENCY))
     }
     types = {owner: reader.members(path, _TYPES) for owner, path in reader.each("record_types")}
+    administrators = {
+        agency: tuple(subjects)
+        for agency, path in reader.each("administrators")
+        if (subjects := reader.whole(path, _ADMINISTRATORS)) is not None
+    }
+    # Without it, as without administrators, nothing can be changed; the examination tells, and rules apply all the same.
+    administration = (
+        reader.whole(ADMINISTRATION, _ADMINISTRATION) if ADMINISTRATION in revision.files else None
+    )
     if vocabulary is None or reader.findings:
         # Without these nothing can be said of what agreements refer to, but of their shape it can.
         for _, path in reader.each("agreements"):
             reader.members(path, _AGREEMENTS)
         raise reader.refusal()
-    references = References(vocabulary, topics, agencies, types)
+    references = References(vocabulary, topics, agencies, types, administrators)
     faults = list(islice(references.findings(), FINDINGS_LIMIT))
     agreements = tuple(_agreements(reader, references, faults))
     refusal = reader.refusal()
@@ -69,6 +92,8 @@ def parse_registry(revision: Revision) -> Registry:
         record_types=record_types_of(types),
         agreements=agreements,
         vocabulary=vocabulary_of(vocabulary),
+        administrators=administrators,
+        administration=None if administration is None else administration_of(administration),
     )
 
 

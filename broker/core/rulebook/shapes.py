@@ -42,6 +42,9 @@ Url = Annotated[str, Field(max_length=500, pattern=r"^https://[A-Za-z0-9.-]+(:[0
 KeyFile = Annotated[str, Field(pattern=r"^keys/[a-z0-9][a-z0-9._-]{0,99}\.jwks\.json$")]
 ContentType = Annotated[str, Field(pattern=r"^[a-z0-9.+-]{1,60}/[a-z0-9.+-]{1,100}$")]
 Moment = Annotated[str, AfterValidator(_moment)]
+Subject = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""The claim `sub` of a token."""
+
 Names = Annotated[list[Name], AfterValidator(_distinct)]
 Labels = Annotated[list[Label], AfterValidator(_distinct)]
 TypeNames = Annotated[list[TypeName], AfterValidator(_distinct)]
@@ -142,3 +145,21 @@ class VocabularyShape(_Shape):
     roles: Names
     attributes: dict[Name, Literal["classification"]]
     markings: Names
+
+
+AdministratorsShape = Annotated[list[Subject], AfterValidator(_distinct), Field(max_length=100)]
+"""data/administrators/<agency>/data.yaml"""
+
+
+class ApprovalsShape(_Shape):
+    """How many persons approve, beside the author."""
+
+    exchange: Annotated[int, Field(ge=1, le=10)]
+    agency: Annotated[int, Field(ge=1, le=10)]
+
+
+class AdministrationShape(_Shape):
+    """data/administration/data.yaml"""
+
+    approvals: ApprovalsShape
+    ratify_hours: Annotated[int, Field(ge=1, le=720)]

@@ -30,6 +30,8 @@ def data_changes(path: str, old: bytes | None, new: bytes | None) -> Iterator[Ch
         yield from _members(_MEMBERS[parts[1]], owner, before, after, prefix=f"{owner}/" if owner else "")
     elif parts[0] == "data" and parts[1] == "agencies":
         yield from _whole("agency", parts[2], None, before, after)
+    elif parts[0] == "data" and parts[1] == "administrators":
+        yield from _whole("administrators", parts[2], None, before, after)
     elif parts[-1] == "guarantees.yaml":
         owner = parts[1] if parts[0] == "agencies" else None
         yield from _members("guarantee", owner, before, after, prefix=f"{owner}/" if owner else "")
@@ -44,7 +46,11 @@ def data_changes(path: str, old: bytes | None, new: bytes | None) -> Iterator[Ch
     elif parts[0] == "keys":
         yield from _keys(path, before, after)
     else:
-        kinds = {"capabilities.json": "built-ins", "manifest.yaml": "manifest"}
+        kinds = {
+            "capabilities.json": "built-ins",
+            "manifest.yaml": "manifest",
+            "data/administration/data.yaml": "administration",
+        }
         kind = kinds.get(path, "schema" if parts[0] == "schemas" else "vocabulary")
         yield from _whole(kind, path, None, before, after)
 
