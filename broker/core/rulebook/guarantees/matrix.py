@@ -125,16 +125,20 @@ def _may_fit(guarantee: Guarantee, blank: _Blank) -> bool:
 
 
 def _subjects(registry: Registry, cases: Cases) -> Iterator[SubjectClass]:
-    """Of each agency: every role alone, and all of them; every purpose; the highest clearance, and the lowest."""
+    """Those that cases name, and the classes of each agency."""
     for sample in cases.principals:
         if sample.subject.agency in registry.agencies:
             yield sample.subject
     for name in sorted(registry.agencies):
-        agency = registry.agencies[name]
-        roles = [*((role,) for role in sorted(agency.roles)), tuple(sorted(agency.roles))]
-        attributes = _attributes(agency, registry.vocabulary)
-        for purpose, held, pairs in product(sorted(agency.purposes), dict.fromkeys(roles), attributes):
-            yield SubjectClass(name, held, pairs, purpose)
+        yield from classes_of(registry.agencies[name], registry.vocabulary)
+
+
+def classes_of(agency: Agency, words: Vocabulary) -> Iterator[SubjectClass]:
+    """Of one agency: every role alone, and all of them; every purpose; the highest clearance, and the lowest."""
+    roles = [*((role,) for role in sorted(agency.roles)), tuple(sorted(agency.roles))]
+    attributes = _attributes(agency, words)
+    for purpose, held, pairs in product(sorted(agency.purposes), dict.fromkeys(roles), attributes):
+        yield SubjectClass(agency.name, held, pairs, purpose)
 
 
 def _attributes(agency: Agency, words: Vocabulary) -> list[tuple[tuple[str, str], ...]]:

@@ -1,0 +1,18 @@
+"""Records that are still stored, read from one end to the other without a place of one's own in them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from broker.model.record import StoredRecord
+
+
+class StoredRecords(Protocol):
+    """Reading needs no more than read access to the store. Methods raise StorageUnavailable."""
+
+    async def topics(self) -> Sequence[str]:
+        """The names of all topics, sorted."""
+
+    def read(self, topic: str) -> AsyncIterator[Sequence[StoredRecord]]:
+        """All records from the earliest retained ones to the end that the topic had, in parts of bounded size."""
