@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -47,18 +47,25 @@ class Sample:
     clearance: str
 
 
-SAMPLES = (
+_STAFF = (
     Sample("highway-patrol", "highway-patrol", "officer-1", "officer", "law-enforcement", "red"),
     Sample("ems", "ems", "paramedic-1", "paramedic", "emergency-response", "red"),
     Sample("transport", "transport", "analyst-1", "analyst", "road-safety-statistics", "amber"),
     Sample("cyber-centre", "cyber-centre", "analyst-1", "analyst", "cyber-defence", "red"),
     Sample("partner-cert", "partner-cert", "analyst-1", "analyst", "cyber-defence", "green"),
+)
+_EXCHANGE_STAFF = (
     Sample("admin-1", "exchange", "admin-1", "exchange-admin", "exchange-administration", "clear"),
     Sample("admin-2", "exchange", "admin-2", "exchange-admin", "exchange-administration", "clear"),
     Sample("auditor-1", "exchange", "auditor-1", "auditor", "exchange-administration", "clear"),
-    Sample("highway-patrol-admin", "highway-patrol", "admin-1", "agency-admin", "law-enforcement", "red"),
-    Sample("ems-admin", "ems", "admin-1", "agency-admin", "emergency-response", "red"),
 )
+# Two of each agency, as the rulebook lists them: nobody approves what they proposed themselves.
+_ADMINISTRATORS = tuple(
+    replace(staff, context=f"{staff.agency}-admin{suffix}", subject=subject, role="agency-admin")
+    for staff in _STAFF
+    for suffix, subject in (("", "admin-1"), ("-2", "admin-2"))
+)
+SAMPLES = (*_STAFF, *_EXCHANGE_STAFF, *_ADMINISTRATORS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,16 @@ async def test_each_context_gives_a_token_that_the_rulebook_accepts(
     assert principal.attributes == {"clearance": sample.clearance}
 
 
+def test_every_agency_has_a_context_for_each_of_two_administrators(exchange: Path) -> None:
+    registry = parse_registry(read_rulebook(exchange / "rulebook"))
+    roles = {"agency-admin", "exchange-admin"}
+    given = {(sample.agency, sample.subject) for sample in SAMPLES if sample.role in roles}
+    listed = {(agency, subject) for agency, ids in registry.administrators.items() for subject in ids}
+    assert given == listed
+    assert {agency for agency, _ in listed} == set(registry.agencies)
+    assert all(len(ids) == 2 for ids in registry.administrators.values())
+
+
 def test_the_configuration_and_the_keys_are_accepted(exchange: Path) -> None:
     config = load_config(exchange / "entente.toml")
     assert (config.listen.tls, config.listen.mtls) == ("127.0.0.1:7443", "127.0.0.1:7444")

@@ -83,6 +83,30 @@ CHANGES: dict[str, tuple[Edit, list[tuple[Any, ...]]]] = {
         put("data/agencies/fire/data.yaml", "name: Fire"),
         [("agency", "fire", How.ADDED, None, [])],
     ),
+    "an administrator more and one less": (
+        swap("data/administrators/ems/data.yaml", "- admin-2", "- admin-3"),
+        [
+            (
+                "administrators",
+                "ems",
+                How.CHANGED,
+                None,
+                [("value", "admin-2", None), ("value", None, "admin-3")],
+            )
+        ],
+    ),
+    "how many approve": (
+        swap("data/administration/data.yaml", "exchange: 1", "exchange: 2"),
+        [
+            (
+                "administration",
+                "data/administration/data.yaml",
+                How.CHANGED,
+                None,
+                [("approvals.exchange", "1", "2")],
+            )
+        ],
+    ),
     "an agency that left": (drop("data/agencies/ems/data.yaml"), [("agency", "ems", How.REMOVED, None, [])]),
     "a role more and one less": (
         swap(
