@@ -18,7 +18,6 @@ from broker.adapters.opa import OpaCompiler
 from broker.app.ledger_sources import LedgerSource, opened_source
 from broker.app.replay import OpaEngines
 from broker.app.rulebook_sources import DirectoryRulebooks, NoRulebooks
-from broker.core.audit.recorded import Rules
 from broker.core.audit.replay import Replay
 from broker.core.audit.replayed import ReplayTally
 from broker.core.decide.output import output_of
@@ -32,6 +31,7 @@ from broker.model.ledger import (
     ReadPoint,
     StoredCheckpoint,
 )
+from broker.model.rulebook import Rules
 
 ASKED_AT_ONCE = 500
 PAGE = 1_000

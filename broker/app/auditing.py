@@ -14,13 +14,12 @@ from broker.adapters.opa.engine import OpaEngine
 from broker.app.backends import open_ledger_reader
 from broker.app.config import Backend
 from broker.app.foundation import Foundation
-from broker.app.rulebook import find_opa
 from broker.core.audit.access import AuditAccess
 from broker.core.audit.desk import AuditDesk
 from broker.core.audit.fresh import FreshIndex
 from broker.core.audit.holders import HolderDesk
 from broker.core.audit.readings import Readings
-from broker.core.audit.records import OpenEngine, RecordReplay, ReplayRules
+from broker.core.audit.records import OpenEngine, RecordReplay
 from broker.core.audit.seen import SightingsDesk
 from broker.core.ledger.receipt import ReceiptCodec
 from broker.core.rulebook.check import check_rulebook
@@ -68,12 +67,11 @@ def _directory(backend: Backend, stack: AsyncExitStack) -> Path:
 def auditing(base: Foundation, ledger: FreshIndex) -> LedgerServicer:
     """The service Ledger."""
     opened = base.opened
-    readings = Readings(AuditAccess(base.decider, opened.clock), ledger, base.evidence)
+    readings = Readings(AuditAccess(base.in_force, opened.clock), ledger, base.evidence)
     records = RecordReplay(
         readings=readings,
         log=opened.stores.record_log,
-        topics=opened.topics,
-        present=ReplayRules(base.registry, opened.engine, opened.rulebook.revision.time_dependent),
+        in_force=base.in_force,
         revisions=opened.stores.rulebooks,
         open_engine=_open_engine(base),
         keys=opened.keys,
@@ -94,7 +92,7 @@ def _open_engine(base: Foundation) -> OpenEngine:
     @asynccontextmanager
     async def open_engine(revision: Revision) -> AsyncIterator[PolicyEngine]:
         """Checked as at the door: the store may be written by others."""
-        opa = find_opa(base.opened.config.rulebook.opa)
+        opa = base.opened.opa
         if findings := await check_rulebook(OpaCompiler(opa), revision):
             raise RulebookRefused(findings)
         try:

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from broker.adapters.jwt.identity import JwtIdentity
 from broker.app.auditing import auditing, fresh_index
-from broker.app.foundation import Foundation, Opened, record_limits, stream_times
-from broker.app.rulebook import PreparedRulebook
-from broker.app.stores import Stores
+from broker.app.foundation import Foundation, Opened, stream_times
 from broker.core.audit.fresh import FreshIndex
-from broker.core.catalog import Catalog
-from broker.core.decide import Decider
 from broker.core.deliver.fanout import FanOut
 from broker.core.deliver.group import Tools
 from broker.core.deliver.prepare import Preparer
-from broker.core.deliver.view import RecordViews
 from broker.core.evidence import Evidence
 from broker.core.ledger.receipt import ReceiptCodec
 from broker.core.preview import Previewer
 from broker.core.publish import Publisher
 from broker.core.streams import Streams
 from broker.core.subscriptions import SubscriptionDesk
-from broker.errors import RulebookRefused
-from broker.model.record import LogTopic
 from broker.rpc.call import Interceptor
 from broker.rpc.catalog import CatalogServicer
 from broker.rpc.exchange import ExchangeServicer
@@ -47,21 +39,10 @@ class Exchange:
     fanout: FanOut
     audit_index: FreshIndex
     evidence: Evidence
-    identity: JwtIdentity
-    decider: Decider
-
-
-async def open_topics(stores: Stores, rulebook: PreparedRulebook) -> dict[str, LogTopic]:
-    """Create the rulebook's topics where they are absent; by name. Raises RulebookRefused for another partition count."""
-    topics = rulebook.registry.topics.values()
-    try:
-        return {topic.name: await stores.record_log.open_topic(topic) for topic in topics}
-    except ValueError as error:
-        raise RulebookRefused((f"data/topics/data.yaml: {error}",)) from None
 
 
 def wire(opened: Opened) -> Exchange:
-    """All parts of one exchange, for one revision."""
+    """All parts of one exchange."""
     base = Foundation.of(opened)
     publisher = _publisher(base)
     fanout = _fanout(base)
@@ -74,7 +55,7 @@ def wire(opened: Opened) -> Exchange:
             _publishing(base, publisher),
             subscribe,
             _subscriptions(base),
-            CatalogServicer(Catalog(base.registry, base.access), opened.clock),
+            CatalogServicer(base.in_force, opened.clock),
             auditing(base, audit_index),
         ),
         interceptors=(
@@ -89,38 +70,24 @@ def wire(opened: Opened) -> Exchange:
         fanout=fanout,
         audit_index=audit_index,
         evidence=base.evidence,
-        identity=base.identity,
-        decider=base.decider,
     )
 
 
 def _publisher(base: Foundation) -> Publisher:
     opened = base.opened
     return Publisher(
-        registry=base.registry,
-        topics=opened.topics,
-        access=base.access,
-        decider=base.decider,
+        in_force=base.in_force,
         log=opened.stores.record_log,
         evidence=base.evidence,
         codec=base.codec,
         keys=opened.keys,
         clock=opened.clock,
-        limits=record_limits(opened.config),
     )
 
 
 def _publishing(base: Foundation, publisher: Publisher) -> ExchangeServicer:
     opened = base.opened
-    previewer = Previewer(
-        registry=base.registry,
-        access=base.access,
-        decider=base.decider,
-        discloser=base.discloser,
-        evidence=base.evidence,
-        clock=opened.clock,
-        limits=record_limits(opened.config),
-    )
+    previewer = Previewer(in_force=base.in_force, evidence=base.evidence, clock=opened.clock)
     return ExchangeServicer(
         publisher=publisher,
         previewer=previewer,
@@ -133,11 +100,15 @@ def _publishing(base: Foundation, publisher: Publisher) -> ExchangeServicer:
 
 def _fanout(base: Foundation) -> FanOut:
     opened = base.opened
-    preparer = Preparer(base.decider, opened.clock)
     return FanOut(
-        tools=Tools(opened.stores.record_log, preparer, base.evidence, opened.clock, opened.keys),
-        views=RecordViews(base.registry),
-        discloser=base.discloser,
+        tools=Tools(
+            base.in_force,
+            opened.stores.record_log,
+            Preparer(opened.clock),
+            base.evidence,
+            opened.clock,
+            opened.keys,
+        ),
         subscriptions=opened.stores.subscriptions,
         buffer_limit_bytes=opened.config.limits.total_buffer_bytes,
     )
@@ -146,7 +117,7 @@ def _fanout(base: Foundation) -> FanOut:
 def _subscribe(base: Foundation, fanout: FanOut) -> SubscribeServicer:
     opened = base.opened
     streams = Streams(
-        access=base.access,
+        in_force=base.in_force,
         places=base.places,
         store=opened.stores.subscriptions,
         fanout=fanout,
@@ -171,7 +142,7 @@ def _subscribe(base: Foundation, fanout: FanOut) -> SubscribeServicer:
 def _subscriptions(base: Foundation) -> SubscriptionsServicer:
     opened = base.opened
     desk = SubscriptionDesk(
-        access=base.access,
+        in_force=base.in_force,
         places=base.places,
         store=opened.stores.subscriptions,
         evidence=base.evidence,

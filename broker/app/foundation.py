@@ -1,25 +1,18 @@
-"""What the sides of an exchange are built on: its stores, one revision of the rulebook at work, the configuration."""
+"""What the sides of an exchange are built on: its stores, what is in force, the configuration."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from broker.adapters.jwt.identity import JwtIdentity
-from broker.adapters.jwt.issuers import JwksSettings
-from broker.adapters.opa.engine import OpaEngine
 from broker.app.config import Config
 from broker.app.ledger import OpenLedger
-from broker.app.rulebook import PreparedRulebook
 from broker.app.stores import Stores
-from broker.core.access import Access
 from broker.core.cursor import CursorCodec
-from broker.core.decide import Decider
-from broker.core.deliver.disclose import Discloser
 from broker.core.evidence import Evidence
+from broker.core.in_force import InForce
 from broker.core.places import Places
-from broker.core.record.admission import RecordLimits
-from broker.model.record import LogTopic
-from broker.model.registry import Registry
+from broker.core.regime import Regime
 from broker.ports.clock import Clock
 from broker.ports.keys import Keys
 from broker.rpc.interceptors import IdentityInterceptor
@@ -34,9 +27,8 @@ class Opened:
     config: Config
     stores: Stores
     ledger: OpenLedger
-    rulebook: PreparedRulebook
-    engine: OpaEngine
-    topics: dict[str, LogTopic]
+    in_force: InForce[Regime]
+    opa: Path
     keys: Keys
     clock: Clock
 
@@ -46,64 +38,27 @@ class Foundation:
     """What several sides share; each part exists once."""
 
     opened: Opened
-    registry: Registry
+    in_force: InForce[Regime]
     codec: CursorCodec
-    decider: Decider
-    access: Access
     evidence: Evidence
-    discloser: Discloser
     places: Places
     quotas: Quotas
-    identity: JwtIdentity
     identify: IdentityInterceptor
 
     @classmethod
     def of(cls, opened: Opened) -> Foundation:
-        """The parts for one revision."""
-        rulebook, clock = opened.rulebook, opened.clock
+        """The parts, which look at what is in force whenever they are used."""
+        in_force, clock = opened.in_force, opened.clock
         codec = CursorCodec(opened.keys)
-        decider = Decider(opened.engine, clock, time_dependent=rulebook.revision.time_dependent)
-        identity = _identity(opened.config, rulebook, clock)
         return cls(
             opened=opened,
-            registry=rulebook.registry,
+            in_force=in_force,
             codec=codec,
-            decider=decider,
-            access=Access(rulebook.registry, decider, clock),
-            evidence=Evidence(opened.ledger.writer, clock, rulebook.revision.id, opened.engine.version),
-            discloser=Discloser(rulebook.registry, opened.keys),
-            places=Places(opened.stores.record_log, opened.topics, codec),
+            evidence=Evidence(opened.ledger.writer, clock, in_force),
+            places=Places(opened.stores.record_log, codec),
             quotas=Quotas(_quota_limits(opened.config), clock),
-            identity=identity,
-            identify=IdentityInterceptor(identity),
+            identify=IdentityInterceptor(in_force),
         )
-
-
-def _identity(config: Config, rulebook: PreparedRulebook, clock: Clock) -> JwtIdentity:
-    jwks = JwksSettings(
-        ttl_s=config.jwks.ttl_s,
-        stale_s=config.jwks.stale_s,
-        timeout_s=config.jwks.timeout_s,
-        ca_file=config.jwks.ca_file,
-        insecure_http_loopback=config.jwks.insecure_http_loopback,
-    )
-    return JwtIdentity(
-        rulebook.registry,
-        rulebook.revision.files,
-        audience=config.exchange.audience,
-        clock=clock,
-        leeway_s=config.limits.token_leeway_s,
-        jwks=jwks,
-    )
-
-
-def record_limits(config: Config) -> RecordLimits:
-    """What one record may take."""
-    return RecordLimits(
-        record_bytes=config.limits.record_bytes,
-        attribute_bytes=config.limits.attribute_bytes,
-        attributes=config.limits.attributes,
-    )
 
 
 def _quota_limits(config: Config) -> QuotaLimits:

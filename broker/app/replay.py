@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Self
 
 from broker.adapters.opa import OpaCompiler, OpaEngine, OpaSettings, OpaStartFailed
-from broker.core.audit.recorded import Rules
 from broker.core.audit.replay import EngineMissing
 from broker.errors import RulebookRefused, StorageUnavailable
+from broker.model.rulebook import Rules
 from broker.ports.rulebook_store import RulebookReader
 
 _RUNNING = 2

@@ -21,15 +21,17 @@ from grpc_reflection.v1alpha import reflection
 from broker import __version__
 from broker.adapters.clock import SystemClock
 from broker.adapters.keyring import USES, FileKeys, read_private_file
-from broker.adapters.opa.engine import OpaEngine
 from broker.app.backends import open_stores
 from broker.app.config import Config, Limits, Tls
-from broker.app.exchange import Exchange, open_topics, wire
+from broker.app.exchange import Exchange, wire
 from broker.app.foundation import Opened
 from broker.app.ledger import opened_ledger
+from broker.app.regime import RegimeBuilder
 from broker.app.rulebook import find_opa, prepare_rulebook
+from broker.core.in_force import InForce, Order
 from broker.errors import LedgerFenced
 from broker.model.ledger import JsonValue
+from broker.model.overlay import Overlays
 from broker.rpc.services import PACKAGE, generic_handlers
 
 # Imported for their descriptors, which reflection serves.
@@ -98,24 +100,23 @@ async def running(config: Config) -> AsyncIterator[Ready]:
     try:
         opa = find_opa(config.rulebook.opa)
         rulebook = await prepare_rulebook(config.rulebook, opa, stores.rulebooks)
-        engine = await OpaEngine.start(opa, rulebook.revision)
+        opened_regime = await RegimeBuilder(config, stores, keys, clock, opa).build(rulebook)
         try:
-            topics = await open_topics(stores, rulebook)
             async with (
                 # Before the ledger is claimed: a second start by mistake fails here, and stops nobody.
                 _bound(config) as (server, tls, mtls),
                 opened_ledger(config, stores.ledger_log, keys, clock) as ledger,
             ):
-                opened = Opened(config, stores, ledger, rulebook, engine, topics, keys, clock)
+                rules = opened_regime.regime.rules
+                in_force = InForce(Order(opened_regime.regime, Overlays()))
+                opened = Opened(config, stores, ledger, in_force, opa, keys, clock)
                 exchange = wire(opened)
                 await ledger.account_start(exchange.evidence, _start(config, keys))
                 async with _serving(server, exchange):
                     warnings = insecure_settings(config)
-                    yield Ready(
-                        tls, mtls, rulebook.revision.id, engine.version, warnings, ledger.writer.fenced
-                    )
+                    yield Ready(tls, mtls, rules.revision, rules.engine, warnings, ledger.writer.fenced)
         finally:
-            await engine.close()
+            await opened_regime.close()
     finally:
         await stores.close()
 
@@ -155,9 +156,7 @@ async def _serving(server: grpc.aio.Server, exchange: Exchange) -> AsyncIterator
         await exchange.publisher.settle()
         flusher.cancel()
         await exchange.ledger_interceptor.flush()
-        await exchange.identity.close()
         await exchange.audit_index.close()
-        await exchange.decider.close()
 
 
 def _bind(server: grpc.aio.Server, config: Config) -> tuple[str, str | None]:

@@ -13,6 +13,7 @@ from broker.errors import EntenteError, NoDecision, Reason
 from broker.model.decision import Decision
 from broker.model.principal import Principal
 from broker.model.registry import Registry, Topic
+from broker.model.rulebook import Rules
 from broker.ports.clock import Clock
 
 _TOPIC_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -24,10 +25,11 @@ class _Answer:
     question: Question
     decision: Decision
     permitted: bool
+    rules: Rules
 
     @property
     def ruling(self) -> Ruling:
-        return Ruling.of(self.question, self.decision)
+        return Ruling.of(self.question, self.decision, self.rules)
 
 
 class Access:
@@ -107,11 +109,12 @@ class Access:
             raise EntenteError(Reason.POLICY_UNAVAILABLE) from None
         # An agreement that has ended permits nothing any more: the topic is hidden again.
         now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
-        answers = []
+        answers, rules = [], self._decider.rules
         for question, decision in decided:
             if decision is None:
                 raise EntenteError(Reason.POLICY_UNAVAILABLE)
-            answers.append(_Answer(question, decision, decision.permitted and decision.holds_at(now)))
+            permitted = decision.permitted and decision.holds_at(now)
+            answers.append(_Answer(question, decision, permitted, rules))
         return answers
 
 
@@ -121,9 +124,7 @@ def _permitted(answers: dict[str, _Answer]) -> list[str]:
 
 def _not_found(topic: str, answers: Iterable[_Answer]) -> EntenteError:
     """The same answer whatever there is; why goes into the ledger only."""
-    return EntenteError(
-        Reason.TOPIC_NOT_FOUND, topic, decisions=tuple(answer.ruling.value for answer in answers)
-    )
+    return EntenteError(Reason.TOPIC_NOT_FOUND, topic, decisions=tuple(answer.ruling for answer in answers))
 
 
 def _may_exist(topic: str) -> bool:

@@ -65,7 +65,7 @@ class Claims:
     ) -> Begin:
         """The place, and for a named subscription the claim on it. Raises what `open` of a stream does."""
         if not request.subscription:
-            positions = await self._places.find(request.topic, request.start, binding)
+            positions = await self._places.find(topic, request.start, binding)
             return Begin(positions, 0, Cause.START)
         check_name(request.subscription)
         key = SubscriptionKey(principal.agency, principal.subject, request.subscription)
@@ -105,7 +105,7 @@ class Claims:
             raise EntenteError(
                 Reason.LIMIT_EXCEEDED, f"{self._limit_per_principal} subscriptions a principal"
             )
-        positions = await self._places.find(request.topic, request.start, binding)
+        positions = await self._places.find(topic, request.start, binding)
         now = self._clock.now_ms()
         new = Subscription(key, request.topic, topic.incarnation, request.purpose, positions, 0, now, now)
         # Before it exists: else a subscription whose stream could not be opened would have no beginning in the ledger.

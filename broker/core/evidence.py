@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from broker.core.decide import Ruling
+from broker.core.in_force import InForce, Order
+from broker.core.regime import Regime
 from broker.errors import EntenteError, Reason, StorageUnavailable
 from broker.model.ledger import JsonValue, LedgerEntry, Place
 from broker.model.principal import Principal
+from broker.model.rulebook import Rules
 from broker.ports.clock import Clock
 from broker.ports.ledger import Ledger
 
@@ -16,22 +19,41 @@ class Evidence:
     """Writes entries; what writes returns once they are durable, else raises EntenteError LEDGER_UNAVAILABLE.
 
     patient: see Ledger.append. The entries of a stream join, and one that is written twice would break that.
+    order: under which the entry is made; what is in force now unless told.
     """
 
-    def __init__(self, ledger: Ledger, clock: Clock, revision: str, engine: str) -> None:
+    def __init__(self, ledger: Ledger, clock: Clock, in_force: InForce[Regime]) -> None:
         self._ledger = ledger
         self._clock = clock
-        self._rules: dict[str, JsonValue] = {"revision": revision, "engine": engine}
+        self._in_force = in_force
+
+    @property
+    def rules(self) -> Rules:
+        """Those of an entry that is made now."""
+        return self._in_force.present.regime.rules
 
     def entry(
-        self, kind: str, body: Mapping[str, JsonValue], roots: Mapping[str, bytes] | None = None
+        self,
+        kind: str,
+        body: Mapping[str, JsonValue],
+        roots: Mapping[str, bytes] | None = None,
+        *,
+        order: Order[Regime] | None = None,
     ) -> LedgerEntry:
         """An entry of now, with the part `rules`, that is not yet written."""
-        return LedgerEntry(kind, self._clock.now_ms(), {**body, "rules": self._rules}, roots or {})
+        order = order or self._in_force.present
+        rules: dict[str, JsonValue] = {
+            "revision": order.regime.rules.revision,
+            "engine": order.regime.rules.engine,
+            "overlays": order.overlays.epoch,
+        }
+        return LedgerEntry(kind, self._clock.now_ms(), {**body, "rules": rules}, roots or {})
 
-    async def write(self, kind: str, body: Mapping[str, JsonValue]) -> Place:
+    async def write(
+        self, kind: str, body: Mapping[str, JsonValue], *, order: Order[Regime] | None = None
+    ) -> Place:
         """One entry; returns its place."""
-        (place,) = await self.write_all([self.entry(kind, body)])
+        (place,) = await self.write_all([self.entry(kind, body, order=order)])
         return place
 
     async def write_all(self, entries: Sequence[LedgerEntry], *, patient: bool = False) -> Sequence[Place]:
@@ -54,9 +76,9 @@ def who(principal: Principal) -> dict[str, JsonValue]:
     }
 
 
-def decisions(rulings: Iterable[Ruling]) -> list[JsonValue]:
-    """The part `decisions`: each once, in the order in which they come first."""
-    return [ruling.value for ruling in dict.fromkeys(rulings)]
+def decisions(rulings: Iterable[Ruling], rules: Rules) -> list[JsonValue]:
+    """The part `decisions` of an entry under `rules`: each once, in the order in which they come first."""
+    return [ruling.told_under(rules) for ruling in dict.fromkeys(rulings)]
 
 
 def list_of(values: Iterable[JsonValue]) -> list[JsonValue]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from broker.core.overlay.judge import Judge
 from broker.model.overlay import Overlays
 
 Regime = TypeVar("Regime")
@@ -24,10 +25,17 @@ class OrderReplaced(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Order(Generic[Regime]):
-    """One revision's rules at work, and the restrictions over them. Equal only to itself."""
+    """One revision's rules at work, and the restrictions over them. Equal only to itself.
+
+    judge: looks up what the overlays restrict.
+    """
 
     regime: Regime
     overlays: Overlays
+    judge: Judge = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "judge", Judge(self.overlays))
 
 
 class InForce(Generic[Regime]):

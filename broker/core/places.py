@@ -30,26 +30,20 @@ class StartAt:
 class Places:
     """Turns start positions into offsets; raises EntenteError STORAGE_UNAVAILABLE."""
 
-    def __init__(self, log: RecordLog, topics: dict[str, LogTopic], codec: CursorCodec) -> None:
+    def __init__(self, log: RecordLog, codec: CursorCodec) -> None:
         self._log = log
-        self._topics = topics
         self._codec = codec
 
-    def log_topic(self, topic: str) -> LogTopic:
-        """The topic as the log knows it."""
-        return self._topics[topic]
-
-    async def find(self, topic: str, start: StartAt, binding: CursorBinding) -> Positions:
+    async def find(self, topic: LogTopic, start: StartAt, binding: CursorBinding) -> Positions:
         """The positions; raises CURSOR_INVALID for a cursor of another principal, topic or incarnation."""
         if start.cursor is not None:
-            partitions = self._topics[topic].partitions
-            return self._codec.open(start.cursor, binding.associated_data(), partitions).positions
+            return self._codec.open(start.cursor, binding.associated_data(), topic.partitions).positions
         try:
             if start.time_ms is not None:
-                return await self._log.positions_at(topic, start.time_ms)
+                return await self._log.positions_at(topic.name, start.time_ms)
             if start.place is Start.LATEST:
-                return await self._log.end_positions(topic)
-            return await self._log.start_positions(topic)
+                return await self._log.end_positions(topic.name)
+            return await self._log.start_positions(topic.name)
         except StorageUnavailable:
             raise EntenteError(Reason.STORAGE_UNAVAILABLE) from None
 

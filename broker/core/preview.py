@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from broker.core.access import Access
-from broker.core.decide import Decider
-from broker.core.deliver.disclose import Discloser
 from broker.core.deliver.prepare import why_withheld
 from broker.core.deliver.view import RecordViews
 from broker.core.evidence import Evidence, who
+from broker.core.in_force import InForce, Order, OrderReplaced
 from broker.core.questions import deliver_question
-from broker.core.record.admission import Candidate, RecordLimits, stamp
-from broker.core.record.examination import Examiner
+from broker.core.record.admission import Candidate, stamp
 from broker.core.redact.fieldmap import FieldMap
 from broker.core.redact.plan import Unredactable
 from broker.core.redact.unreviewed import unreviewed_paths
+from broker.core.regime import Regime
 from broker.errors import EntenteError, NoDecision, Reason
 from broker.model.decision import Effect
 from broker.model.ledger import JsonValue
 from broker.model.principal import Principal, SubjectClass
 from broker.model.record import StoredRecord
-from broker.model.registry import Registry, Topic
+from broker.model.registry import Topic
 from broker.ports.clock import Clock
 from protos.entente.v1 import exchange_pb2
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
@@ -53,45 +52,40 @@ class RecordOutlook:
 
 
 class Previewer:
-    """The preview use case of one revision."""
+    """The preview use case."""
 
-    def __init__(
-        self,
-        *,
-        registry: Registry,
-        access: Access,
-        decider: Decider,
-        discloser: Discloser,
-        evidence: Evidence,
-        clock: Clock,
-        limits: RecordLimits,
-    ) -> None:
-        self._registry = registry
-        self._access = access
-        self._decider = decider
-        self._discloser = discloser
+    def __init__(self, *, in_force: InForce[Regime], evidence: Evidence, clock: Clock) -> None:
+        self._in_force = in_force
         self._evidence = evidence
         self._clock = clock
-        self._examiner = Examiner(registry, limits)
 
     async def preview(
         self, principal: Principal, topic_name: str, events: Sequence[CloudEvent], reference: str
     ) -> list[RecordOutlook]:
         """One outlook for each event, in order. Raises EntenteError TOPIC_NOT_FOUND, POLICY_UNAVAILABLE."""
-        topic = await self._access.require_publish(principal, topic_name)
-        asked: JsonValue = {"topic": topic_name, "reference": reference, "records": len(events)}
-        await self._evidence.write("preview", {"who": who(principal), "call": asked})
-        parties = list(self._parties(principal, topic))
-        if sum(event.ByteSize() for event in events) * len(parties) > PREVIEW_BYTES:
-            raise EntenteError(
-                Reason.LIMIT_EXCEEDED, f"{PREVIEW_BYTES} bytes, each record counted for each party"
-            )
-        return [await self._outlook(event, principal, topic, parties) for event in events]
+        while True:
+            order = self._in_force.present
+            topic = await order.regime.access.require_publish(principal, topic_name)
+            asked: JsonValue = {"topic": topic_name, "reference": reference, "records": len(events)}
+            await self._evidence.write("preview", {"who": who(principal), "call": asked}, order=order)
+            parties = list(_parties(order.regime, principal, topic))
+            if sum(event.ByteSize() for event in events) * len(parties) > PREVIEW_BYTES:
+                raise EntenteError(
+                    Reason.LIMIT_EXCEEDED, f"{PREVIEW_BYTES} bytes, each record counted for each party"
+                )
+            shown = [await self._outlook(order, event, principal, topic, parties) for event in events]
+            with suppress(OrderReplaced), self._in_force.passage(order):
+                return shown
 
     async def _outlook(
-        self, event: CloudEvent, principal: Principal, topic: Topic, subjects: Sequence[SubjectClass]
+        self,
+        order: Order[Regime],
+        event: CloudEvent,
+        principal: Principal,
+        topic: Topic,
+        subjects: Sequence[SubjectClass],
     ) -> RecordOutlook:
-        (candidate,) = await self._examiner.examine([event], principal, topic, keep_documents=True)
+        (candidate,) = await order.regime.examiner.examine([event], principal, topic, keep_documents=True)
         try:
             if isinstance(candidate, EntenteError):
                 raise candidate
@@ -101,35 +95,21 @@ class Previewer:
         stored = StoredRecord(0, 0, record.recorded_ms, record.body)
         parties = []
         for subject in subjects:
-            parties.append(await self._party(topic, stored, subject))
+            parties.append(await self._party(order.regime, topic, stored, subject))
             await asyncio.sleep(0)  # decisions that are remembered give nobody else a turn
         return RecordOutlook(None, _united(parties), await asyncio.to_thread(_unreviewed, candidate))
 
-    def _parties(self, principal: Principal, topic: Topic) -> Iterable[SubjectClass]:
-        """A class for each agreement, purpose and role, with the highest attributes that the registration permits.
-
-        Roles are asked about one by one: a rule for one role may restrict what another would see, and an outlook for all
-        of them at once would then promise too little.
-        """
-        seen: set[SubjectClass] = set()
-        for agreement in self._registry.agreements:
-            if agreement.owner != principal.agency or topic.name not in agreement.topics:
-                continue
-            agency = self._registry.agencies[agreement.consumer]
-            for purpose in agreement.purposes:
-                attributes = tuple(sorted(agency.attributes.items()))
-                seen.update(SubjectClass(agency.name, (role,), attributes, purpose) for role in agency.roles)
-        return sorted(seen, key=lambda subject: (subject.agency, subject.purpose, subject.roles))
-
-    async def _party(self, topic: Topic, stored: StoredRecord, subject: SubjectClass) -> PartyOutlook:
+    async def _party(
+        self, regime: Regime, topic: Topic, stored: StoredRecord, subject: SubjectClass
+    ) -> PartyOutlook:
         # A view of its own: the preview's place is no place in the log, so nothing of it may be cached.
-        view = RecordViews(self._registry).view(topic.name, stored)
+        view = RecordViews(regime.registry).view(topic.name, stored)
         if view.label_set is None:
             raise EntenteError(Reason.INTERNAL)
         labels = view.label_set
         question = deliver_question(subject, topic.name, labels.record_type, labels.owner, labels.labels)
         try:
-            decision = await self._decider.ask(question)
+            decision = await regime.decider.ask(question)
         except NoDecision:
             raise EntenteError(Reason.POLICY_UNAVAILABLE) from None
         if why_withheld(view, decision, self._clock.now_ms()) is not None:
@@ -137,12 +117,29 @@ class Previewer:
         if decision.effect is not Effect.RELEASE:
             return PartyOutlook(subject.agency, subject.purpose, subject.roles, decision.effect, None)
         try:
-            treated = self._discloser.treat(decision, labels, subject)
-            encoded = await self._discloser.encode_in_turn(view, treated, subject)
+            treated = regime.discloser.treat(decision, labels, subject)
+            encoded = await regime.discloser.encode_in_turn(view, treated, subject)
         except Unredactable:
             return PartyOutlook(subject.agency, subject.purpose, subject.roles, Effect.WITHHOLD, None)
         delivery = exchange_pb2.Batch.FromString(encoded.entry).deliveries[0]
         return PartyOutlook(subject.agency, subject.purpose, subject.roles, Effect.RELEASE, delivery)
+
+
+def _parties(regime: Regime, principal: Principal, topic: Topic) -> Iterable[SubjectClass]:
+    """A class for each agreement, purpose and role, with the highest attributes that the registration permits.
+
+    Roles are asked about one by one: a rule for one role may restrict what another would see, and an outlook for all
+    of them at once would then promise too little.
+    """
+    seen: set[SubjectClass] = set()
+    for agreement in regime.registry.agreements:
+        if agreement.owner != principal.agency or topic.name not in agreement.topics:
+            continue
+        agency = regime.registry.agencies[agreement.consumer]
+        for purpose in agreement.purposes:
+            attributes = tuple(sorted(agency.attributes.items()))
+            seen.update(SubjectClass(agency.name, (role,), attributes, purpose) for role in agency.roles)
+    return sorted(seen, key=lambda subject: (subject.agency, subject.purpose, subject.roles))
 
 
 def _united(parties: Iterable[PartyOutlook]) -> tuple[PartyOutlook, ...]:

@@ -15,6 +15,7 @@ from broker.model.labels import Labels
 from broker.model.ledger import JsonValue
 from broker.model.principal import Principal
 from broker.model.record import Appended, NewRecord
+from broker.model.rulebook import Rules
 
 
 @dataclass(slots=True)
@@ -70,9 +71,14 @@ def _size_bytes(attempt: Attempt, seen: set[Ruling]) -> int:
 
 
 def publish_body(
-    principal: Principal, topic: str, reference: str, attempts: Sequence[Attempt], secret: EntrySecret
+    principal: Principal,
+    topic: str,
+    reference: str,
+    attempts: Sequence[Attempt],
+    secret: EntrySecret,
+    rules: Rules,
 ) -> dict[str, JsonValue]:
-    """The body of a `publish` entry: a row for each record in order.
+    """The body of a `publish` entry under `rules`: a row for each record in order.
 
     A stored one's has a digest of its content, salted so that nobody can try out contents of little variety.
     """
@@ -85,7 +91,7 @@ def publish_body(
         "call": {"topic": topic, "reference": reference},
         "records": list_of(rows),
         "stored": list_of([_stored(attempt) for attempt in attempts]),
-        "decisions": decisions(rulings),
+        "decisions": decisions(rulings, rules),
         "digest": secret.as_json(),
     }
 

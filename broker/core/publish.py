@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from broker.core.access import Access
 from broker.core.cursor import Cursor, CursorBinding, CursorCodec
-from broker.core.decide import Decider, Question, Ruling
+from broker.core.decide import Question, Ruling
 from broker.core.evidence import Evidence
+from broker.core.in_force import InForce, Order, OrderReplaced
 from broker.core.ledger.entry_secret import EntrySecret
 from broker.core.ledger.receipt import Receipt, ReceiptCodec
 from broker.core.publication import Attempt, entries_of, publish_body
 from broker.core.questions import publish_question
-from broker.core.record.admission import Candidate, RecordLimits, stamp
-from broker.core.record.examination import Examiner
+from broker.core.record.admission import Candidate, stamp
+from broker.core.regime import Regime
 from broker.errors import EntenteError, NoDecision, Reason, StorageUnavailable
 from broker.model.decision import Decision
 from broker.model.principal import Principal
 from broker.model.record import Appended, AppendResult, LogTopic, NewRecord
-from broker.model.registry import Registry, Topic
+from broker.model.registry import Topic
 from broker.ports.clock import Clock
 from broker.ports.keys import Keys
 from broker.ports.record_log import RecordLog
@@ -42,32 +42,25 @@ Outcome = Accepted | EntenteError
 
 
 class Publisher:
-    """The publish use case of one revision."""
+    """The publish use case."""
 
     def __init__(
         self,
         *,
-        registry: Registry,
-        topics: dict[str, LogTopic],
-        access: Access,
-        decider: Decider,
+        in_force: InForce[Regime],
         log: RecordLog,
         evidence: Evidence,
         codec: CursorCodec,
         keys: Keys,
         clock: Clock,
-        limits: RecordLimits,
     ) -> None:
-        self._topics = topics
-        self._access = access
-        self._decider = decider
+        self._in_force = in_force
         self._log = log
         self._evidence = evidence
         self._codec = codec
         self._receipts = ReceiptCodec(keys)
         self._keys = keys
         self._clock = clock
-        self._examiner = Examiner(registry, limits)
         self._storing: set[asyncio.Future[list[Outcome]]] = set()
 
     async def publish(
@@ -78,33 +71,49 @@ class Publisher:
         Raises EntenteError: TOPIC_NOT_FOUND, POLICY_UNAVAILABLE, STORAGE_UNAVAILABLE, STORAGE_FULL, LEDGER_UNAVAILABLE; the
         call may then be repeated, since a record that was stored is acknowledged as a duplicate.
         """
-        topic = await self._access.require_publish(principal, topic_name)
-        examined = await self._examiner.examine(events, principal, topic)
-        attempts = [
-            Attempt(found) if isinstance(found, Candidate) else Attempt(None, refusal=found)
-            for found in examined
-        ]
-        await self._decide(attempts, principal, topic)
-        # A caller that hangs up meanwhile must not keep what is stored out of the ledger.
-        storing = asyncio.ensure_future(self._store(principal, topic, attempts, reference))
-        self._storing.add(storing)
-        storing.add_done_callback(self._storing.discard)
-        return await asyncio.shield(storing)
+        while True:
+            order = self._in_force.present
+            topic = await order.regime.access.require_publish(principal, topic_name)
+            examined = await order.regime.examiner.examine(events, principal, topic)
+            attempts = [
+                Attempt(found) if isinstance(found, Candidate) else Attempt(None, refusal=found)
+                for found in examined
+            ]
+            await self._decide(order, attempts, principal, topic)
+            # A caller that hangs up meanwhile must not keep what is stored out of the ledger.
+            storing = asyncio.ensure_future(self._store(order, principal, topic, attempts, reference))
+            self._storing.add(storing)
+            storing.add_done_callback(self._storing.discard)
+            try:
+                return await asyncio.shield(storing)
+            except OrderReplaced:
+                continue  # before anything was stored: decide again by what is in force now
 
     async def settle(self) -> None:
         """Wait until all that was stored is accounted for, also for callers that have gone."""
         await asyncio.gather(*self._storing, return_exceptions=True)
 
     async def _store(
-        self, principal: Principal, topic: Topic, attempts: Sequence[Attempt], reference: str
+        self,
+        order: Order[Regime],
+        principal: Principal,
+        topic: Topic,
+        attempts: Sequence[Attempt],
+        reference: str,
     ) -> list[Outcome]:
         outcomes: list[Outcome] = []
-        for part in entries_of(attempts):
-            outcomes += await self._store_part(principal, topic, part, reference)
+        with self._in_force.passage(order):
+            for part in entries_of(attempts):
+                outcomes += await self._store_part(order, principal, topic, part, reference)
         return outcomes
 
     async def _store_part(
-        self, principal: Principal, topic: Topic, attempts: Sequence[Attempt], reference: str
+        self,
+        order: Order[Regime],
+        principal: Principal,
+        topic: Topic,
+        attempts: Sequence[Attempt],
+        reference: str,
     ) -> list[Outcome]:
         """What one entry accounts for."""
         ready = [(attempt, attempt.record) for attempt in attempts if attempt.record is not None]
@@ -115,35 +124,25 @@ class Publisher:
             else:
                 attempt.refusal = EntenteError(Reason.ID_REUSED)
         secret = EntrySecret.fresh(self._keys)
-        body = publish_body(principal, topic.name, reference, attempts, secret)
-        receipt = Receipt(await self._evidence.write("publish", body), secret.secret)
-        return self._outcomes(principal, topic, attempts, receipt)
+        body = publish_body(principal, topic.name, reference, attempts, secret, order.regime.rules)
+        receipt = Receipt(await self._evidence.write("publish", body, order=order), secret.secret)
+        return self._outcomes(principal, order.regime.topics[topic.name], attempts, receipt)
 
-    async def _decide(self, attempts: Sequence[Attempt], principal: Principal, topic: Topic) -> None:
+    async def _decide(
+        self, order: Order[Regime], attempts: Sequence[Attempt], principal: Principal, topic: Topic
+    ) -> None:
         """Decide what was understood, and stamp what is permitted."""
         asked = [
             (attempt, publish_question(principal, topic.name, candidate.record_type, candidate.labels))
             for attempt in attempts
             if (candidate := attempt.candidate) is not None
         ]
-        decided = await self._decided({question.key: question for _, question in asked})
+        decided = await _decided(order.regime, {question.key: question for _, question in asked})
         now_ms = self._clock.now_ms()
         now = datetime.fromtimestamp(now_ms / 1000, UTC)
         for attempt, question in asked:
             decision, attempt.ruling = decided[question.key]
             self._stamp(attempt, decision.permitted and decision.holds_at(now), principal, now_ms)
-
-    async def _decided(self, questions: dict[bytes, Question]) -> dict[bytes, tuple[Decision, Ruling]]:
-        try:
-            decisions = await self._decider.decide(list(questions.values()))
-        except NoDecision:
-            raise EntenteError(Reason.POLICY_UNAVAILABLE) from None
-        decided = {}
-        for question, decision in zip(questions.values(), decisions, strict=True):
-            if decision is None:
-                raise EntenteError(Reason.POLICY_UNAVAILABLE)
-            decided[question.key] = decision, Ruling.of(question, decision)
-        return decided
 
     def _stamp(self, attempt: Attempt, permitted: bool, principal: Principal, now_ms: int) -> None:
         candidate = attempt.candidate
@@ -166,11 +165,10 @@ class Publisher:
             raise EntenteError(Reason.STORAGE_FULL if error.full else Reason.STORAGE_UNAVAILABLE) from None
 
     def _outcomes(
-        self, principal: Principal, topic: Topic, attempts: Sequence[Attempt], receipt: Receipt
+        self, principal: Principal, topic: LogTopic, attempts: Sequence[Attempt], receipt: Receipt
     ) -> list[Outcome]:
         """The answers; all that one entry accounts for have one receipt."""
-        incarnation = self._topics[topic.name].incarnation
-        binding = CursorBinding(principal.agency, principal.subject, incarnation, "\0publish")
+        binding = CursorBinding(principal.agency, principal.subject, topic.incarnation, "\0publish")
         holder, sealed = binding.associated_data(), b""
         outcomes: list[Outcome] = []
         for attempt in attempts:
@@ -182,3 +180,16 @@ class Publisher:
             position = self._codec.seal(Cursor((place.partition, place.offset), 0), holder)
             outcomes.append(Accepted(position, place.duplicate, sealed))
         return outcomes
+
+
+async def _decided(regime: Regime, questions: dict[bytes, Question]) -> dict[bytes, tuple[Decision, Ruling]]:
+    try:
+        decisions = await regime.decider.decide(list(questions.values()))
+    except NoDecision:
+        raise EntenteError(Reason.POLICY_UNAVAILABLE) from None
+    decided = {}
+    for question, decision in zip(questions.values(), decisions, strict=True):
+        if decision is None:
+            raise EntenteError(Reason.POLICY_UNAVAILABLE)
+        decided[question.key] = decision, Ruling.of(question, decision, regime.rules)
+    return decided

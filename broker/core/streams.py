@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Mapping
 
-from broker.core.access import Access
 from broker.core.acknowledgements import Acknowledgements
 from broker.core.claims import Claims, OpenRequest
 from broker.core.cursor import CursorBinding, CursorCodec
+from broker.core.decide import Ruling
 from broker.core.deliver.fanout import FanOut
 from broker.core.deliver.history import History
 from broker.core.deliver.session import Session
 from broker.core.deliver.standing import Standing
 from broker.core.evidence import Evidence, decisions, list_of, who
+from broker.core.in_force import InForce, Order, OrderReplaced
 from broker.core.ledger.receipt import ReceiptCodec
 from broker.core.moves import Cause, moved_body, stream_part
 from broker.core.places import Places
+from broker.core.regime import Regime
 from broker.errors import EntenteError, EpochConflict, Reason, StorageUnavailable
 from broker.model.ledger import JsonValue
 from broker.model.principal import Principal
@@ -24,12 +27,12 @@ from broker.ports.subscription_store import SubscriptionStore
 
 
 class Streams:
-    """The subscribe use case of one revision."""
+    """The subscribe use case."""
 
     def __init__(
         self,
         *,
-        access: Access,
+        in_force: InForce[Regime],
         places: Places,
         store: SubscriptionStore,
         fanout: FanOut,
@@ -40,7 +43,7 @@ class Streams:
         buffer_limit_bytes: int,
         limit_per_principal: int,
     ) -> None:
-        self._access = access
+        self._in_force = in_force
         self._places = places
         self._store = store
         self._fanout = fanout
@@ -64,8 +67,9 @@ class Streams:
 
         Raises EntenteError: see Exchange.Subscribe.
         """
-        rulings = await self._access.require_subscribe(principal, request.topic, request.purpose)
-        topic = self._places.log_topic(request.topic)
+        order = self._in_force.present
+        rulings = await order.regime.access.require_subscribe(principal, request.topic, request.purpose)
+        topic = order.regime.topics[request.topic]
         binding = CursorBinding(principal.agency, principal.subject, topic.incarnation, request.subscription)
         begin = await self._claims.begin(principal, request, topic, binding)
         positions = await self._places.within_retention(
@@ -73,6 +77,7 @@ class Streams:
         )
         session = Session(
             principal=principal,
+            admitted=order.regime,
             purpose=request.purpose,
             topic=request.topic,
             binding=binding,
@@ -85,15 +90,32 @@ class Streams:
         )
         cause = begin.cause if positions == begin.positions else Cause.EXPIRED
         came_from = begin.positions if request.subscription else None
-        opened = {**_of(session), "decisions": decisions(rulings)}
+        moved = moved_body(_of(session), came_from, positions, cause)
+        while True:
+            try:
+                with self._in_force.passage(order):
+                    await self._begin(session, order, rulings, moved)
+                    return session
+            except OrderReplaced:
+                order = self._in_force.present
+            rulings = await order.regime.access.require_subscribe(principal, request.topic, request.purpose)
+            session.admitted = order.regime
+
+    async def _begin(
+        self,
+        session: Session,
+        order: Order[Regime],
+        rulings: Iterable[Ruling],
+        moved: Mapping[str, JsonValue],
+    ) -> None:
+        opened = {**_of(session), "decisions": decisions(rulings, order.regime.rules)}
         await self._evidence.write_all(
             [
-                self._evidence.entry("stream_opened", opened),
-                self._evidence.entry("moved", moved_body(_of(session), came_from, positions, cause)),
+                self._evidence.entry("stream_opened", opened, order=order),
+                self._evidence.entry("moved", moved, order=order),
             ]
         )
         self._fanout.begin(session)
-        return session
 
     async def acknowledge(self, session: Session, sealed: bytes) -> None:
         """Store the position that the cursor holds, durably; an older one changes nothing.
@@ -118,8 +140,9 @@ class Streams:
         """
         if principal.key != session.principal.key:
             raise EntenteError(Reason.REFRESH_REFUSED)
+        regime = self._in_force.present.regime
         try:
-            await self._access.require_subscribe(principal, session.topic, session.purpose)
+            await regime.access.require_subscribe(principal, session.topic, session.purpose)
         except EntenteError as error:
             # An open stream tells no secret by naming its topic's owner as the one to ask.
             raise (
@@ -144,7 +167,8 @@ class Streams:
         self._fanout.end(session)
         await session.accounted()
         end: dict[str, JsonValue] = {"cause": cause, "standing": session.history.until.as_json()}
-        body = {**_of(session), "end": end, "considered": list_of([session.history.as_json()])}
+        considered = list_of([session.history.as_json(self._evidence.rules)])
+        body = {**_of(session), "end": end, "considered": considered}
         await self._acknowledgements.close(session, self._evidence.entry("stream_closed", body))
 
     async def settle(self) -> None:

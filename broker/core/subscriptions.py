@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
-from broker.core.access import Access
 from broker.core.claims import check_name, check_same
 from broker.core.cursor import Cursor, CursorBinding, CursorCodec
 from broker.core.evidence import Evidence
+from broker.core.in_force import InForce
 from broker.core.moves import subscription_entries
 from broker.core.places import Places, StartAt
+from broker.core.regime import Regime
 from broker.errors import EntenteError, Reason, StorageUnavailable
 from broker.model.principal import Principal
 from broker.model.subscription import Subscription, SubscriptionKey
@@ -29,7 +30,7 @@ class SubscriptionDesk:
     def __init__(
         self,
         *,
-        access: Access,
+        in_force: InForce[Regime],
         places: Places,
         store: SubscriptionStore,
         evidence: Evidence,
@@ -37,7 +38,7 @@ class SubscriptionDesk:
         clock: Clock,
         limit_per_principal: int,
     ) -> None:
-        self._access = access
+        self._in_force = in_force
         self._places = places
         self._store = store
         self._evidence = evidence
@@ -49,14 +50,15 @@ class SubscriptionDesk:
         self, principal: Principal, name: str, topic: str, purpose: str, start: StartAt
     ) -> Subscription:
         """The stored subscription; an equal one that exists is returned. Raises as Subscriptions.CreateSubscription."""
-        await self._access.require_subscribe(principal, topic, purpose)
+        regime = self._in_force.present.regime
+        await regime.access.require_subscribe(principal, topic, purpose)
         check_name(name)
         mine = {stored.key.name: stored for stored in await self.list(principal)}
         if len(mine) >= self._limit and name not in mine:
             raise EntenteError(Reason.LIMIT_EXCEEDED, f"{self._limit} subscriptions a principal")
-        log_topic = self._places.log_topic(topic)
+        log_topic = regime.topics[topic]
         key = SubscriptionKey(principal.agency, principal.subject, name)
-        positions = await self._places.find(topic, start, self._binding(key, log_topic.incarnation))
+        positions = await self._places.find(log_topic, start, self._binding(key, log_topic.incarnation))
         now = self._clock.now_ms()
         new = Subscription(key, topic, log_topic.incarnation, purpose, positions, 0, now, now)
         beginning = None if name in mine else positions
@@ -87,11 +89,11 @@ class SubscriptionDesk:
     async def seek(self, principal: Principal, name: str, start: StartAt) -> Subscription:
         """Move it; an open stream on it ends. Raises SUBSCRIPTION_NOT_FOUND, TOPIC_NOT_FOUND, PURPOSE_NOT_PERMITTED."""
         stored = await self.get(principal, name)
-        await self._access.require_subscribe(principal, stored.topic, stored.purpose)
-        check_same(stored, stored.topic, stored.purpose, self._places.log_topic(stored.topic).incarnation)
-        positions = await self._places.find(
-            stored.topic, start, self._binding(stored.key, stored.incarnation)
-        )
+        regime = self._in_force.present.regime
+        await regime.access.require_subscribe(principal, stored.topic, stored.purpose)
+        topic = regime.topics[stored.topic]
+        check_same(stored, stored.topic, stored.purpose, topic.incarnation)
+        positions = await self._places.find(topic, start, self._binding(stored.key, stored.incarnation))
         await self._evidence.write_all(
             subscription_entries(self._evidence, principal, "seek", stored, stored.positions, positions)
         )

@@ -1,4 +1,4 @@
-"""A rulebook revision: content-addressed Rego and data."""
+"""A rulebook revision: content-addressed Rego and data; and what decides by it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,14 @@ class Revision:
     id: str
     files: Mapping[str, bytes]
     time_dependent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What decisions are made by: a revision's id, and the engine, such as "opa 1.22.2"."""
+
+    revision: str
+    engine: str
 
 
 def revision_id(files: Mapping[str, bytes]) -> str:

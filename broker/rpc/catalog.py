@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from broker.core.catalog import Catalog, Permission, VisibleTopic
+from broker.core.in_force import InForce
+from broker.core.regime import Regime
 from broker.errors import EntenteError, Reason
 from broker.model.registry import Agreement, RecordType
 from broker.ports.clock import Clock
@@ -13,9 +15,14 @@ from protos.entente.v1 import catalog_pb2
 class CatalogServicer:
     """Translates between protobuf and the catalog."""
 
-    def __init__(self, catalog: Catalog, clock: Clock) -> None:
-        self._catalog = catalog
+    def __init__(self, in_force: InForce[Regime], clock: Clock) -> None:
+        self._in_force = in_force
         self._clock = clock
+
+    @property
+    def _catalog(self) -> Catalog:
+        """That of the rules in force: each method looks once."""
+        return self._in_force.present.regime.catalog
 
     async def who_am_i(self, call: Call) -> None:
         """Catalog.WhoAmI."""

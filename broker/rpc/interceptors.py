@@ -12,11 +12,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from google.protobuf.message import DecodeError
 
-from broker.core.evidence import Evidence, list_of, who
+from broker.core.decide import Ruling
+from broker.core.evidence import Evidence, decisions, who
+from broker.core.in_force import InForce
+from broker.core.regime import Regime
 from broker.errors import EntenteError, Reason, fault_place
 from broker.model.ledger import JsonValue
 from broker.model.principal import Principal
-from broker.ports.identity import Identity
 from broker.rpc.call import Call, Interceptor, Method
 from broker.rpc.quotas import Quotas
 from broker.rpc.status import abort
@@ -92,7 +94,7 @@ class LedgerInterceptor:
             "reason": error.reason.name,
             "reference": call.reference,
         }
-        why = list_of(cast(JsonValue, decision) for decision in error.decisions)
+        why = decisions(cast(Sequence[Ruling], error.decisions), self._evidence.rules)
         body = {"who": who(call.principal), "call": refused, "decisions": why}
         try:
             await self._evidence.write("call_refused", body)
@@ -122,8 +124,8 @@ async def errors_interceptor(call: Call, proceed: Method) -> None:
 class IdentityInterceptor:
     """From metadata and certificate to a principal."""
 
-    def __init__(self, identity: Identity) -> None:
-        self._identity = identity
+    def __init__(self, in_force: InForce[Regime]) -> None:
+        self._in_force = in_force
 
     async def __call__(self, call: Call, proceed: Method) -> None:
         """Raises the identity part of the catalogue."""
@@ -132,7 +134,8 @@ class IdentityInterceptor:
 
     async def principal(self, call: Call, token: str) -> Principal:
         """The principal of a token on this call's connection."""
-        return await self._identity.authenticate(token, client_certificate(call.context.auth_context()))
+        identity = self._in_force.present.regime.identity
+        return await identity.authenticate(token, client_certificate(call.context.auth_context()))
 
 
 def bearer_token(call: Call) -> str:

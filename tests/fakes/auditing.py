@@ -12,14 +12,18 @@ from broker.core.audit.fresh import FreshIndex
 from broker.core.audit.readings import Readings
 from broker.core.decide import Decider
 from broker.core.evidence import Evidence
+from broker.core.in_force import InForce
+from broker.core.regime import Regime
 from broker.model.decision import KEEP, Decision, Effect
 from broker.model.principal import Principal
+from broker.model.rulebook import Rules
 from broker.ports.audit_index import AuditIndex
 from broker.ports.clock import Clock
 from broker.ports.ledger_log import LedgerReader
 from broker.ports.policy_engine import Item
 from tests.fakes.clock import TurnedClock
 from tests.fakes.delivery import MemoryLedger
+from tests.fakes.regimes import in_force
 
 RELEASE = Decision(Effect.RELEASE, {"unreviewed": KEEP}, ("keep-quiet",))
 WITHHOLD = Decision(Effect.WITHHOLD, reasons=("scripted",))
@@ -89,6 +93,13 @@ def readings(
     async def opened() -> AsyncIterator[tuple[LedgerReader, AuditIndex]]:
         yield reader, index
 
-    access = AuditAccess(Decider(engine, clock, time_dependent=False), clock)
-    evidence = Evidence(ledger or MemoryLedger(), clock, engine.revision, engine.version)
-    return Readings(access, FreshIndex(opened), evidence)
+    present = ruled(engine, clock)
+    evidence = Evidence(ledger or MemoryLedger(), clock, present)
+    return Readings(AuditAccess(present, clock), FreshIndex(opened), evidence)
+
+
+def ruled(engine: AuditEngine, clock: Clock, **parts: Any) -> InForce[Regime]:
+    """In force is what the engine answers."""
+    decider = Decider(engine, clock, time_dependent=False)
+    rules = Rules(engine.revision, engine.version)
+    return in_force(decider, rules=rules, engine=engine, clock=clock, **parts)

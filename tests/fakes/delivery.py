@@ -8,14 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from broker.core.cursor import CursorBinding, CursorCodec
-from broker.core.decide import Decider, Question
-from broker.core.deliver.disclose import Discloser
+from broker.core.decide import Question
 from broker.core.deliver.fanout import FanOut
 from broker.core.deliver.group import Tools
 from broker.core.deliver.prepare import Preparer
 from broker.core.deliver.session import Outgoing, Session
 from broker.core.deliver.standing import Standing
-from broker.core.deliver.view import RecordViews
 from broker.core.evidence import Evidence
 from broker.core.ledger.receipt import ReceiptCodec
 from broker.core.ledger.runs import places_of
@@ -24,17 +22,19 @@ from broker.model.decision import KEEP, Decision, Effect
 from broker.model.ledger import LedgerEntry, Place, StoredEntry
 from broker.model.principal import Principal
 from broker.model.record import AppendResult, Chunk, LogTopic, NewRecord, Positions, StoredRecord
-from broker.model.registry import Agency, RecordType, Registry, Topic, Vocabulary
+from broker.model.registry import Topic
+from broker.model.rulebook import Rules
 from broker.model.subscription import SubscriptionKey
 from broker.ports.subscription_store import SubscriptionStore
 from protos.entente.v1.exchange_pb2 import SubscribeResponse
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from tests.fakes.clock import TurnedClock
+from tests.fakes.regimes import RULES, TOPIC, TYPE, FixedKeys, in_force, registry
 
-TOPIC = "t"
-TYPE = "test.v1"
 RELEASE = Decision(Effect.RELEASE, {"unreviewed": KEEP})
 WITHHOLD = Decision(Effect.WITHHOLD, reasons=("scripted",))
+__all__ = ["RULES", "TOPIC", "TYPE", "FixedKeys", "registry"]
+
 Answer = Callable[[Question], Decision | None]
 
 
@@ -162,7 +162,8 @@ class Epochs:
 class ScriptedDecider:
     """Answers each question by a function of the test's. hold: those about deliveries wait until it is set."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules = RULES) -> None:
+        self.rules = rules
         self.answer: Answer = lambda _: RELEASE
         self.calls = 0
         self.hold: asyncio.Event | None = None
@@ -174,16 +175,6 @@ class ScriptedDecider:
         if self.hold is not None and any(each.item["action"] == "deliver" for each in questions):
             await self.hold.wait()
         return [self.answer(question) for question in questions]
-
-
-class FixedKeys:
-    """One key for every use."""
-
-    def current(self, use: str) -> tuple[int, bytes]:
-        return 0, b"k" * 32
-
-    def by_id(self, use: str, key_id: int) -> bytes | None:
-        return b"k" * 32 if key_id == 0 else None
 
 
 class MovingClock(TurnedClock):
@@ -205,17 +196,22 @@ class World:
         self.keys = FixedKeys()
         self.codec = CursorCodec(self.keys)
         self.receipts = ReceiptCodec(self.keys)
-        known = registry()
+        self.in_force = in_force(
+            self.decider,
+            topics={TOPIC: LogTopic(TOPIC, partitions, b"i" * 16)},
+            keys=self.keys,
+            clock=self.clock,
+        )
+        self.evidence = Evidence(self.ledger, self.clock, self.in_force)
         self.fanout = FanOut(
             tools=Tools(
+                self.in_force,
                 self.log,
-                Preparer(cast(Decider, self.decider), self.clock),
-                Evidence(self.ledger, self.clock, "sha256:0", "scripted 1"),
+                Preparer(self.clock),
+                self.evidence,
                 self.clock,
                 self.keys,
             ),
-            views=RecordViews(known),
-            discloser=Discloser(known, self.keys),
             subscriptions=cast(SubscriptionStore, self.epochs),
             buffer_limit_bytes=buffer_limit_bytes,
         )
@@ -246,6 +242,7 @@ class World:
         """An open stream with credit for so many records, served from the beginning unless told."""
         session = Session(
             principal=self.principal(subject, agency, role),
+            admitted=self.in_force.present.regime,
             purpose="work",
             topic=TOPIC,
             binding=CursorBinding(agency, subject, b"i" * 16, subscription),
@@ -303,24 +300,3 @@ def ids_in(outgoing: Outgoing) -> list[str]:
     """The ids of the records that a message delivers."""
     batch = SubscribeResponse.FromString(outgoing.message).batch
     return [delivery.record.id for delivery in batch.deliveries]
-
-
-def registry() -> Registry:
-    """Agencies alpha, beta and gamma, which publish one type on one topic."""
-    names = frozenset({"alpha", "beta", "gamma"})
-    agencies = {
-        name: Agency(name, name, f"desk@{name}.example", (), frozenset(), frozenset(), {}, 600)
-        for name in names
-    }
-    record_type = RecordType(TYPE, "alpha", "A test", "application/json", names, {}, {})
-    topic = Topic(TOPIC, "A test", "alpha", frozenset({TYPE}), 1, None)
-    words = Vocabulary(
-        ("green", "red"),
-        frozenset(),
-        frozenset(),
-        frozenset({"odd"}),
-        frozenset(),
-        {},
-        frozenset({"unreviewed"}),
-    )
-    return Registry(agencies, {TOPIC: topic}, {TYPE: record_type}, (), words)

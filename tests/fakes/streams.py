@@ -6,19 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
-from broker.core.access import Access
 from broker.core.claims import OpenRequest
-from broker.core.decide import Decider
 from broker.core.deliver.session import Session
-from broker.core.evidence import Evidence
 from broker.core.places import Places, Start, StartAt
 from broker.core.streams import Streams
 from broker.core.subscriptions import SubscriptionDesk
 from broker.errors import EpochConflict
-from broker.model.record import LogTopic, Positions
+from broker.model.record import Positions
 from broker.model.subscription import Subscription, SubscriptionKey
 from broker.ports.subscription_store import SubscriptionStore
-from tests.fakes.delivery import TOPIC, World, registry
+from tests.fakes.delivery import TOPIC, World
 
 
 class MemorySubscriptions:
@@ -72,11 +69,9 @@ class StreamWorld(World):
         self.subscriptions = MemorySubscriptions()
         store = cast(SubscriptionStore, self.subscriptions)
         self.fanout._subscriptions = store
-        self.evidence = Evidence(self.ledger, self.clock, "sha256:0", "scripted 1")
-        access = Access(registry(), cast(Decider, self.decider), self.clock)
-        places = Places(self.log, {TOPIC: LogTopic(TOPIC, partitions, b"i" * 16)}, self.codec)
+        places = Places(self.log, self.codec)
         self.streams = Streams(
-            access=access,
+            in_force=self.in_force,
             places=places,
             store=store,
             fanout=self.fanout,
@@ -88,7 +83,7 @@ class StreamWorld(World):
             limit_per_principal=10,
         )
         self.desk = SubscriptionDesk(
-            access=access,
+            in_force=self.in_force,
             places=places,
             store=store,
             evidence=self.evidence,

@@ -16,7 +16,6 @@ from broker.adapters.export.writer import ExportRequest, write_export
 from broker.adapters.opa import OpaCompiler
 from broker.app.replay import OpaEngines
 from broker.app.rulebook_sources import DirectoryRulebooks, NoRulebooks
-from broker.core.audit.recorded import Rules
 from broker.core.audit.replay import Replay
 from broker.core.audit.replayed import ReplayFinding
 from broker.core.decide.output import output_of
@@ -24,6 +23,7 @@ from broker.core.ledger.leaf import encode
 from broker.core.rulebook.load import read_rulebook
 from broker.errors import StorageUnavailable
 from broker.model.ledger import EncodedEntry, JsonValue, LedgerEntry
+from broker.model.rulebook import Rules
 from tests.e2e.here import run_here
 from tests.fakes.ledgers import FakeReader
 from tests.fakes.rulebook import ROOT, scripted_rulebook

@@ -25,6 +25,7 @@ from broker.core.checkpoint.note import VerifierKey
 from broker.core.evidence import Evidence
 from broker.core.witness.cosigning import TrustedLog
 from broker.errors import LedgerRefused
+from tests.fakes.regimes import in_force
 from tests.services.ledgercheck import run_ledgercheck
 from tests.services.ports import free_port
 from tests.services.witness import ServedWitness, served
@@ -72,7 +73,7 @@ class Exchange:
         keys = FileKeys.open(config.keys.directory)
         try:
             async with opened_ledger(config, stores.ledger_log, keys, clock) as ledger:
-                await ledger.account_start(Evidence(ledger.writer, clock, "sha256:0", "opa"), {})
+                await ledger.account_start(Evidence(ledger.writer, clock, in_force()), {})
         finally:
             await stores.close()
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from broker.core.audit import records
-from broker.core.audit.records import RecordReplay, ReplayedRecord, ReplayQuestion, ReplayRules
+from broker.core.audit.records import RecordReplay, ReplayedRecord, ReplayQuestion
 from broker.errors import EntenteError, RulebookRefused
 from broker.model.decision import Decision, Effect
 from broker.model.principal import SubjectClass
@@ -21,7 +21,7 @@ from broker.model.rulebook import Revision, revision_id
 from broker.ports.policy_engine import PolicyEngine
 from protos.entente.v1 import exchange_pb2
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
-from tests.fakes.auditing import AUDITOR, RELEASE, WITHHOLD, AuditEngine, person, readings
+from tests.fakes.auditing import AUDITOR, RELEASE, WITHHOLD, AuditEngine, person, readings, ruled
 from tests.fakes.delivery import TOPIC, FixedKeys, World, label_of, owner_of, registry
 
 READER = SubjectClass("consumer", ("reader",), (), "work")
@@ -67,8 +67,7 @@ class Archive:
         self.replays = RecordReplay(
             readings=readings(none, none, ledger=ledger, engine=self.engine, clock=clock),
             log=self.log,
-            topics={TOPIC: LogTopic(TOPIC, partitions, b"i" * 16)},
-            present=ReplayRules(registry(), self.engine, False),
+            in_force=ruled(self.engine, clock, topics={TOPIC: LogTopic(TOPIC, partitions, b"i" * 16)}),
             revisions=Rulebooks(),
             open_engine=self.open_engine,
             keys=FixedKeys(),

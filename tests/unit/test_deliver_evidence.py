@@ -103,7 +103,7 @@ async def test_one_entry_names_all_receivers_the_decision_and_what_was_withheld(
         ["scripted"],
         2,
     )
-    assert body["rules"] == {"revision": "sha256:0", "engine": "scripted 1"}
+    assert body["rules"] == {"revision": "sha256:0", "engine": "scripted 1", "overlays": 0}
 
 
 async def test_what_was_withheld_before_is_counted_with_the_next_release(world: World) -> None:

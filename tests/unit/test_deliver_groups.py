@@ -431,7 +431,7 @@ async def _run_with_breaks(plan: Plan, breaks: list[bool]) -> None:
 async def test_a_batch_that_leaves_first_counts_in_credit_and_not_in_what_a_message_may_hold() -> None:
     ready = [cast(Session, mock.Mock(budget=lambda sharing: Budget(1_000, 64 << 20)))]
     largest = collect.shared_budget(ready).size_bytes
-    first = Prepared(Standing((0,)), deliveries=[b"x"] * 300, size_bytes=collect.BATCH_BYTES)
+    first = Prepared(Standing((0,)), cast(Any, None), deliveries=[b"x"] * 300, size_bytes=collect.BATCH_BYTES)
     following = collect.shared_budget(ready, first)
     assert (following.records, following.size_bytes) == (700, largest)
     first.size_bytes = (64 << 20) - 10

@@ -11,6 +11,7 @@ import pytest
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
+from broker.core.decide import Ruling
 from broker.core.evidence import Evidence
 from broker.errors import EntenteError, Reason
 from broker.model.principal import Principal
@@ -27,6 +28,7 @@ from broker.rpc.interceptors import (
 from broker.rpc.quotas import QuotaLimits, Quotas
 from tests.fakes.clock import TurnedClock
 from tests.fakes.delivery import MemoryLedger, World
+from tests.fakes.regimes import RULES, in_force
 
 
 class Aborted(Exception):
@@ -83,7 +85,7 @@ def ledger() -> MemoryLedger:
 
 @pytest.fixture
 def account(ledger: MemoryLedger) -> LedgerInterceptor:
-    return LedgerInterceptor(Evidence(ledger, TurnedClock(), "sha256:0", "scripted 1"))
+    return LedgerInterceptor(Evidence(ledger, TurnedClock(), in_force()))
 
 
 @pytest.fixture
@@ -121,7 +123,8 @@ async def test_why_a_call_was_refused_is_for_the_ledger_only(
     account: LedgerInterceptor, ledger: MemoryLedger, principal: Principal
 ) -> None:
     why = {"input": {"topic": "x"}, "output": {"effect": "withhold", "reasons": ["suspended-partner"]}}
-    error = EntenteError(Reason.TOPIC_NOT_FOUND, "x", decisions=(why,))
+    ruling = Ruling(b"key", cast(Any, why), 100, RULES)
+    error = EntenteError(Reason.TOPIC_NOT_FOUND, "x", decisions=(ruling,))
     context = await refuse(account, new_call(Context(), principal), error)
     assert ledger.entries[0].body["decisions"] == [why]
     assert "suspended-partner" not in str(context.status)

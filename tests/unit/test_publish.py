@@ -12,9 +12,8 @@ import orjson
 import pytest
 
 from broker.core import publication
-from broker.core.access import Access
 from broker.core.cursor import CursorCodec
-from broker.core.decide import Decider, Question, Ruling
+from broker.core.decide import Question, Ruling
 from broker.core.evidence import Evidence
 from broker.core.ledger.entry_secret import EntrySecret
 from broker.core.ledger.handed_out import content_digest as salted
@@ -23,12 +22,12 @@ from broker.core.ledger.receipt import RECEIPT_BYTES, ReceiptCodec
 from broker.core.publication import Attempt
 from broker.core.publish import Accepted, Outcome, Publisher
 from broker.core.questions import publish_question
-from broker.core.record.admission import Candidate, RecordLimits
+from broker.core.record.admission import Candidate
 from broker.core.record.fingerprint import content_digest
 from broker.errors import EntenteError, Reason, StorageUnavailable
 from broker.model.decision import Decision
 from broker.model.labels import Labels
-from broker.model.record import Appended, AppendResult, IdReused, LogTopic, NewRecord
+from broker.model.record import Appended, AppendResult, IdReused, NewRecord
 from broker.ports.record_log import RecordLog
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from tests.fakes.clock import TurnedClock
@@ -43,6 +42,7 @@ from tests.fakes.delivery import (
     World,
     registry,
 )
+from tests.fakes.regimes import RULES, in_force
 
 
 class AppendOnly:
@@ -90,18 +90,14 @@ class Desk:
 @pytest.fixture
 async def desk() -> Desk:
     log, ledger, decider, clock = AppendOnly(), MemoryLedger(), ScriptedDecider(), TurnedClock()
-    scripted = cast(Decider, decider)
+    present = in_force(decider, clock=clock)
     publisher = Publisher(
-        registry=registry(),
-        topics={TOPIC: LogTopic(TOPIC, 1, b"i" * 16)},
-        access=Access(registry(), scripted, clock),
-        decider=scripted,
+        in_force=present,
         log=cast(RecordLog, log),
-        evidence=Evidence(ledger, clock, "sha256:0", "scripted 1"),
+        evidence=Evidence(ledger, clock, present),
         codec=CursorCodec(FixedKeys()),
         keys=FixedKeys(),
         clock=clock,
-        limits=RecordLimits(),
     )
     return Desk(publisher, log, ledger, decider, clock)
 
@@ -286,7 +282,7 @@ async def test_who_is_refused_the_topic_carries_the_decisions_for_the_ledger_onl
     desk.decider.answer = lambda _: WITHHOLD
     with pytest.raises(EntenteError) as hidden:
         await desk.publish(event("1"))
-    actions = [cast(Any, decision)["input"]["action"] for decision in hidden.value.decisions]
+    actions = [cast(Any, decision).value["input"]["action"] for decision in hidden.value.decisions]
     assert actions == ["publish", "subscribe"]
     for shown in (str(hidden.value), hidden.value.detail, repr(hidden.value.metadata), repr(hidden.value)):
         assert "scripted" not in shown
@@ -316,10 +312,10 @@ def test_what_one_entry_may_take_bounds_even_the_longest_labels() -> None:
         labels = Labels("green", releasableto=released)
         question = publish_question(owner, TOPIC, registry().record_types[TYPE], labels)
         candidate = Candidate(event("i" * 1_000), registry().record_types[TYPE], labels, None)
-        attempts.append(Attempt(candidate, ruling=Ruling.of(question, RELEASE)))
+        attempts.append(Attempt(candidate, ruling=Ruling.of(question, RELEASE, RULES)))
     parts = list(publication.entries_of(attempts))
     assert [attempt for part in parts for attempt in part] == attempts
     secret = EntrySecret.fresh(FixedKeys())
     for part in parts:
-        body = publication.publish_body(owner, TOPIC, "ref-1", part, secret)
+        body = publication.publish_body(owner, TOPIC, "ref-1", part, secret, RULES)
         assert len(orjson.dumps(body)) < 1.5 * publication.ENTRY_BYTES

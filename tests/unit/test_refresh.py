@@ -8,14 +8,11 @@ from typing import cast
 
 import pytest
 
-from broker.core.access import Access
-from broker.core.decide import Decider
-from broker.core.evidence import Evidence
 from broker.core.places import Places
 from broker.core.streams import Streams
 from broker.errors import EntenteError
 from broker.ports.subscription_store import SubscriptionStore
-from tests.fakes.delivery import WITHHOLD, World, registry
+from tests.fakes.delivery import WITHHOLD, World
 
 
 @pytest.fixture
@@ -28,11 +25,11 @@ async def world() -> AsyncIterator[World]:
 @pytest.fixture
 def streams(world: World) -> Streams:
     return Streams(
-        access=Access(registry(), cast(Decider, world.decider), world.clock),
-        places=Places(world.log, {}, world.codec),
+        in_force=world.in_force,
+        places=Places(world.log, world.codec),
         store=cast(SubscriptionStore, world.epochs),
         fanout=world.fanout,
-        evidence=Evidence(world.ledger, world.clock, "sha256:0", "scripted 1"),
+        evidence=world.evidence,
         codec=world.codec,
         receipts=world.receipts,
         clock=world.clock,

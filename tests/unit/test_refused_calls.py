@@ -15,6 +15,7 @@ from broker.rpc.call import Call
 from broker.rpc.interceptors import LedgerInterceptor
 from tests.fakes.clock import TurnedClock
 from tests.fakes.delivery import MemoryLedger
+from tests.fakes.regimes import in_force
 
 _CALLER = Principal("ems", "p-1", (), (), {}, "token-1", datetime(2030, 1, 1, tzinfo=UTC))
 
@@ -46,7 +47,7 @@ async def refuse(interceptor: LedgerInterceptor, reason: Reason, caller: Princip
 
 def made() -> tuple[MemoryLedger, LedgerInterceptor]:
     ledger = MemoryLedger()
-    return ledger, LedgerInterceptor(Evidence(ledger, TurnedClock(), "sha256:0", "scripted 1"))
+    return ledger, LedgerInterceptor(Evidence(ledger, TurnedClock(), in_force()))
 
 
 def part(ledger: MemoryLedger, name: str) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 import pytest
 
 from broker.core.audit import replay as module
-from broker.core.audit.recorded import Rules
 from broker.core.audit.replay import EngineLost, EngineMissing, Replay
 from broker.core.audit.replayed import Outcome, ReplayFinding
 from broker.core.ledger.leaf import encode
 from broker.model.ledger import EncodedEntry, JsonValue, LedgerEntry
+from broker.model.rulebook import Rules
 from tests.fakes.policy_engine import ScriptedEngine
 from tests.fakes.rulebook import item, output
 

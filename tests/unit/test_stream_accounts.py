@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from broker.core import acknowledgements
 from broker.core.cursor import Cursor
+from broker.core.decide import Ruling
 from broker.core.deliver.session import Session
 from broker.core.places import Start, StartAt
 from broker.errors import EntenteError, Reason
@@ -241,7 +242,7 @@ async def test_a_stream_that_may_not_be_opened_tells_the_ledger_why_and_nobody_e
     with pytest.raises(EntenteError) as hidden:
         await world.open()
     (decision,) = hidden.value.decisions
-    shown: Any = decision
+    shown: Any = cast(Ruling, decision).value
     assert shown["input"]["topic"] == TOPIC
     assert shown["output"]["reasons"] == ["scripted"]
     assert "scripted" not in f"{hidden.value}{hidden.value.detail}{hidden.value.metadata}"

@@ -7,26 +7,26 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from broker.core.audit.view import Scope
-from broker.core.decide import Decider, Question, Ruling
+from broker.core.decide import Ruling
+from broker.core.in_force import InForce
 from broker.core.questions import audit_question
+from broker.core.regime import Regime
 from broker.errors import EntenteError, NoDecision, Reason
-from broker.model.decision import Decision
 from broker.model.principal import Principal
 from broker.ports.clock import Clock
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    question: Question
-    decision: Decision
+    ruling: Ruling
     permitted: bool
 
 
 class AuditAccess:
-    """Asks one revision. Both methods raise EntenteError AUDIT_DENIED, POLICY_UNAVAILABLE."""
+    """Asks the revision in force. Both methods raise EntenteError AUDIT_DENIED, POLICY_UNAVAILABLE."""
 
-    def __init__(self, decider: Decider, clock: Clock) -> None:
-        self._decider = decider
+    def __init__(self, in_force: InForce[Regime], clock: Clock) -> None:
+        self._in_force = in_force
         self._clock = clock
 
     async def scope(self, principal: Principal) -> Scope:
@@ -46,8 +46,9 @@ class AuditAccess:
 
     async def _ask(self, principal: Principal, scopes: Sequence[str]) -> list[_Answer]:
         questions = [audit_question(principal, scope) for scope in scopes]
+        regime = self._in_force.present.regime
         try:
-            decisions = await self._decider.decide(questions)
+            decisions = await regime.decider.decide(questions)
         except NoDecision:
             raise EntenteError(Reason.POLICY_UNAVAILABLE) from None
         now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
@@ -55,11 +56,11 @@ class AuditAccess:
         for question, decision in zip(questions, decisions, strict=True):
             if decision is None:
                 raise EntenteError(Reason.POLICY_UNAVAILABLE)
-            answers.append(_Answer(question, decision, decision.permitted and decision.holds_at(now)))
+            ruling = Ruling.of(question, decision, regime.rules)
+            answers.append(_Answer(ruling, decision.permitted and decision.holds_at(now)))
         return answers
 
 
 def _denied(answers: Sequence[_Answer]) -> EntenteError:
     """Why goes into the ledger only."""
-    rulings = (Ruling.of(answer.question, answer.decision).value for answer in answers)
-    return EntenteError(Reason.AUDIT_DENIED, decisions=tuple(rulings))
+    return EntenteError(Reason.AUDIT_DENIED, decisions=tuple(answer.ruling for answer in answers))

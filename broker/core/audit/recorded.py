@@ -15,32 +15,33 @@ import orjson
 from broker.core.ledger.canonical import canonical
 from broker.core.ledger.leaf import EntryInvalid, Openings
 from broker.model.ledger import JsonValue
+from broker.model.rulebook import Rules
 
 _REMEMBERED = 1_024
 _REMEMBERED_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What an entry's decisions were made by: a revision's id, and the engine, such as "opa 1.22.2"."""
-
-    revision: str
-    engine: str
-
-
-@dataclass(frozen=True, slots=True)
 class RecordedDecision:
-    """One decision; `input` and `output` in canonical JSON. `number` counts within the part, from 0."""
+    """One decision; `input` and `output` in canonical JSON. `number` counts within the part, from 0.
+
+    under: the rules by which it was made, where they are not its entry's: it was asked before a switch to those.
+    """
 
     part: str
     number: int
     input: bytes
     output: bytes
+    under: Rules | None = None
 
 
 def rules_of(openings: Openings) -> Rules:
     """Raises EntryInvalid for an entry that does not name its rules, which every entry does."""
-    match _loads(openings, "rules"):
+    return _rules(_loads(openings, "rules"))
+
+
+def _rules(value: object) -> Rules:
+    match value:
         case {"revision": str(revision), "engine": str(engine)}:
             return Rules(revision, engine)
     raise EntryInvalid("the entry does not name its rules")
@@ -72,8 +73,9 @@ _remembered = lru_cache(_REMEMBERED)(_read)
 def _in_part(part: str, decisions: Iterator[JsonValue] | list[JsonValue]) -> Iterator[RecordedDecision]:
     for number, decision in enumerate(decisions):
         match decision:
-            case {"input": dict(asked), "output": dict(answered)}:
-                yield RecordedDecision(part, number, canonical(asked), canonical(answered))
+            case {"input": dict(asked), "output": dict(answered), **besides}:
+                under = _rules(besides["under"]) if "under" in besides else None
+                yield RecordedDecision(part, number, canonical(asked), canonical(answered), under)
             case _:
                 raise EntryInvalid(f"decision {number} of the part '{part}' has not both input and output")
 

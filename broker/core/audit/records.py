@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
@@ -13,11 +13,13 @@ from broker.core.deliver.disclose import Discloser
 from broker.core.deliver.prepare import Budget, Lens, Prepared, Preparer
 from broker.core.deliver.standing import Standing
 from broker.core.deliver.view import RecordViews
+from broker.core.in_force import InForce, Order
+from broker.core.regime import Regime
 from broker.core.rulebook.registry import parse_registry
 from broker.errors import EntenteError, PositionExpired, Reason, RulebookRefused, StorageUnavailable
 from broker.model.ledger import JsonValue
 from broker.model.principal import Principal, SubjectClass
-from broker.model.record import Chunk, LogTopic, Positions, StoredRecord
+from broker.model.record import Chunk, Positions, StoredRecord
 from broker.model.registry import Registry
 from broker.model.rulebook import Revision
 from broker.ports.clock import Clock
@@ -76,7 +78,7 @@ class ReplayedRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class ReplayRules:
+class _Rules:
     """One revision at work: what it registers, and what answers for it."""
 
     registry: Registry
@@ -92,8 +94,7 @@ class RecordReplay:
         *,
         readings: Readings,
         log: RecordLog,
-        topics: Mapping[str, LogTopic],
-        present: ReplayRules,
+        in_force: InForce[Regime],
         revisions: RulebookReader,
         open_engine: OpenEngine,
         keys: Keys,
@@ -101,8 +102,7 @@ class RecordReplay:
     ) -> None:
         self._readings = readings
         self._log = log
-        self._topics = topics
-        self._present = present
+        self._in_force = in_force
         self._revisions = revisions
         self._open_engine = open_engine
         self._keys = keys
@@ -116,11 +116,13 @@ class RecordReplay:
         await self._readings.require_records(principal)
         _check(question)
         await self._readings.account(principal, "ReplayRecords", question.as_json())
-        if question.topic not in self._topics:
+        order = self._in_force.present
+        if question.topic not in order.regime.topics:
             raise EntenteError(Reason.TOPIC_NOT_FOUND, question.topic)
         left = question.limit or _UNLIMITED
-        async with self._rules(question) as rules:
-            show = _Whole() if question.subject is None else self._seen(rules, question, question.subject)
+        async with self._rules(order.regime, question) as rules:
+            subject = question.subject
+            show = _Whole() if subject is None else self._seen(order, rules, question, subject)
             try:
                 async for chunk in self._chunks(question):
                     shown = (await show.shown(chunk))[:left]
@@ -133,10 +135,10 @@ class RecordReplay:
                 await show.close()
 
     @asynccontextmanager
-    async def _rules(self, question: ReplayQuestion) -> AsyncIterator[ReplayRules]:
-        """The present rules, or those of an older revision, one at a time: each takes an engine of its own."""
-        if question.subject is None or question.revision in ("", self._present.engine.revision):
-            yield self._present
+    async def _rules(self, regime: Regime, question: ReplayQuestion) -> AsyncIterator[_Rules]:
+        """Those in force, or those of another revision, one at a time: each takes an engine of its own."""
+        if question.subject is None or question.revision in ("", regime.rules.revision):
+            yield _Rules(regime.registry, regime.engine, regime.time_dependent)
             return
         if self._older.locked():
             raise EntenteError(Reason.LIMIT_EXCEEDED, "one replay under an older revision at a time")
@@ -145,7 +147,7 @@ class RecordReplay:
             try:
                 registry = await asyncio.to_thread(parse_registry, revision)
                 async with self._open_engine(revision) as engine:
-                    yield ReplayRules(registry, engine, revision.time_dependent)
+                    yield _Rules(registry, engine, revision.time_dependent)
             except RulebookRefused:
                 raise EntenteError(Reason.REVISION_NOT_FOUND, question.revision) from None
 
@@ -160,13 +162,14 @@ class RecordReplay:
             raise EntenteError(Reason.REVISION_NOT_FOUND, revision_id)
         return revision
 
-    def _seen(self, rules: ReplayRules, question: ReplayQuestion, subject: SubjectClass) -> _Seen:
+    def _seen(
+        self, order: Order[Regime], rules: _Rules, question: ReplayQuestion, subject: SubjectClass
+    ) -> _Seen:
         clock = self._clock if question.at_ms is None else _Moment(question.at_ms, self._clock)
         decider = Decider(rules.engine, clock, time_dependent=rules.time_dependent, limits=_LIMITS)
-        lens = Lens(
-            question.topic, subject, RecordViews(rules.registry), Discloser(rules.registry, self._keys)
-        )
-        return _Seen(decider, Preparer(decider, clock), lens)
+        views, discloser = RecordViews(rules.registry), Discloser(rules.registry, self._keys)
+        lens = Lens(question.topic, subject, decider, views, discloser)
+        return _Seen(order, Preparer(clock), lens)
 
     async def _chunks(self, question: ReplayQuestion) -> AsyncIterator[Chunk]:
         """From the start to the end that the topic has now; what is gone meanwhile is left out."""
@@ -209,15 +212,15 @@ class _Whole:
 class _Seen:
     """Shows what one class would have received, by the very code that delivers."""
 
-    def __init__(self, decider: Decider, preparer: Preparer, lens: Lens) -> None:
-        self._decider = decider
+    def __init__(self, order: Order[Regime], preparer: Preparer, lens: Lens) -> None:
+        self._order = order
         self._preparer = preparer
         self._lens = lens
 
     async def shown(self, chunk: Chunk) -> list[ReplayedRecord]:
         """Raises EntenteError POLICY_UNAVAILABLE if there is no decision for some record."""
         for _ in range(TRIES):
-            prepared = Prepared(Standing((0,) * len(chunk.next_positions)))
+            prepared = Prepared(Standing((0,) * len(chunk.next_positions)), self._order)
             await self._preparer.prepare(self._lens, chunk, Budget(_UNLIMITED, _UNLIMITED), prepared)
             if not prepared.stalled:
                 return self._delivered(chunk, prepared)
@@ -233,7 +236,7 @@ class _Seen:
         ]
 
     async def close(self) -> None:
-        await self._decider.close()
+        await self._lens.decider.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import orjson
 
-from broker.core.audit.recorded import RecordedDecision, Rules, decisions_of, rules_of
+from broker.core.audit.recorded import RecordedDecision, decisions_of, rules_of
 from broker.core.audit.replayed import Missing, Outcome, ReplayFinding, ReplayTally
 from broker.core.decide import ENGINE_FAULT
 from broker.core.decide.output import output_of
@@ -26,6 +26,7 @@ from broker.core.ledger.leaf import EntryInvalid, check, read_leaf, read_opening
 from broker.errors import NoDecision
 from broker.model.decision import Decision, Effect
 from broker.model.ledger import EncodedEntry
+from broker.model.rulebook import Rules
 from broker.ports.policy_engine import PolicyEngine
 
 Entries = AsyncIterator[tuple[str, Sequence[EncodedEntry]]]
@@ -155,11 +156,11 @@ class Replay:
             window.told.append(ReplayFinding(Outcome.UNREADABLE, instance, index, kind, str(error)))
             return
         for decision in decisions:
-            question = self._question(window, rules, decision.input)
+            made_by = decision.under or rules
+            question = self._question(window, made_by, decision.input)
             window.told.append(_Told(instance, index, kind, question, decision))
-        if decisions:
-            self.tally.decisions += len(decisions)
-            self.tally.by_rules[rules] += len(decisions)
+            self.tally.by_rules[made_by] += 1
+        self.tally.decisions += len(decisions)
 
     def _question(self, window: _Window, rules: Rules, asked: bytes) -> _Question:
         state = blake2b(asked, digest_size=24)

@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from broker.core.audit.recorded import Rules
 from broker.model.ledger import JsonValue
+from broker.model.rulebook import Rules
 
 
 class Outcome(StrEnum):

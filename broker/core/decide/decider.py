@@ -16,6 +16,7 @@ from broker.core.decide.question import Question
 from broker.core.decide.quota import LabelSetQuota
 from broker.errors import NoDecision
 from broker.model.decision import Decision
+from broker.model.rulebook import Rules
 from broker.ports.clock import Clock
 from broker.ports.policy_engine import PolicyEngine
 
@@ -55,6 +56,11 @@ class Decider:
     def engine_version(self) -> str:
         """The engine's name and version, for the ledger."""
         return self._engine.version
+
+    @property
+    def rules(self) -> Rules:
+        """Both, as the ledger names what a decision was made by."""
+        return Rules(self.revision, self.engine_version)
 
     @property
     def counters(self) -> Mapping[str, int]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from broker.core.deliver.prepare import Budget, Lens, Prepared, Preparer
 from broker.core.deliver.session import Session
 from broker.core.deliver.standing import Standing
+from broker.core.in_force import Order
+from broker.core.regime import Regime
 from broker.errors import EntenteError, PositionExpired, StorageUnavailable
 from broker.model.record import Chunk, Positions
 from broker.ports.clock import Clock
@@ -31,8 +33,10 @@ class Ahead:
     prepared: Prepared
     at_s: float
 
-    def holds(self, standing: Standing, ready: Sequence[Session], now_s: float) -> bool:
-        """Whether it is what would be prepared now: for the same streams, from here, within their budgets."""
+    def holds(self, order: Order[Regime], standing: Standing, ready: Sequence[Session], now_s: float) -> bool:
+        """Whether it is what would be prepared now: for the same streams, from here, by this order, within their budgets."""
+        if self.prepared.order is not order:
+            return False
         if self.begin != standing or self.receivers != frozenset(ready):
             return False
         budget, deliveries = shared_budget(ready), self.prepared.deliveries
@@ -42,25 +46,25 @@ class Ahead:
 
 
 class Collector:
-    """Reads for one group; prepares through its lens."""
+    """Reads one topic for one group."""
 
-    def __init__(self, record_log: RecordLog, preparer: Preparer, clock: Clock, lens: Lens) -> None:
+    def __init__(self, record_log: RecordLog, preparer: Preparer, clock: Clock, topic: str) -> None:
         self._record_log = record_log
         self._preparer = preparer
         self._clock = clock
-        self._lens = lens
+        self._topic = topic
 
     async def read(self, positions: Positions, wait_s: float) -> Chunk:
         """The next records; waits so long for one."""
         return await self._record_log.read(
-            self._lens.topic, positions, max_records=CHUNK_RECORDS, max_bytes=CHUNK_BYTES, wait_s=wait_s
+            self._topic, positions, max_records=CHUNK_RECORDS, max_bytes=CHUNK_BYTES, wait_s=wait_s
         )
 
-    async def collect(self, chunk: Chunk, budget: Budget, prepared: Prepared) -> None:
+    async def collect(self, chunk: Chunk, lens: Lens, budget: Budget, prepared: Prepared) -> None:
         """Batches are cut by released bytes and time only, so that what is withheld does not show (rule 6)."""
         deadline_s = self._clock.monotonic_s() + LINGER_S
         while True:
-            await self._preparer.prepare(self._lens, chunk, budget, prepared)
+            await self._preparer.prepare(lens, chunk, budget, prepared)
             if prepared.cut or prepared.stalled or prepared.size_bytes >= BATCH_BYTES:
                 return
             if prepared.account.is_full:
@@ -72,29 +76,31 @@ class Collector:
                 prepared.standing = prepared.standing.moved(chunk.next_positions)
                 return
 
-    async def catch_up(self, budget: Budget, prepared: Prepared) -> None:
+    async def catch_up(self, lens: Lens, budget: Budget, prepared: Prepared) -> None:
         """One chunk for each owner that lags; those that still have no decision keep their place."""
         for lag in prepared.standing.lags:
             positions = list(prepared.standing.next)
             positions[lag.partition] = lag.offset
             chunk = await self.read(tuple(positions), 0)
-            await self._preparer.catch_up(self._lens, chunk, lag, budget, prepared)
+            await self._preparer.catch_up(lens, chunk, lag, budget, prepared)
             if prepared.cut:
                 return
 
-    async def look_ahead(self, receivers: Sequence[Session], handed_out: Prepared) -> Ahead | None:
+    async def look_ahead(
+        self, lens: Lens, receivers: Sequence[Session], handed_out: Prepared
+    ) -> Ahead | None:
         """Prepare the batch that follows while the ledger writes; nothing of it counts before it is taken up."""
         budget = shared_budget(receivers, handed_out)
         begin = handed_out.standing
         if handed_out.stalled or begin.lags or not budget.is_open:
             return None
-        prepared = Prepared(begin)
+        prepared = Prepared(begin, handed_out.order)
         with contextlib.suppress(
             StorageUnavailable, PositionExpired, EntenteError
         ):  # the next step meets it again
             chunk = await self.read(begin.next, 0)
             if chunk.records:
-                await self.collect(chunk, budget, prepared)
+                await self.collect(chunk, lens, budget, prepared)
         if not prepared.deliveries:
             return None
         return Ahead(begin, frozenset(receivers), prepared, self._clock.monotonic_s())

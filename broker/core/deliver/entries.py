@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from broker.core.deliver.account import Account
 from broker.core.deliver.history import History
+from broker.core.deliver.prepare import Prepared
 from broker.core.deliver.session import Session
-from broker.core.deliver.standing import Standing
 from broker.core.evidence import Evidence, list_of
 from broker.core.ledger.entry_secret import EntrySecret
 from broker.core.ledger.handed_out import handed_out_root
+from broker.core.ledger.runs import runs_of
 from broker.model.ledger import JsonValue, LedgerEntry
 from broker.model.principal import SubjectClass
 
@@ -19,40 +19,40 @@ def delivery_entry(
     evidence: Evidence,
     group: JsonValue,
     receivers: Sequence[Session],
-    account: Account,
-    end: Standing,
+    prepared: Prepared,
     secret: EntrySecret,
 ) -> LedgerEntry:
     """What all receivers are about to be handed, and what was considered for each since its last entry.
 
-    group: as `group_class` has it. end: where all of them stand afterwards.
+    group: as `group_class` has it.
     """
+    account, rules = prepared.account, prepared.order.regime.rules
     histories: dict[int, tuple[History, list[JsonValue]]] = {}
     for number, member in enumerate(receivers):
         histories.setdefault(id(member.history), (member.history, []))[1].append(number)
     # Which history is whose stands here and not in `receivers`: to a receiver that is shown its own item, the number of a
     # second history would say that something was withheld.
     considered = [
-        {**history.extended(account.considered, end).as_json(), "receivers": whose}
+        {**history.extended(account.considered, prepared.standing).as_json(rules), "receivers": whose}
         for history, whose in histories.values()
     ]
-    places: list[JsonValue] = [list(place) for place in account.places]
     body: dict[str, JsonValue] = {
         "class": group,
         "receivers": list_of([receiver(member) for member in receivers]),
-        "count": len(places),
+        "count": len(account.places),
         "digest": secret.as_json(),
-        "places": places,
+        "places": runs_of(account.places),
         "decisions": account.decisions,
         "considered": list_of(considered),
     }
     root = handed_out_root(secret.secret, account.contents)
-    return evidence.entry("delivery", body, {"handed_out": root})
+    return evidence.entry("delivery", body, {"handed_out": root}, order=prepared.order)
 
 
-def fault_entry(evidence: Evidence, group: JsonValue, account: Account) -> LedgerEntry:
+def fault_entry(evidence: Evidence, group: JsonValue, prepared: Prepared) -> LedgerEntry:
     """What the rulebook has no answer for is withheld, and its places are kept: a seek delivers it later (rule 1)."""
-    return evidence.entry("engine_fault", {"class": group, "faulted": account.faulted})
+    body: dict[str, JsonValue] = {"class": group, "faulted": prepared.account.faulted}
+    return evidence.entry("engine_fault", body, order=prepared.order)
 
 
 def group_class(topic: str, subject: SubjectClass) -> JsonValue:

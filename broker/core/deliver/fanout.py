@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
-from broker.core.deliver.disclose import Discloser
 from broker.core.deliver.group import Group, Tools
 from broker.core.deliver.prepare import Lens
 from broker.core.deliver.session import Buffers, Outgoing, Session
-from broker.core.deliver.view import RecordViews
+from broker.core.regime import Regime
 from broker.errors import EntenteError, Reason
 from broker.model.principal import SubjectClass
 from broker.model.subscription import SubscriptionKey
 from broker.ports.subscription_store import SubscriptionStore
+
+_Class = tuple[str, SubjectClass]
+"""A topic and how it is seen."""
 
 SWEEP_S = 1.0
 """How long a stream on which nothing is delivered may outlive its token or its subscription's takeover elsewhere."""
@@ -29,17 +31,14 @@ class FanOut:
         self,
         *,
         tools: Tools,
-        views: RecordViews,
-        discloser: Discloser,
         subscriptions: SubscriptionStore,
         buffer_limit_bytes: int,
     ) -> None:
         self.buffers = Buffers(buffer_limit_bytes)
         self._tools = tools
-        self._views = views
-        self._discloser = discloser
         self._subscriptions = subscriptions
-        self._groups: dict[tuple[str, SubjectClass], list[Group]] = {}
+        self._groups: dict[_Class, list[Group]] = {}
+        self._lenses: dict[_Class, tuple[Regime, Lens]] = {}
         self._parked: set[Session] = set()
         self._closed = False
         self._sessions: set[Session] = set()
@@ -67,9 +66,12 @@ class FanOut:
         while True:
             await asyncio.sleep(SWEEP_S)
             self.sweep()
+            self._forget_lenses()
 
     def place(self, session: Session) -> None:
         """Let the session be served from its position: in the group that stands there, or in a new one."""
+        if session.admitted is not self._tools.in_force.present.regime:
+            return
         if not session.budget().is_open:
             self.park(session)
             return
@@ -80,7 +82,7 @@ class FanOut:
         group.join(session)
 
     def park(self, session: Session) -> None:
-        """Set the session aside until it has credit and room."""
+        """Set the session aside until it has credit and room; one that the present rules have not admitted until they do."""
         if self._closed or not session.is_open:
             return
         if session.budget().is_open:
@@ -137,19 +139,32 @@ class FanOut:
 
     def merge(self, group: Group) -> None:
         """If another group of the same class stands at the same position, move this one's members over."""
-        for other in self._groups.get((group.lens.topic, group.lens.subject), ()):
+        for other in self._groups.get((group.topic, group.subject), ()):
             if other is not group and other.standing == group.standing:
                 other.absorb(group)
                 return
 
     def forget(self, group: Group) -> None:
         """Take the group out of the index; idempotent."""
-        key = (group.lens.topic, group.lens.subject)
+        key = (group.topic, group.subject)
         groups = self._groups.get(key, [])
         if group in groups:
             groups.remove(group)
         if not groups:
             self._groups.pop(key, None)
+
+    def lens(self, regime: Regime, topic: str, subject: SubjectClass) -> Lens:
+        """Groups of one class see alike, so memory for what was seen goes by classes and not by streams."""
+        known = self._lenses.get((topic, subject))
+        if known is None or known[0] is not regime:
+            known = self._lenses[topic, subject] = regime, Lens.of(regime, topic, subject)
+        return known[1]
+
+    def _forget_lenses(self) -> None:
+        """Those of classes of which no stream is open."""
+        seen = self._groups.keys() | {(session.topic, session.subject_class) for session in self._sessions}
+        for key in self._lenses.keys() - seen:
+            del self._lenses[key]
 
     async def close(self) -> None:
         """Stop all groups and wait until they have stopped, and for entries under way; no session is served afterwards."""
@@ -166,10 +181,7 @@ class FanOut:
             await asyncio.wait(accounting, timeout=CLOSE_S)
 
     def _start(self, session: Session, groups: list[Group]) -> Group:
-        # Groups of one class see alike, so memory for what was seen goes by classes and not by streams.
-        alike = groups[0].lens if groups else None
-        lens = alike or Lens(session.topic, session.subject_class, self._views, self._discloser)
-        group = Group(self._tools, self, lens, session.standing)
+        group = Group(self._tools, self, session.topic, session.subject_class, session.standing)
         groups.append(group)
         group.task = asyncio.get_running_loop().create_task(group.run())
         return group

@@ -16,9 +16,12 @@ from broker.core.deliver.prepare import Budget, Lens, Prepared, Preparer
 from broker.core.deliver.session import Session
 from broker.core.deliver.standing import Standing
 from broker.core.evidence import Evidence
+from broker.core.in_force import InForce, Order, OrderReplaced
 from broker.core.ledger.entry_secret import EntrySecret
 from broker.core.ledger.receipt import Receipt
+from broker.core.regime import Regime
 from broker.errors import EntenteError, PositionExpired, Reason, StorageUnavailable, fault_place
+from broker.model.principal import SubjectClass
 from broker.ports.clock import Clock
 from broker.ports.keys import Keys
 from broker.ports.record_log import RecordLog
@@ -35,6 +38,7 @@ BACKOFF_S = (0.05, 2.0)
 class Tools:
     """What every group works with."""
 
+    in_force: InForce[Regime]
     record_log: RecordLog
     preparer: Preparer
     evidence: Evidence
@@ -46,7 +50,10 @@ class Placement(Protocol):
     """Who decides where sessions are: the fan-out."""
 
     def is_served(self, session: Session) -> bool:
-        """Whether the session may still be handed records."""
+        """Whether the session may still be handed what is released to it."""
+
+    def lens(self, regime: Regime, topic: str, subject: SubjectClass) -> Lens:
+        """The one through which all groups of the class see the topic."""
 
     def place(self, session: Session) -> None:
         """Put the session into the group at its standing, or a new one."""
@@ -64,8 +71,11 @@ class Placement(Protocol):
 class Group:
     """Moves its members together; a member without credit when something is to be released leaves it and is parked."""
 
-    def __init__(self, tools: Tools, placement: Placement, lens: Lens, standing: Standing) -> None:
-        self.lens = lens
+    def __init__(
+        self, tools: Tools, placement: Placement, topic: str, subject: SubjectClass, standing: Standing
+    ) -> None:
+        self.topic = topic
+        self.subject = subject
         self.standing = standing
         self.members: set[Session] = set()
         self.task: asyncio.Task[None] | None = None
@@ -74,9 +84,9 @@ class Group:
         self._placement = placement
         self._backoff_s = BACKOFF_S[0]
         self._retry_at_s = 0.0
-        self._class = group_class(lens.topic, lens.subject)
+        self._class = group_class(topic, subject)
         self._histories = Histories()
-        self._collector = Collector(tools.record_log, tools.preparer, tools.clock, lens)
+        self._collector = Collector(tools.record_log, tools.preparer, tools.clock, topic)
         self._ahead: Ahead | None = None
 
     def join(self, session: Session) -> None:
@@ -107,65 +117,76 @@ class Group:
             self._placement.forget(self)
 
     def _live(self) -> bool:
-        for member in [m for m in self.members if not self._placement.is_served(m)]:
+        regime = self._tools.in_force.present.regime
+        for member in [m for m in self.members if not self._is_served(m, regime)]:
             self.leave(member)
         return bool(self.members)
+
+    def _is_served(self, member: Session, regime: Regime) -> bool:
+        """Whether anything may be released to the member by this regime."""
+        return member.admitted is regime and self._placement.is_served(member)
 
     async def _guarded_step(self) -> None:
         """A store that cannot answer stalls the group; a fault of ours ends its streams, and nothing is skipped."""
         try:
             await self._step()
+        except OrderReplaced:
+            return  # nothing was released, and it is decided again by what is in force now
         except PositionExpired:
             self._fail(EntenteError(Reason.POSITION_EXPIRED))
         except (StorageUnavailable, EntenteError) as error:
-            log.warning("delivery stalls: topic=%s reason=%s", self.lens.topic, error)
+            log.warning("delivery stalls: topic=%s reason=%s", self.topic, error)
             self._back_off()
             await asyncio.sleep(self._backoff_s)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not skip a record
-            log.error("delivery failed: topic=%s error=%s", self.lens.topic, fault_place(error))
+            log.error("delivery failed: topic=%s error=%s", self.topic, fault_place(error))
             self._fail(EntenteError(Reason.INTERNAL))
 
     async def _step(self) -> None:
         """Read, prepare, account, hand out: first what lags, then what is new."""
-        if await self._written_out():
+        order = self._tools.in_force.present
+        if await self._written_out(order):
             return
         begin = self.standing
         if begin.lags and self._now_s() >= self._retry_at_s:
-            await self._serve(begin, self._collector.catch_up)
+            await self._serve(order, begin, self._collector.catch_up)
         begin = self.standing
         ready, ahead = self._ready(), self._ahead
         self._ahead = None
         lapsed = ahead is not None and ahead.prepared.has_lapsed(self._tools.clock.now_ms())
-        if ahead is not None and not lapsed and ahead.holds(self.standing, ready, self._now_s()):
+        if ahead is not None and not lapsed and ahead.holds(order, self.standing, ready, self._now_s()):
             await self._conclude(begin, ready, ahead.prepared)
             return
         chunk = await self._collector.read(begin.next, self._wait_s())
         if chunk.records:
-            await self._serve(begin, partial(self._collector.collect, chunk))
+            # Reading may have waited long: what has come into force meanwhile decides.
+            order = self._tools.in_force.present
+            await self._serve(order, begin, partial(self._collector.collect, chunk))
         else:
             self._move(begin.moved(chunk.next_positions))
 
     def _ready(self) -> list[Session]:
         return [member for member in self.members if member.budget().is_open]
 
-    async def _serve(self, begin: Standing, prepare: Callable[[Budget, Prepared], Awaitable[None]]) -> None:
+    async def _serve(
+        self,
+        order: Order[Regime],
+        begin: Standing,
+        prepare: Callable[[Lens, Budget, Prepared], Awaitable[None]],
+    ) -> None:
         ready = self._ready()
-        prepared = Prepared(begin)
-        await prepare(shared_budget(ready), prepared)
+        prepared = Prepared(begin, order)
+        await prepare(self._lens(order), shared_budget(ready), prepared)
         await self._conclude(begin, ready, prepared)
 
     async def _conclude(self, begin: Standing, ready: list[Session], prepared: Prepared) -> None:
         """Release what was prepared, or move on if nothing is to be released."""
-        if await self._written_out(prepared.account.considered):
+        if await self._written_out(prepared.order, prepared.account.considered):
             return  # it is prepared again
         if prepared.deliveries:
             await self._release(ready, prepared)
         else:
-            if prepared.account.faulted:
-                fault = fault_entry(self._tools.evidence, self._class, prepared.account)
-                await self._tools.evidence.write_all([fault])
-            self._histories.extend(prepared.account.considered, prepared.standing)
-            self._move(prepared.standing)
+            await self._pass_over(prepared)
             if prepared.cut and not ready:
                 self._park()
         if not prepared.stalled:
@@ -177,13 +198,23 @@ class Group:
         else:
             self._retry_at_s = self._now_s() + self._backoff_s
 
+    async def _pass_over(self, prepared: Prepared) -> None:
+        """Nothing is to be released of what was prepared."""
+        with self._tools.in_force.passage(prepared.order):
+            if prepared.account.faulted:
+                fault = fault_entry(self._tools.evidence, self._class, prepared)
+                await self._tools.evidence.write_all([fault])
+            self._histories.extend(prepared.account.considered, prepared.standing)
+            self._move(prepared.standing)
+
     async def _release(self, ready: Sequence[Session], prepared: Prepared) -> None:
         """Account and hand out, which runs to its end even if this group is given up meanwhile.
 
         Else nobody could say whether the entry of a stream that leaves in the middle of this became durable.
         """
         # One that left while the batch was prepared, for its class changed or it ended, is not this group's any more.
-        receivers = [m for m in ready if m in self.members and self._placement.is_served(m)]
+        regime = prepared.order.regime
+        receivers = [m for m in ready if m in self.members and self._is_served(m, regime)]
         if not receivers:
             return
         self.accounting = asyncio.ensure_future(self._account(receivers, prepared))
@@ -193,10 +224,11 @@ class Group:
         if prepared.deliveries:
             for _ in range(TAKE_OFF_TURNS):
                 await asyncio.sleep(0)
-            self._ahead = await self._collector.look_ahead(receivers, prepared)
+        if prepared.deliveries and prepared.order is self._tools.in_force.present:
+            self._ahead = await self._collector.look_ahead(self._lens(prepared.order), receivers, prepared)
         await asyncio.shield(self.accounting)
 
-    async def _written_out(self, step: Considered | None = None) -> bool:
+    async def _written_out(self, order: Order[Regime], step: Considered | None = None) -> bool:
         """Account for what was withheld if it is much, with this step, so that memory is bounded and nothing is lost."""
         if not self._histories.exceed(step):
             return False
@@ -204,17 +236,24 @@ class Group:
         if not self._histories.exceed(step):
             return False
         part = self._histories.part()
-        await self._release([m for m in self.members if id(m.history) in part], Prepared(self.standing))
+        told = Prepared(self.standing, order)
+        await self._release([m for m in self.members if id(m.history) in part], told)
         return True
 
     async def _account(self, receivers: Sequence[Session], prepared: Prepared) -> None:
-        """Evidence first: no byte leaves before the entry that names its receivers is durable (rule 3)."""
+        """Evidence first: no byte leaves before the entry that names its receivers is durable (rule 3).
+
+        Raises OrderReplaced if what was prepared is of an order that is not in force any more.
+        """
         try:
-            receipt = await self._write(receivers, prepared)
+            with self._tools.in_force.passage(prepared.order):
+                self._accounted(receivers, prepared, await self._write(receivers, prepared))
         finally:
             for member in receivers:
                 member.accounting = None
-        # From here on nothing waits: what is durable is handed out, and where everybody stands is set at once.
+
+    def _accounted(self, receivers: Sequence[Session], prepared: Prepared, receipt: Receipt) -> None:
+        """Nothing waits: what is durable is handed out, and where everybody stands is set at once."""
         begin, end = self.standing, prepared.standing
         self.standing = end
         self._histories = Histories()
@@ -227,8 +266,8 @@ class Group:
     async def _write(self, receivers: Sequence[Session], prepared: Prepared) -> Receipt:
         evidence, account = self._tools.evidence, prepared.account
         secret = EntrySecret.fresh(self._tools.keys)
-        faults = [fault_entry(evidence, self._class, account)] if account.faulted else []
-        delivery = delivery_entry(evidence, self._class, receivers, account, prepared.standing, secret)
+        faults = [fault_entry(evidence, self._class, prepared)] if account.faulted else []
+        delivery = delivery_entry(evidence, self._class, receivers, prepared, secret)
         places = await evidence.write_all([*faults, delivery], patient=True)
         return Receipt(places[-1], secret.secret)
 
@@ -271,6 +310,9 @@ class Group:
         for member in self.members:
             member.fail(error)
         self.members = set()
+
+    def _lens(self, order: Order[Regime]) -> Lens:
+        return self._placement.lens(order.regime, self.topic, self.subject)
 
     def _back_off(self) -> None:
         self._backoff_s = min(self._backoff_s * 2, BACKOFF_S[1])

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from broker.core.decide import Ruling
 from broker.core.deliver.standing import Standing
 from broker.model.ledger import JsonValue
+from broker.model.rulebook import Rules
 
 MAX_DECISIONS = 1_000
 """Distinct decisions in the histories of one group, after which they are written out, whatever was released."""
@@ -80,11 +81,11 @@ class History:
         extended.extend(step, until)
         return extended
 
-    def as_json(self) -> dict[str, JsonValue]:
-        """As it stands in the part `considered`."""
+    def as_json(self, rules: Rules) -> dict[str, JsonValue]:
+        """As it stands in the part `considered` of an entry under `rules`."""
         outcomes: dict[str, JsonValue] = dict(self.considered.outcomes)
         withheld: list[JsonValue] = [
-            [ruling.value, count] for ruling, count in self.considered.withheld.items()
+            [ruling.told_under(rules), count] for ruling, count in self.considered.withheld.items()
         ]
         return {
             "from": self.since.as_json(),

@@ -13,8 +13,10 @@ from broker.core.deliver.disclose import Discloser, Treated
 from broker.core.deliver.standing import Lag, Progress, Standing
 from broker.core.deliver.view import LabelSet, RecordView, RecordViews
 from broker.core.deliver.wire import Encoded
+from broker.core.in_force import Order
 from broker.core.questions import deliver_question
 from broker.core.redact.plan import Unredactable
+from broker.core.regime import Regime
 from broker.errors import NoDecision
 from broker.model.decision import Decision, Effect
 from broker.model.principal import SubjectClass
@@ -44,12 +46,13 @@ class Budget:
 class Prepared:
     """What a group is about to release.
 
-    standing: where it stands afterwards. stalled: some record had no decision. blocked: one that holds up its partition.
-    cut: the budget, or the room in the entry, ended
-    before the records did. valid_until: when the first of the decisions by which something goes out lapses.
+    standing: where it stands afterwards. order: by which it was decided and judged. stalled: some record had no decision.
+    blocked: one that holds up its partition. cut: the budget, or the room in the entry, ended before the records did.
+    valid_until: when the first of the decisions by which something goes out lapses.
     """
 
     standing: Standing
+    order: Order[Regime]
     deliveries: list[bytes] = field(default_factory=list)
     size_bytes: int = 0
     account: Account = field(default_factory=Account)
@@ -71,16 +74,25 @@ class Prepared:
 
 
 class Lens:
-    """How one class sees one topic: questions and compiled treatments by label set, for one group's life."""
+    """How one class sees one topic through one revision: questions and compiled treatments by label set."""
 
-    def __init__(self, topic: str, subject: SubjectClass, views: RecordViews, discloser: Discloser) -> None:
+    def __init__(
+        self, topic: str, subject: SubjectClass, decider: Decider, views: RecordViews, discloser: Discloser
+    ) -> None:
         self.topic = topic
         self.subject = subject
+        self.decider = decider
         self.views = views
         self.discloser = discloser
+        self._rules = decider.rules
         self._questions: dict[LabelSet, Question] = {}
         self._treated: dict[LabelSet, tuple[Decision, Treated]] = {}
         self._rulings: dict[LabelSet, tuple[Decision, Ruling]] = {}
+
+    @classmethod
+    def of(cls, regime: Regime, topic: str, subject: SubjectClass) -> Lens:
+        """Through the revision of a regime."""
+        return cls(topic, subject, regime.decider, regime.views, regime.discloser)
 
     def question(self, label_set: LabelSet) -> Question:
         """The question for records of this label set, made once."""
@@ -112,7 +124,7 @@ class Lens:
             return known[1]
         if len(self._rulings) >= _LENS_LIMIT:
             self._rulings.clear()
-        ruling = Ruling.of(self.question(label_set), decision)
+        ruling = Ruling.of(self.question(label_set), decision, self._rules)
         self._rulings[label_set] = (decision, ruling)
         return ruling
 
@@ -132,8 +144,7 @@ class _Wait(Enum):
 class Preparer:
     """Prepares batches; shared by all groups."""
 
-    def __init__(self, decider: Decider, clock: Clock) -> None:
-        self._decider = decider
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
     async def prepare(self, lens: Lens, chunk: Chunk, budget: Budget, prepared: Prepared) -> None:
@@ -198,7 +209,7 @@ class Preparer:
     async def _decide(self, lens: Lens, views: Sequence[RecordView]) -> list[Decision | None]:
         wanted = {v.label_set: lens.question(v.label_set) for v in views if v.label_set is not None}
         try:
-            answers = await self._decider.decide(list(wanted.values()))
+            answers = await lens.decider.decide(list(wanted.values()))
         except NoDecision:
             answers = [None] * len(wanted)
         decided = dict(zip(wanted, answers, strict=True))

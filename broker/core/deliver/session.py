@@ -13,6 +13,7 @@ from broker.core.deliver.prepare import Budget
 from broker.core.deliver.standing import Standing
 from broker.core.deliver.wire import batch_response
 from broker.core.ledger.receipt import Receipt, ReceiptCodec
+from broker.core.regime import Regime
 from broker.errors import EntenteError, Reason
 from broker.model.principal import Principal, SubjectClass
 from broker.model.record import Positions
@@ -63,13 +64,15 @@ class Session:
     stream: its id in the ledger, random. subscription_key: the named subscription, or None. standing: up to where it was
     served. history: what no entry accounts for yet; while the session is in a group it is the group's to extend. It ends
     where the session stands, unless an entry says that something was handed out to it which it left too early to get.
-    accounting: writes an entry that names it. acknowledged: the newest positions, () if there are none.
+    accounting: writes an entry that names it. acknowledged: the newest positions, () if there are none. admitted: by whose
+    rules it may be served: those that were last asked whether its principal may subscribe.
     """
 
     def __init__(
         self,
         *,
         principal: Principal,
+        admitted: Regime,
         purpose: str,
         topic: str,
         binding: CursorBinding,
@@ -82,6 +85,7 @@ class Session:
     ) -> None:
         self.stream = secrets.token_hex(_STREAM_ID_BYTES)
         self.principal = principal
+        self.admitted = admitted
         self.purpose = purpose
         self.topic = topic
         self.binding = binding

@@ -154,7 +154,8 @@ async def test_every_delivery_and_every_refusal_is_in_the_ledger(tmp_path: Path,
         for entry in entries:
             assert [r["subject"] for r in entry["receivers"]] == ["paramedic-1"]
             assert entry["class"]["agency"] == "ems"
-            assert entry["rules"] == {"revision": live.ready.revision, "engine": live.ready.engine}
+            rules = {"revision": live.ready.revision, "engine": live.ready.engine, "overlays": 0}
+            assert entry["rules"] == rules
             for _, offset, decision in places_of(entry["places"]):
                 owner = "highway-patrol" if offset < 7 else "transport"
                 assert entry["decisions"][decision]["input"]["record"]["agency"] == owner

@@ -1,0 +1,125 @@
+"""From a checked revision to a regime: its engine started, its topics open, its issuers known."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from broker.adapters.jwt.identity import JwtIdentity
+from broker.adapters.jwt.issuers import JwksSettings
+from broker.adapters.opa.engine import OpaEngine
+from broker.app.config import Config
+from broker.app.rulebook import PreparedRulebook
+from broker.app.stores import Stores
+from broker.core.access import Access
+from broker.core.catalog import Catalog
+from broker.core.decide import Decider
+from broker.core.deliver.disclose import Discloser
+from broker.core.deliver.view import RecordViews
+from broker.core.record.admission import RecordLimits
+from broker.core.record.examination import Examiner
+from broker.core.regime import Regime
+from broker.errors import RulebookRefused
+from broker.model.record import LogTopic
+from broker.model.rulebook import Rules
+from broker.ports.clock import Clock
+from broker.ports.keys import Keys
+
+
+@dataclass(frozen=True, slots=True)
+class RegimeBuilder:
+    """What every regime of an exchange is built from, besides its revision."""
+
+    config: Config
+    stores: Stores
+    keys: Keys
+    clock: Clock
+    opa: Path
+
+    async def build(self, rulebook: PreparedRulebook) -> OpenRegime:
+        """A regime at work; close it when it is over. Raises RulebookRefused, OpaStartFailed, StorageUnavailable."""
+        async with AsyncExitStack() as stack:
+            engine = await OpaEngine.start(self.opa, rulebook.revision)
+            stack.push_async_callback(engine.close)
+            decider = Decider(engine, self.clock, time_dependent=rulebook.revision.time_dependent)
+            stack.push_async_callback(decider.close)
+            identity = await asyncio.to_thread(self._identity, rulebook)
+            stack.push_async_callback(identity.close)
+            topics = await self._topics(rulebook)
+            regime = self._regime(rulebook, engine, decider, topics, identity)
+            return OpenRegime(regime, engine, stack.pop_all())
+
+    def _regime(
+        self,
+        rulebook: PreparedRulebook,
+        engine: OpaEngine,
+        decider: Decider,
+        topics: dict[str, LogTopic],
+        identity: JwtIdentity,
+    ) -> Regime:
+        registry = rulebook.registry
+        access = Access(registry, decider, self.clock)
+        return Regime(
+            rules=Rules(rulebook.revision.id, engine.version),
+            time_dependent=rulebook.revision.time_dependent,
+            registry=registry,
+            topics=topics,
+            engine=engine,
+            decider=decider,
+            access=access,
+            catalog=Catalog(registry, access),
+            examiner=Examiner(registry, record_limits(self.config)),
+            discloser=Discloser(registry, self.keys),
+            views=RecordViews(registry),
+            identity=identity,
+        )
+
+    async def _topics(self, rulebook: PreparedRulebook) -> dict[str, LogTopic]:
+        """Create the rulebook's topics where they are absent; by name. Refuses another partition count."""
+        topics = rulebook.registry.topics.values()
+        try:
+            return {topic.name: await self.stores.record_log.open_topic(topic) for topic in topics}
+        except ValueError as error:
+            raise RulebookRefused((f"data/topics/data.yaml: {error}",)) from None
+
+    def _identity(self, rulebook: PreparedRulebook) -> JwtIdentity:
+        config = self.config
+        jwks = JwksSettings(
+            ttl_s=config.jwks.ttl_s,
+            stale_s=config.jwks.stale_s,
+            timeout_s=config.jwks.timeout_s,
+            ca_file=config.jwks.ca_file,
+            insecure_http_loopback=config.jwks.insecure_http_loopback,
+        )
+        return JwtIdentity(
+            rulebook.registry,
+            rulebook.revision.files,
+            audience=config.exchange.audience,
+            clock=self.clock,
+            leeway_s=config.limits.token_leeway_s,
+            jwks=jwks,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenRegime:
+    """A regime with what has to be stopped when it is over."""
+
+    regime: Regime
+    engine: OpaEngine
+    _stack: AsyncExitStack
+
+    async def close(self) -> None:
+        """Stop its engine, and give up what is asked of it; idempotent."""
+        await self._stack.aclose()
+
+
+def record_limits(config: Config) -> RecordLimits:
+    """What one record may take."""
+    return RecordLimits(
+        record_bytes=config.limits.record_bytes,
+        attribute_bytes=config.limits.attribute_bytes,
+        attributes=config.limits.attributes,
+    )
