@@ -11,12 +11,17 @@ import pytest
 from broker.core.ledger.writer import LedgerWriter
 from broker.model.ledger import EncodedEntry
 from broker.model.registry import Topic
+from broker.ports.control import ControlLog, LedgerFence
 from broker.ports.ledger_log import LedgerLog, LedgerReader
 from broker.ports.record_log import RecordLog
 from broker.ports.rulebook_store import RulebookReader, RulebookStore
 from broker.ports.subscription_store import SubscriptionStore
 
 BACKENDS = ("sqlite", "kafka")
+
+
+class FencingLog(LedgerLog, LedgerFence, Protocol):
+    """A ledger's log that can end the right of other instances to theirs."""
 
 
 class Backend(Protocol):
@@ -35,7 +40,7 @@ class Backend(Protocol):
     async def open_ledger(self) -> LedgerWriter:
         """Claim the ledger of the instance "broker", and open it."""
 
-    async def open_ledger_logs(self, *instances: str) -> list[LedgerLog]:
+    async def open_ledger_logs(self, *instances: str) -> list[FencingLog]:
         """Open a log for each of these names, several of which may be the same, all at once."""
 
     async def open_ledger_reader(self) -> LedgerReader:
@@ -46,6 +51,9 @@ class Backend(Protocol):
 
     async def rewrite_ledger(self, instance: str, change: Callable[[list[EncodedEntry]], None]) -> None:
         """Behind all logs' backs, which are closed: put what `change` makes of an instance's entries in their place."""
+
+    async def open_control_log(self) -> ControlLog:
+        """Open the control log."""
 
     async def open_subscription_store(self) -> SubscriptionStore:
         """Open the subscription store."""

@@ -13,6 +13,7 @@ from kafka.admin import OffsetSpec
 
 from broker.adapters.kafka.admin import ClusterAdmin
 from broker.adapters.kafka.connection import KafkaConnection
+from broker.adapters.kafka.control import KafkaControlLog
 from broker.adapters.kafka.ledger import KafkaLedgerLog
 from broker.adapters.kafka.ledger_reader import KafkaLedgerReader
 from broker.adapters.kafka.ledger_records import checkpoint_message
@@ -25,6 +26,7 @@ from broker.model.registry import Topic
 from broker.model.rulebook import Revision
 from broker.ports.ledger_log import LedgerLog
 from broker.ports.record_log import RecordLog
+from tests.contract.backend import FencingLog
 from tests.fakes.ledger_log import open_writer
 
 
@@ -50,7 +52,7 @@ class KafkaBackend:
     async def open_ledger(self) -> LedgerWriter:
         return await open_writer((await self.open_ledger_logs("broker"))[0])
 
-    async def open_ledger_logs(self, *instances: str) -> list[LedgerLog]:
+    async def open_ledger_logs(self, *instances: str) -> list[FencingLog]:
         return [await KafkaLedgerLog.open(self.connection, name, partitions=3) for name in instances]
 
     async def open_ledger_reader(self) -> KafkaLedgerReader:
@@ -93,6 +95,9 @@ class KafkaBackend:
             producer.send(topic, key=message.key, value=message.value)
         producer.flush()
         producer.close()
+
+    async def open_control_log(self) -> KafkaControlLog:
+        return await KafkaControlLog.open(self.connection)
 
     async def open_subscription_store(self) -> KafkaSubscriptionStore:
         return await KafkaSubscriptionStore.open(self.connection)

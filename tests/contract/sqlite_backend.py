@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.adapters.sqlite.control import SqliteControlLog
 from broker.adapters.sqlite.database import Database
 from broker.adapters.sqlite.ledger import SqliteLedgerLog
 from broker.adapters.sqlite.ledger_reader import SqliteLedgerReader
@@ -22,6 +23,7 @@ from broker.model.ledger import EncodedEntry
 from broker.model.registry import Topic
 from broker.ports.ledger_log import LedgerLog
 from broker.ports.record_log import RecordLog
+from tests.contract.backend import FencingLog
 from tests.fakes.ledger_log import open_writer
 
 
@@ -41,7 +43,7 @@ class SqliteBackend:
     async def open_ledger(self) -> LedgerWriter:
         return await open_writer(await SqliteLedgerLog.open(self._directory, "broker"))
 
-    async def open_ledger_logs(self, *instances: str) -> list[LedgerLog]:
+    async def open_ledger_logs(self, *instances: str) -> list[FencingLog]:
         """On one database, since another process or another opening of it is refused."""
         database = await Database.open(self._directory / "ledger.db", SCHEMA)
         return [SqliteLedgerLog(database, name) for name in instances]
@@ -64,6 +66,9 @@ class SqliteBackend:
                 "INSERT INTO entries (instance, number, time_ms, leaf, openings) VALUES (?, ?, 0, ?, ?)",
                 ((instance, n, each.leaf, each.openings) for n, each in enumerate(entries)),
             )
+
+    async def open_control_log(self) -> SqliteControlLog:
+        return await SqliteControlLog.open(self._directory)
 
     async def open_subscription_store(self) -> SqliteSubscriptionStore:
         return await SqliteSubscriptionStore.open(self._directory)

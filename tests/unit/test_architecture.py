@@ -37,6 +37,7 @@ MAY_IMPORT = {
 ADAPTERS_MAY_CALL = {
     "broker.core.audit",
     "broker.core.checkpoint",
+    "broker.core.control.encoding",
     "broker.core.ledger",
     "broker.core.merkle",
     "broker.core.record.fingerprint",

@@ -273,3 +273,33 @@ async def test_growth_is_told_once_it_is_durable(writer: OpenedWriter, log: Memo
     await flying
     await writer.append([entry(1), entry(2)])
     assert told == [leaf_hash(each.leaf) for each in log.store.entries()]
+
+
+async def test_an_instance_that_is_cut_off_writes_nothing_until_it_is_heard_again(
+    writer: OpenedWriter, log: MemoryLedgerLog
+) -> None:
+    alive = False
+    writer.may_release = lambda: alive
+    for patient in (False, True):
+        with pytest.raises(StorageUnavailable, match="cut off"):
+            await begin(writer, entry(0), patient=patient)
+    assert log.flights == [] and writer.held_bytes == 0
+    alive = True
+    (place,) = await begin(writer, entry(1))
+    assert place.index == 0
+
+
+async def test_a_writer_that_was_told_to_stop_refuses_all_that_waits(
+    writer: OpenedWriter, log: MemoryLedgerLog
+) -> None:
+    flying = await held(writer, log)
+    waiting = begin(writer, entry(1))
+    await turns()
+    writer.stop(LedgerFenced("gone on without"))
+    with pytest.raises(LedgerFenced, match="gone on without"):
+        await waiting
+    assert writer.fenced.done()
+    with pytest.raises(LedgerFenced):
+        await begin(writer, entry(2))
+    released(log)
+    assert [place.index for place in await flying] == [0]

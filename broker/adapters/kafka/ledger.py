@@ -85,6 +85,12 @@ class KafkaLedgerLog(KafkaLedgerReader):
             " add partitions to it, or use the name of an instance that is gone"
         )
 
+    async def fence(self, instance: str, epoch: int) -> None:
+        """See LedgerFence: a claim with the next epoch, which no writer of this epoch can overlook."""
+        partition = (await self._owners()).get(instance)
+        if partition is not None:
+            await self._send(partition, claim_message(instance, Claim(epoch + 1, os.urandom(16).hex())))
+
     async def append(self, entries: Sequence[EncodedEntry]) -> None:
         """See LedgerLog. Raises ValueError beyond 15 MiB in one call."""
         if self._partition is None:
@@ -164,7 +170,7 @@ class KafkaLedgerLog(KafkaLedgerReader):
         landed = self._outbox.enqueue(self._topic, partition, [message])
         await asyncio.wait([landed], timeout=_SEND_TIMEOUT_S)
         if not landed.done() or landed.exception() is not None or landed.result()[0] < 0:
-            raise StorageUnavailable("Kafka did not confirm the claim of the ledger; start again")
+            raise StorageUnavailable("Kafka did not confirm a claim of the ledger; try again")
         return landed.result()[0]
 
     def _claim_of(self, record: Entry) -> Claim | None:

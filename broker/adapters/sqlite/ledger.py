@@ -67,6 +67,10 @@ class SqliteLedgerLog:
         self._epoch = await self._database.write(partial(_claim, instance=self._instance))
         return self._epoch
 
+    async def fence(self, instance: str, epoch: int) -> None:
+        """See LedgerFence."""
+        await self._database.write(partial(_fence, instance=instance, epoch=epoch))
+
     async def append(self, entries: Sequence[EncodedEntry]) -> None:
         """See LedgerLog. Raises ValueError for an entry whose leaf tells no index and time."""
         if self._epoch is None:
@@ -104,6 +108,11 @@ def _claim(connection: sqlite3.Connection, instance: str) -> int:
     epoch = _newest_claim(connection, instance) + 1
     connection.execute("INSERT INTO claims (instance, epoch) VALUES (?, ?)", (instance, epoch))
     return epoch
+
+
+def _fence(connection: sqlite3.Connection, instance: str, epoch: int) -> None:
+    if 0 < _newest_claim(connection, instance) <= epoch:
+        connection.execute("INSERT INTO claims (instance, epoch) VALUES (?, ?)", (instance, epoch + 1))
 
 
 def _append(connection: sqlite3.Connection, instance: str, epoch: int, rows: Sequence[_Row]) -> None:

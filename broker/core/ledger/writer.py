@@ -70,6 +70,8 @@ class LedgerWriter:
         """Done once the ledger is another writer's, or no longer what it was: this instance has to stop."""
         self.grown: Callable[[Sequence[bytes]], None] = lambda _: None
         """Called with the leaf hashes of each flight that has landed."""
+        self.may_release: Callable[[], bool] = lambda: True
+        """Asked before each flight: whether this instance still counts as alive, so that others have to wait for it."""
 
     @property
     def tree(self) -> CompactTree:
@@ -186,6 +188,8 @@ class LedgerWriter:
         entries = [entry for job in jobs for entry in job.entries]
         begin = self._tree.size
         try:
+            if not self.may_release():
+                raise StorageUnavailable("this instance is cut off from the others, and releases nothing now")
             encoded = [
                 entry.at(self.instance, self._epoch, index) for index, entry in enumerate(entries, begin)
             ]
@@ -218,8 +222,11 @@ class LedgerWriter:
         self._admit()
         self.grown(hashes)
 
+    def stop(self, cause: LedgerFenced) -> None:
+        """Release nothing any more, and refuse what waits."""
+        self._stop((), cause)
+
     def _stop(self, jobs: Sequence[_Job], error: LedgerFenced) -> None:
-        """Nothing is released any more."""
         if not self.fenced.done():
             self.fenced.set_result(error)
         self._refuse([*jobs, *self._jobs], error)
