@@ -24,6 +24,8 @@ ENTRIES = [entry for instance in LEDGERS.instances.values() for entry in instanc
 AUDITOR = Scope()
 
 PERSON = {"agency", "subject", "roles", "attributes", "token", "certificate"}
+_ABOUT_OVERLAYS = "what id kind target owner source reason tell_reason until_ms ratify_by_ms"
+OVERLAY = set(_ABOUT_OVERLAYS.split())
 STREAM = {"topic", "purpose", "subscription", "epoch", "stream"}
 DECISION = {"input", "output"}
 PERMITTED: Mapping[str, Mapping[str, set[str]]] = {
@@ -46,6 +48,7 @@ PERMITTED: Mapping[str, Mapping[str, set[str]]] = {
     "refused_aggregate": {"refused": {"agency", "reason", "count"}},
     "stream_closed": {"who": PERSON, "stream": STREAM, "end": {"cause"}},
     "stream_opened": {"who": PERSON, "stream": STREAM},
+    "overlay_changed": {"who": PERSON, "change": OVERLAY},
     "subscription": {"who": PERSON, "change": {"change", "subscription", "topic", "purpose"}},
 }
 """What docs/ledger.md promises to administrators: by kind and part the members, of the part or of each of its items."""

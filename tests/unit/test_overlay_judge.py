@@ -116,5 +116,6 @@ def test_earlier_states_of_what_grows_stay_as_they_were() -> None:
         assert set(state) == {b"%d" % number for number in range(size)}
         assert (b"%d" % size) not in state
         assert size == 0 or state[b"%d" % (size - 1)] == size - 1
+        assert state.newest(3) == list(range(size))[::-1][:3]
     again = states[-1].put(b"0", 7)
     assert (again[b"0"], len(again), states[-1][b"0"]) == (7, 5_000, 0)

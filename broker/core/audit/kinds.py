@@ -14,6 +14,7 @@ KINDS: dict[str, frozenset[str]] = {
         "key_rotated": "change",
         "ledger_read": "who query",
         "moved": "who stream move",
+        "overlay_changed": "who change decisions",
         "preview": "who call",
         "publish": "who call records stored decisions digest",
         "refused_aggregate": "refused",

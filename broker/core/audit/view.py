@@ -59,6 +59,7 @@ VISIBLE_KINDS = frozenset(
         "delivery",
         "ledger_read",
         "moved",
+        "overlay_changed",
         "preview",
         "publish",
         "refused_aggregate",
@@ -75,6 +76,18 @@ VISIBLE_KINDS = frozenset(
 _PERSON = ("agency", "subject", "roles", "attributes", "token", "certificate")
 _STREAM = ("topic", "purpose", "subscription", "epoch", "stream")
 _ROW = ("source", "id", "type", "labels", "duplicate", "refused")
+_OVERLAY = (
+    "what",
+    "id",
+    "kind",
+    "target",
+    "owner",
+    "source",
+    "reason",
+    "tell_reason",
+    "until_ms",
+    "ratify_by_ms",
+)
 _CLASS = ("topic", "agency", "roles", "attributes", "purpose")
 _CLASS_OF_OTHERS = ("topic", "agency", "purpose")
 _RECEIVER = ("subject", "token", "certificate", "subscription", "epoch", "stream")
@@ -91,6 +104,7 @@ _OF_PEOPLE: Mapping[str, Mapping[str, Sequence[str]]] = {
     "call_refused": {"call": ("method", "reason", "reference")},
     "ledger_read": {"query": ("method", "about")},
     "moved": {"stream": _STREAM},
+    "overlay_changed": {"change": _OVERLAY},
     "preview": {"call": ("topic", "reference", "records")},
     "publish": {"call": ("topic", "reference")},
     "stream_closed": {"stream": _STREAM, "end": ("cause",)},

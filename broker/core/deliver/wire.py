@@ -16,6 +16,7 @@ from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 _DELIVERY_RECORD = 1
 _DELIVERY_NOTICE = 2
 _DELIVERY_DISCLOSURE = 3
+_DELIVERY_WITHDRAWAL = 4
 _BATCH_DELIVERIES = 1
 _BATCH_CURSOR = 2
 _BATCH_RECEIPT = 3
@@ -52,6 +53,12 @@ def notice_delivery(notice: exchange_pb2.Notice, disclosed: bytes) -> Encoded:
     """A delivery of a notice."""
     body = length_delimited(_DELIVERY_NOTICE, notice.SerializeToString(deterministic=True))
     return _delivery(body, disclosed)
+
+
+def withdrawal_delivery(withdrawal: exchange_pb2.Withdrawal) -> Encoded:
+    """A delivery that tells of a withdrawal; nothing is disclosed by it."""
+    body = length_delimited(_DELIVERY_WITHDRAWAL, withdrawal.SerializeToString(deterministic=True))
+    return _delivery(body, b"")
 
 
 def batch_response(deliveries: bytes, cursor: bytes, receipt: bytes) -> bytes:

@@ -75,9 +75,10 @@ class OverlayFold:
         return self._without(PastSuspension(present, EndCause.LIFTED, event.time_ms, read_who(event.body)))
 
     def _withdrawn(self, event: ControlEvent, _: int) -> OverlayFold | None:
+        """Counts again without an effect: whoever asks again learns when every instance has applied it."""
         new = read_withdrawal(event.body, event.instance)
         if new.identity in self.overlays.withdrawn:
-            return None
+            return self
         overlays = self.overlays
         withdrawn = self.withdrawn.put(new.identity, new)
         return replace(self, overlays=replace(overlays, epoch=overlays.epoch + 1, withdrawn=withdrawn))

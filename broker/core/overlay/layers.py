@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain, islice
 from typing import TypeVar
 
 Value = TypeVar("Value")
@@ -39,6 +40,11 @@ class Layers(Mapping[bytes, Value]):
     def __iter__(self) -> Iterator[bytes]:
         yield from self._base
         yield from (key for key in self._recent if key not in self._base)
+
+    def newest(self, count: int) -> list[Value]:
+        """The values of so many keys that came last, the newest first."""
+        new = (key for key in reversed(self._recent) if key not in self._base)
+        return [self[key] for key in islice(chain(new, reversed(self._base)), count)]
 
     def __len__(self) -> int:
         return len(self._base) + sum(key not in self._base for key in self._recent)
