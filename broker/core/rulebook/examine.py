@@ -14,6 +14,7 @@ from broker.core.rulebook.check import check_modules, read_registry
 from broker.core.rulebook.findings import Finding, Severity, located
 from broker.core.rulebook.guarantees import Guarantee, read_guarantees
 from broker.core.rulebook.guarantees.run import GuaranteeOutcome, run_guarantees
+from broker.core.rulebook.lockout import lockouts
 from broker.core.rulebook.negation import negation_warnings
 from broker.core.rulebook.samples import Question, questions_of_agreements
 from broker.core.rulebook.syntax import Node, remembering
@@ -25,6 +26,7 @@ from broker.ports.rulebook_compiler import RulebookCompiler
 from broker.ports.rulebook_trial import RegoTest, RulebookTrial, TrialEngines, TrialFailed
 
 _Value = TypeVar("_Value")
+_SOME_TIME = "2026-01-01T00:00:00Z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,17 @@ class _Read:
     modules: Mapping[str, Node]
 
 
-async def examine(compiler: RulebookCompiler, engines: TrialEngines, revision: Revision) -> Examination:
+async def examine(
+    compiler: RulebookCompiler,
+    engines: TrialEngines,
+    revision: Revision,
+    *,
+    present: Registry | None = None,
+) -> Examination:
     """Check a revision, and, if that finds no error, run its tests, cases and guarantees, and time its decisions.
 
-    Rules that do not pass the checks are never run.
+    Rules that do not pass the checks are never run. present: what the revision in force registers, whose administrators
+    have to be able to change the rulebook again; without one, the revision's own have to be.
     """
     found: list[Finding] = []
     read = await asyncio.to_thread(_read, compiler, revision, found)
@@ -69,7 +78,7 @@ async def examine(compiler: RulebookCompiler, engines: TrialEngines, revision: R
         found.append(Finding("rulebook", None, f"does not run: {failed}", "correct the rules"))
         return Examination(revision.id, _in_order(found, revision))
     try:
-        return await _run(trial, revision, read, found)
+        return await _run(trial, revision, read, found, present)
     finally:
         await trial.close()
 
@@ -108,7 +117,9 @@ def _or_refused(
         return None
 
 
-async def _run(trial: RulebookTrial, revision: Revision, read: _Read, found: list[Finding]) -> Examination:
+async def _run(
+    trial: RulebookTrial, revision: Revision, read: _Read, found: list[Finding], present: Registry | None
+) -> Examination:
     outcomes = await run_cases(trial, read.cases.cases)
     times = [_timed(outcome) for outcome in outcomes]
     if not any(outcome.silent for outcome in outcomes):
@@ -117,6 +128,8 @@ async def _run(trial: RulebookTrial, revision: Revision, read: _Read, found: lis
     found += slow
     # Whatever a slow rule would hold up is not asked: the finding that names it comes first.
     held = [] if slow else await run_guarantees(trial, read.guarantees, read.registry, read.cases)
+    if not slow:
+        found += await lockouts(trial, read.registry, present, _time(revision, read.cases))
     tests: Sequence[RegoTest] = ()
     try:
         tests = await trial.run_tests()
@@ -133,6 +146,11 @@ async def _run(trial: RulebookTrial, revision: Revision, read: _Read, found: lis
         tuple(held),
         await slowest(trial, times),
     )
+
+
+def _time(revision: Revision, cases: Cases) -> str | None:
+    """A time at which to ask, if the revision depends on it."""
+    return (*cases.times, _SOME_TIME)[0] if revision.time_dependent else None
 
 
 def _timed(outcome: Outcome) -> Timed:
