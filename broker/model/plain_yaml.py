@@ -26,6 +26,9 @@ _KNOWN_LIMIT = 10_000
 _NUMBER_CHARACTERS = 50
 """More than any number that is exact has; making one of megabytes would take hours."""
 _TAG = "tag:yaml.org,2002:"
+_PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_NODES = frozenset({yaml.ScalarEvent, yaml.MappingStartEvent, yaml.SequenceStartEvent})
+_ENDS = frozenset({yaml.MappingEndEvent, yaml.SequenceEndEvent})
 _SCALARS = yaml.constructor.SafeConstructor()
 _RESOLVERS: dict[str | None, list[tuple[str, Any]]] = yaml.SafeLoader.yaml_implicit_resolvers
 _MAKE: dict[str, Callable[[yaml.ScalarNode], JsonValue]] = {
@@ -74,16 +77,21 @@ def read_lines(text: str, wanted: Callable[[Place], bool]) -> dict[Place, int]:
 def _events(text: str) -> Iterator[yaml.Event]:
     """Starts and ends of collections, and scalars, of the one document; what is not permitted is refused."""
     documents = depth = 0
+    event: Any
     try:
-        for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-            if isinstance(event, yaml.NodeEvent):
-                _check(event, depth)
-                depth += isinstance(event, yaml.CollectionStartEvent)
+        next_event = _PARSER(text).get_event
+        while (kind := type(event := next_event())) is not yaml.StreamEndEvent:
+            if kind in _NODES:
+                if depth > MAX_DEPTH or event.tag is not None:
+                    raise _refusal(event, _why_not(event))
+                depth += kind is not yaml.ScalarEvent
                 yield event
-            elif isinstance(event, yaml.CollectionEndEvent):
+            elif kind in _ENDS:
                 depth -= 1
                 yield event
-            elif isinstance(event, yaml.DocumentStartEvent):
+            elif kind is yaml.AliasEvent:
+                raise _refusal(event, "aliases are not allowed; repeat the value")
+            elif kind is yaml.DocumentStartEvent:
                 documents += 1
                 if documents > 1:
                     raise _refusal(event, "begins another document; keep one")
@@ -94,13 +102,10 @@ def _events(text: str) -> Iterator[yaml.Event]:
         raise DataRefused("is not YAML; correct the syntax") from None
 
 
-def _check(event: Any, depth: int) -> None:
-    if isinstance(event, yaml.AliasEvent):
-        raise _refusal(event, "aliases are not allowed; repeat the value")
+def _why_not(event: Any) -> str:
     if event.tag is not None:
-        raise _refusal(event, "tags are not allowed; write the value without one")
-    if depth > MAX_DEPTH:
-        raise _refusal(event, f"nested deeper than {MAX_DEPTH}; flatten it")
+        return "tags are not allowed; write the value without one"
+    return f"nested deeper than {MAX_DEPTH}; flatten it"
 
 
 def _refusal(event: Any, what: str) -> DataRefused:

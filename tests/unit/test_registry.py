@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from broker.core.rulebook.registry import parse_registry
+from broker.core.rulebook.registry import FINDINGS_LIMIT, parse_registry
 from broker.errors import RulebookRefused
 from broker.model.registry import Agreement, Issuer
 from broker.model.rulebook import Revision
@@ -240,3 +240,34 @@ def test_duplicate_keys_are_refused() -> None:
     files["data/topics/data.yaml"] = b"a: {}\na: {}\n"
     with pytest.raises(RulebookRefused, match=r"data/topics/data\.yaml: line 2: key 'a' stands twice"):
         parse_registry(Revision("sha256:0", files, time_dependent=False))
+
+
+def _many(count: int, agreement: object) -> Change:
+    return at("agreements/patrol", value={f"a-{number}": agreement for number in range(count)})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _many(5_000, {}),
+        _many(5_000, {**DATA["agreements/patrol"]["ems-crashes"], "topics": ["nowhere"]}),
+        at(*DEAL, "topics", value=["Not A Name"] * 5_000),
+        at(*DEAL, "treatments", value={f"Not {number}": 1 for number in range(20_000)}),
+        at(EMS, "roles", value=["nobody"] + [f"r-{number}" for number in range(5_000)]),
+        at(EMS, value={f"k-{number}": 1 for number in range(20_000)}),
+    ],
+    ids=["shapes", "references", "a list", "members of a member", "words", "members"],
+)
+def test_no_more_faults_are_told_than_anybody_reads(change: Change) -> None:
+    """A file of some megabytes could otherwise have millions, each with its line."""
+    with pytest.raises(RulebookRefused) as refused:
+        parse_registry(revision(change))
+    assert 1 <= len(refused.value.findings) <= FINDINGS_LIMIT
+    assert all("\n" not in finding and "; " in finding for finding in refused.value.findings)
+
+
+def test_equal_words_of_agreements_are_one_in_memory() -> None:
+    registry = parse_registry(revision(_many(3, DATA["agreements/patrol"]["ems-crashes"])))
+    first, *others = registry.agreements
+    assert [agreement.id for agreement in registry.agreements] == ["a-0", "a-1", "a-2"]
+    assert all(each.topics is first.topics and each.purposes is first.purposes for each in others)

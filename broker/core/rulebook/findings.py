@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -48,33 +50,51 @@ class Finding:
 def located(findings: Iterable[Finding], files: Mapping[str, bytes]) -> Iterator[Finding]:
     """The findings, with the line of the place that one of a data file names by its keys.
 
-    files: path inside the rulebook -> content.
+    files: path inside the rulebook -> content. Each file is looked through once, however many findings it has.
     """
-    for finding in findings:
+    found = [_with_line_told(finding, files) for finding in findings]
+    wanted: dict[str, set[str]] = defaultdict(set)
+    for finding in found:
         if finding.line is None and finding.file.endswith(".yaml") and finding.file in files:
-            finding = _located(finding, files[finding.file])
-        yield finding
+            wanted[finding.file].add(_place_in(finding))
+    lines = {file: _lines_by_text(files[file], said) for file, said in wanted.items()}
+    for finding in found:
+        line = lines.get(finding.file, {}).get(_place_in(finding)) if finding.line is None else None
+        yield finding if line is None else replace(finding, line=line)
 
 
-def _located(finding: Finding, content: bytes) -> Finding:
-    if told := _LINE.fullmatch(finding.what):
-        return replace(finding, line=int(told["line"]), what=told["what"])
+def _with_line_told(finding: Finding, files: Mapping[str, bytes]) -> Finding:
+    """A finding that says its line in words says it in its place."""
+    told = _LINE.fullmatch(finding.what) if finding.line is None and finding.file in files else None
+    return finding if told is None else replace(finding, line=int(told["line"]), what=told["what"])
+
+
+def _place_in(finding: Finding) -> str:
+    return finding.what.removeprefix("$.")
+
+
+def _lines_by_text(content: bytes, said: Iterable[str]) -> Mapping[str, int]:
+    """By what is said, the line of the longest place that it begins with: what is missing has no line of its own."""
+    texts = sorted(said)
+
+    def begun(place: Place) -> Iterator[str]:
+        written = ".".join(map(str, place))
+        for text in texts[bisect_left(texts, written) :]:
+            if not text.startswith(written):
+                break
+            if text.startswith((f"{written}:", f"{written}.", f"{written}[")):
+                yield text
+
     try:
-        lines = lines_of(content)
+        lines = lines_of(content, lambda place: any(begun(place)))
     except DataRefused:
-        return finding
-    said = finding.what.removeprefix("$.")
-    # What is missing has no line of its own: the longest place that is there is the nearest.
-    for place in sorted(lines, key=len, reverse=True):
-        if place and said.startswith(_dotted(place)):
-            return replace(finding, line=lines[place])
-    return replace(finding, line=lines[()])
-
-
-def _dotted(place: Place) -> tuple[str, str, str]:
-    """How a finding may begin that is about this place."""
-    written = ".".join(map(str, place))
-    return f"{written}:", f"{written}.", f"{written}["
+        return {}
+    # Shorter places come first, and longer ones replace them.
+    by_text = dict.fromkeys(texts, lines[()])
+    for place in sorted(lines, key=len):
+        if place:
+            by_text |= dict.fromkeys(begun(place), lines[place])
+    return by_text
 
 
 def line_at(lines: Mapping[Place, int], place: Place) -> int:

@@ -43,6 +43,9 @@ FINDINGS_LIMIT = 100
 _SLICE = 1_000
 """So many members of a file are checked at once: the faults of each slice are in memory together."""
 
+_MEMBERS_LIMIT = 10_000
+"""The most members of one agency, agreement, record type or topic, and of what is within it."""
+
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 _TOPICS = TypeAdapter(dict[Name, TopicShape])
 _TYPES = TypeAdapter(dict[TypeName, RecordTypeShape])
@@ -117,7 +120,9 @@ class _Reader:
     def whole(self, path: str, shape: TypeAdapter[_Shape]) -> _Shape | None:
         """A file that is one thing; None, with a finding, if it is missing or not of its shape."""
         found = self._value(path)
-        return None if found is None else self._shaped(path, shape, found[0])
+        if found is None or self._is_crowded(path, "the file", found[0]):
+            return None
+        return self._shaped(path, shape, found[0])
 
     def members(self, path: str, shape: TypeAdapter[dict[str, _Shape]]) -> dict[str, _Shape]:
         """A file of things that have names; of those that are not of their shape there is a finding."""
@@ -128,7 +133,7 @@ class _Reader:
         if not isinstance(value, dict):
             return self._shaped(path, shape, value) or {}
         members: dict[str, _Shape] = {}
-        left = iter(value.items())
+        left = ((name, each) for name, each in value.items() if not self._is_crowded(path, name, each))
         while len(self.findings) < FINDINGS_LIMIT and (some := dict(islice(left, _SLICE))):
             shaped: dict[str, _Shape] | None = self._shaped(path, shape, some)
             members |= shaped or {}
@@ -167,6 +172,16 @@ class _Reader:
         except DataRefused as error:
             self.findings.append(f"{path}: {error}")
             return None
+
+    def _is_crowded(self, path: str, name: str, value: JsonValue) -> bool:
+        """Whether one thing has so many members that their faults alone would fill the memory; then with a finding."""
+        if not isinstance(value, dict):
+            return False
+        largest = max((len(each) for each in value.values() if isinstance(each, dict)), default=0)
+        if max(len(value), largest) <= _MEMBERS_LIMIT:
+            return False
+        self.findings.append(f"{path}: {name[:100]}: has more than {_MEMBERS_LIMIT} members; leave some out")
+        return True
 
     def _shaped(self, path: str, shape: TypeAdapter[_Shape], value: JsonValue) -> _Shape | None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -18,6 +19,7 @@ def _distinct(values: list[str]) -> list[str]:
     return values
 
 
+@lru_cache(maxsize=10_000)
 def _moment(value: str) -> str:
     try:
         parsed = datetime.strptime(value, _TIME_FORMAT).replace(tzinfo=UTC)
@@ -45,9 +47,10 @@ Moment = Annotated[str, AfterValidator(_moment)]
 Subject = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """The claim `sub` of a token."""
 
-Names = Annotated[list[Name], AfterValidator(_distinct)]
-Labels = Annotated[list[Label], AfterValidator(_distinct)]
-TypeNames = Annotated[list[TypeName], AfterValidator(_distinct)]
+# Of each list the first fault is told: a file may hold millions.
+Names = Annotated[list[Name], Field(fail_fast=True), AfterValidator(_distinct)]
+Labels = Annotated[list[Label], Field(fail_fast=True), AfterValidator(_distinct)]
+TypeNames = Annotated[list[TypeName], Field(fail_fast=True), AfterValidator(_distinct)]
 
 
 class _Shape(BaseModel):
@@ -73,7 +76,7 @@ class AgencyShape(_Shape):
 
     name: Text
     contact: Text
-    issuers: list[IssuerShape]
+    issuers: Annotated[list[IssuerShape], Field(fail_fast=True)]
     roles: Names
     purposes: Names
     attributes: dict[Name, Label]
