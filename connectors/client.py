@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, Unpack
 
+from connectors.administering import Administering
 from connectors.auditing import Auditing
 from connectors.calls import Caller
 from connectors.channel import ClientCertificate, open_channel
@@ -32,6 +33,7 @@ from protos.entente.v1 import catalog_pb2, exchange_pb2, subscriptions_pb2
 from protos.entente.v1.catalog_pb2_grpc import CatalogStub
 from protos.entente.v1.exchange_pb2_grpc import ExchangeStub
 from protos.entente.v1.ledger_pb2_grpc import LedgerStub
+from protos.entente.v1.rulebook_pb2_grpc import RulebookStub
 from protos.entente.v1.subscriptions_pb2_grpc import SubscriptionsStub
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
@@ -77,6 +79,7 @@ class Client:
         self._catalog = CatalogStub(self._channel)
         self._subscriptions = SubscriptionsStub(self._channel)
         self._ledger = LedgerStub(self._channel)
+        self._rulebook = RulebookStub(self._channel)
         return self
 
     async def __aexit__(
@@ -173,6 +176,13 @@ class Client:
     def ledger(self) -> Auditing:
         """What the caller may read of the ledger."""
         return Auditing(self._ledger, self._caller)
+
+    # -- rulebook -------------------------------------------------------------------------------------------------
+
+    @property
+    def rulebook(self) -> Administering:
+        """What the caller may see and change of the rulebook."""
+        return Administering(self._rulebook, self._caller)
 
     # -- catalog --------------------------------------------------------------------------------------------------
 
