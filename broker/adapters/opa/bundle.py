@@ -7,6 +7,7 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import orjson
 
@@ -35,22 +36,39 @@ allow if {
 """
 
 
-def rulebook_bundle(revision: Revision, *, with_tests: bool = False) -> bytes:
+@dataclass(frozen=True, slots=True)
+class PackedData:
+    """A revision's data as it stands in each of its bundles, made once for all of them; and the index of it."""
+
+    data: bytes
+    index: bytes
+
+
+def pack_data(revision: Revision) -> PackedData:
+    """The data, as JSON. Raises RulebookRefused for a data file that is no plain YAML. Blocking."""
+    index = DataIndex()
+    data = _packed(_data(revision, index))
+    return PackedData(data, _packed([(f"{INDEX_ROOT}/data.json", index.document())]))
+
+
+def rulebook_bundle(revision: Revision, data: PackedData | None = None, *, with_tests: bool = False) -> bytes:
     """The revision as an OPA bundle (tar.gz), the same bytes for the same revision.
 
     It holds an index of the data, unless it holds tests: these replace data, of which an index would not know.
-    Raises RulebookRefused for a data file that is no plain YAML.
+    data: as `pack_data` made it. Raises RulebookRefused as that does.
     """
-    return _archive(
-        [_manifest(revision.id, RULEBOOK_ROOTS)],
-        _modules(revision, with_tests),
-        _data(revision, with_index=not with_tests),
-    )
+    data = data or pack_data(revision)
+    index = b"" if with_tests else data.index
+    return _rules(revision, with_tests) + data.data + index + _END
 
 
 def modules_bundle(revision: Revision, *, with_tests: bool) -> bytes:
     """As `rulebook_bundle`, without the data, which takes longest and which compiling does not look at."""
-    return _archive([_manifest(revision.id, RULEBOOK_ROOTS)], _modules(revision, with_tests))
+    return _rules(revision, with_tests) + _END
+
+
+def _rules(revision: Revision, with_tests: bool) -> bytes:
+    return _packed([_manifest(revision.id, RULEBOOK_ROOTS), *_modules(revision, with_tests)])
 
 
 def _modules(revision: Revision, with_tests: bool) -> Iterator[_Entry]:
@@ -59,13 +77,12 @@ def _modules(revision: Revision, with_tests: bool) -> Iterator[_Entry]:
             yield path, content
 
 
-def _data(revision: Revision, *, with_index: bool) -> Iterator[_Entry]:
-    """The data as JSON, a file at a time: a large rulebook's is not in memory as a whole.
+def _data(revision: Revision, index: DataIndex) -> Iterator[_Entry]:
+    """The data as JSON, a file at a time: a large rulebook's is never in memory as a whole.
 
     It is parsed here, so that the broker and OPA cannot read a file differently.
     """
     findings: list[str] = []
-    index = DataIndex()
     for path in sorted(path for path in revision.files if path.startswith("data/")):
         try:
             value = parse_yaml(revision.files[path])
@@ -78,8 +95,6 @@ def _data(revision: Revision, *, with_index: bool) -> Iterator[_Entry]:
         yield path.removesuffix(".yaml") + ".json", orjson.dumps(value)
     if findings:
         raise RulebookRefused(tuple(findings))
-    if with_index:
-        yield f"{INDEX_ROOT}/data.json", index.document()
 
 
 def guard_bundle(token: str) -> bytes:
@@ -88,25 +103,26 @@ def guard_bundle(token: str) -> bytes:
     It holds the token's hash only, so neither the file nor a module that reads `data.token` gives the token away.
     """
     data = orjson.dumps({"sha256": hashlib.sha256(token.encode()).hexdigest()})
-    return _archive(
-        [_manifest("guard", ("system", "token"))],
-        [("system/authz.rego", _GUARD), ("token/data.json", data)],
-    )
+    manifest = _manifest("guard", ("system", "token"))
+    return _packed([manifest, ("system/authz.rego", _GUARD), ("token/data.json", data)]) + _END
 
 
 def _manifest(revision: str, roots: tuple[str, ...]) -> _Entry:
     return ".manifest", orjson.dumps({"revision": revision, "roots": roots, "rego_version": 1})
 
 
-def _archive(*parts: Iterable[_Entry]) -> bytes:
+def _packed(entries: Iterable[_Entry]) -> bytes:
+    """Entries of a tar archive, compressed: a part of one, since parts that were compressed apart may be joined."""
     buffer = io.BytesIO()
-    with (
-        gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=1, mtime=0, filename="") as packed,
-        tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive,
-    ):
-        for part in parts:
-            for path, content in part:
-                entry = tarfile.TarInfo(f"/{path}")
-                entry.size = len(content)
-                archive.addfile(entry, io.BytesIO(content))
+    with gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=1, mtime=0, filename="") as packed:
+        for path, content in entries:
+            entry = tarfile.TarInfo(f"/{path}")
+            entry.size = len(content)
+            packed.write(entry.tobuf(tarfile.USTAR_FORMAT))
+            packed.write(content)
+            packed.write(bytes(-len(content) % tarfile.BLOCKSIZE))
     return buffer.getvalue()
+
+
+_END = gzip.compress(bytes(2 * tarfile.BLOCKSIZE), compresslevel=1, mtime=0)
+"""The end of an archive: two empty blocks (POSIX.1-2024, pax, ustar interchange format)."""

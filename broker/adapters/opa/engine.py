@@ -11,7 +11,7 @@ import aiohttp
 import orjson
 
 from broker.adapters.opa.answers import AnswerReader, compile_schema, revision_in
-from broker.adapters.opa.bundle import rulebook_bundle
+from broker.adapters.opa.bundle import PackedData, rulebook_bundle
 from broker.adapters.opa.child import Endpoint, OpaChild, OpaStartFailed
 from broker.adapters.opa.client import AnswerTooLarge, SocketOpaClient
 from broker.adapters.opa.settings import OpaSettings
@@ -26,12 +26,14 @@ _UNANSWERED = (aiohttp.ClientError, TimeoutError, OSError, AnswerTooLarge, orjso
 class OpaEngine:
     """Asks one revision, in one OPA child, through one reused connection pool."""
 
-    def __init__(self, opa: Path, revision: Revision, settings: OpaSettings) -> None:
+    def __init__(
+        self, opa: Path, revision: Revision, settings: OpaSettings, data: PackedData | None = None
+    ) -> None:
         self._revision = revision.id
         self._settings = settings
         self._input = compile_schema(revision, "input")
         self._reader = AnswerReader(revision)
-        self._child = OpaChild(opa, rulebook_bundle(revision), settings, self._is_right)
+        self._child = OpaChild(opa, rulebook_bundle(revision, data), settings, self._is_right)
         self._client: SocketOpaClient | None = None
         self._version = "opa"
         self._silent_since_s: float | None = None

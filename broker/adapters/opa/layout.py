@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from broker.adapters.opa.bundle import modules_bundle, rulebook_bundle
+from broker.adapters.opa.bundle import PackedData, modules_bundle, rulebook_bundle
 from broker.model.rulebook import Revision
 
 CAPABILITIES = "capabilities.json"
@@ -17,9 +17,9 @@ def lay_out_modules(directory: Path, revision: Revision, *, with_tests: bool) ->
     _write_beside(directory, revision)
 
 
-def lay_out(directory: Path, revision: Revision, *, with_tests: bool = False) -> None:
-    """As `lay_out_modules`, with the data. Raises RulebookRefused for a data file that is no plain YAML. Blocking."""
-    (directory / BUNDLE).write_bytes(rulebook_bundle(revision, with_tests=with_tests))
+def lay_out(directory: Path, revision: Revision, data: PackedData, *, with_tests: bool = False) -> None:
+    """As `lay_out_modules`, with the data. Blocking."""
+    (directory / BUNDLE).write_bytes(rulebook_bundle(revision, data, with_tests=with_tests))
     _write_beside(directory, revision)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from broker.adapters.opa.bundle import PackedData
 from broker.adapters.opa.layout import BUNDLE, CAPABILITIES, inside, lay_out
 from broker.adapters.opa.one_shot import Done, OneShot, RunFailed
 from broker.model.rulebook import Revision
@@ -36,6 +37,7 @@ class RegoTests:
 
     one_shot: OneShot
     revision: Revision
+    data: PackedData
     timeout_s: float
 
     async def run(self) -> Sequence[RegoTest]:
@@ -50,7 +52,7 @@ class RegoTests:
         return sorted(found, key=lambda test: (test.file, test.line, test.name))
 
     def _write(self, directory: Path) -> None:
-        lay_out(directory, self.revision, with_tests=True)
+        lay_out(directory, self.revision, self.data, with_tests=True)
         permitted = orjson.loads(self.revision.files[CAPABILITIES])
         permitted["builtins"] = [*permitted["builtins"], _TEST_CASE]
         (directory / _TEST_CAPABILITIES).write_bytes(orjson.dumps(permitted))

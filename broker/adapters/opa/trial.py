@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from broker.adapters.opa.bundle import PackedData, pack_data
 from broker.adapters.opa.child import OpaStartFailed
 from broker.adapters.opa.engine import OpaEngine
 from broker.adapters.opa.layout import BUNDLE, inside, lay_out
@@ -53,8 +54,11 @@ class _AnyItem(OpaEngine):
 class OpaTrial:
     """Implements RulebookTrial."""
 
-    def __init__(self, opa: Path, revision: Revision, engine: _AnyItem, limits: TrialLimits) -> None:
+    def __init__(
+        self, opa: Path, revision: Revision, data: PackedData, engine: _AnyItem, limits: TrialLimits
+    ) -> None:
         self._revision = revision
+        self._data = data
         self._engine = engine
         self._limits = limits
         self._one_shot = OneShot(opa, OpaSettings().memory_limit_bytes)
@@ -78,7 +82,7 @@ class OpaTrial:
         """See the port."""
         with tempfile.TemporaryDirectory(prefix="entente-opa-") as name:
             directory = Path(name)
-            await asyncio.to_thread(lay_out, directory, self._revision)
+            await asyncio.to_thread(lay_out, directory, self._revision, self._data)
             arguments = ["eval", "--bundle", BUNDLE, "--stdin-input", "--format", "json", "--profile"]
             arguments += ["--profile-limit", _PROFILE, "--timeout", f"{self._limits.profile_s}s"]
             try:
@@ -94,7 +98,7 @@ class OpaTrial:
 
     async def run_tests(self) -> Sequence[RegoTest]:
         """See the port."""
-        tests = RegoTests(self._one_shot, self._revision, self._limits.test_s)
+        tests = RegoTests(self._one_shot, self._revision, self._data, self._limits.test_s)
         try:
             async with asyncio.timeout(self._limits.tests_s):
                 return await tests.run()
@@ -131,11 +135,12 @@ class OpaTrials:
         # A module that takes too long is the revision's fault, not the engine's: nothing is started again for it.
         settings = OpaSettings(deadline_s=self.limits.decision_s, stuck_after_s=sys.maxsize)
         try:
-            engine = await asyncio.to_thread(_AnyItem, self.opa, revision, settings)
+            data = await asyncio.to_thread(pack_data, revision)
+            engine = await asyncio.to_thread(_AnyItem, self.opa, revision, settings, data)
             await engine.open()
         except (OpaStartFailed, RulebookRefused) as error:
             raise TrialFailed(str(error)) from None
-        return OpaTrial(self.opa, revision, engine, self.limits)
+        return OpaTrial(self.opa, revision, data, engine, self.limits)
 
 
 def _costs(output: bytes) -> list[Cost]:
