@@ -60,7 +60,7 @@ class RegimeBuilder:
         identity: JwtIdentity,
     ) -> Regime:
         registry = rulebook.registry
-        access = Access(registry, decider, self.clock)
+        access = Access(registry, decider, self.clock, identity)
         return Regime(
             rules=Rules(rulebook.revision.id, engine.version),
             time_dependent=rulebook.revision.time_dependent,

@@ -15,6 +15,7 @@ from broker.model.principal import Principal
 from broker.model.registry import Registry, Topic
 from broker.model.rulebook import Rules
 from broker.ports.clock import Clock
+from broker.ports.identity import Identity
 
 _TOPIC_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """What a rulebook may call a topic; anything else is missing without being asked about."""
@@ -33,12 +34,17 @@ class _Answer:
 
 
 class Access:
-    """Answers from one revision's registry and decisions. All methods raise EntenteError POLICY_UNAVAILABLE."""
+    """Answers from one revision's registry and decisions. All methods raise EntenteError POLICY_UNAVAILABLE.
 
-    def __init__(self, registry: Registry, decider: Decider, clock: Clock) -> None:
+    What requires something asks first whether the revision knows the principal at all, who may have been authenticated
+    by an earlier one, and raises what `Identity.confirm` does.
+    """
+
+    def __init__(self, registry: Registry, decider: Decider, clock: Clock, identity: Identity) -> None:
         self._registry = registry
         self._decider = decider
         self._clock = clock
+        self._identity = identity
 
     async def require_subscribe(self, principal: Principal, topic: str, purpose: str) -> tuple[Ruling, ...]:
         """The decisions by which the principal may subscribe to the topic for `purpose`.
@@ -46,6 +52,7 @@ class Access:
         Raises PURPOSE_NOT_PERMITTED for a purpose that the token lacks, else TOPIC_NOT_FOUND, the same for a topic that
         does not exist and for one that is not permitted.
         """
+        await self._identity.confirm(principal)
         if purpose not in principal.purposes:
             raise self._not_permitted(purpose)
         found = self._registry.topics.get(topic)
@@ -58,6 +65,7 @@ class Access:
 
     async def require_publish(self, principal: Principal, topic: str) -> Topic:
         """The topic, if the principal may publish to it or subscribe to it; else TOPIC_NOT_FOUND."""
+        await self._identity.confirm(principal)
         publish, subscribe = await self._usable(principal, topic)
         answers = [*publish.values(), *subscribe]
         found = self._registry.topics.get(topic)

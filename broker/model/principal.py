@@ -8,8 +8,25 @@ from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
+class Credential:
+    """What a token was accepted by: enough to ask whether it still would be, and nothing that anybody could use.
+
+    key_digest: SHA-256 of the public key's DER form. lifetime_s: from `iat` to `exp`.
+    """
+
+    issuer: str
+    key_id: str
+    algorithm: str
+    key_digest: bytes
+    lifetime_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class Principal:
-    """An authenticated caller. The agency is the one whose registered issuer signed the token (design rule 7)."""
+    """An authenticated caller. The agency is the one whose registered issuer signed the token (design rule 7).
+
+    credential: of the token; without one nobody can confirm the principal under later rules.
+    """
 
     agency: str
     subject: str
@@ -19,6 +36,7 @@ class Principal:
     token_id: str
     expires_at: datetime
     certificate_thumbprint: str | None = None
+    credential: Credential | None = None
 
     @property
     def key(self) -> tuple[str, str]:

@@ -15,3 +15,10 @@ class Identity(Protocol):
 
         Raises EntenteError with a reason of the identity part of the catalogue.
         """
+
+    async def confirm(self, principal: Principal) -> None:
+        """Return if this revision too would make this principal of its token, whose times are not looked at.
+
+        For one that was accepted by another revision: its issuer, its key or what it claims may be registered no longer.
+        Raises as `authenticate`.
+        """

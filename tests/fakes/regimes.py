@@ -13,7 +13,9 @@ from broker.core.in_force import InForce, Order
 from broker.core.record.admission import RecordLimits
 from broker.core.record.examination import Examiner
 from broker.core.regime import Regime
+from broker.errors import EntenteError, Reason
 from broker.model.overlay import Overlays
+from broker.model.principal import Principal
 from broker.model.record import LogTopic
 from broker.model.registry import Agency, RecordType, Registry, Topic, Vocabulary
 from broker.model.rulebook import Rules
@@ -37,6 +39,22 @@ class FixedKeys:
         return b"k" * 32 if key_id == 0 else None
 
 
+class AnyIdentity:
+    """Knows every principal but those whose subject is in `unknown`."""
+
+    def __init__(self) -> None:
+        self.unknown: set[str] = set()
+
+    async def authenticate(self, token: str, certificate_der: bytes | None) -> Principal:
+        """See Identity."""
+        raise NotImplementedError
+
+    async def confirm(self, principal: Principal) -> None:
+        """See Identity."""
+        if principal.subject in self.unknown:
+            raise EntenteError(Reason.CLAIM_NOT_PERMITTED, "role 'reader'")
+
+
 def regime(
     decider: object = None,
     known: Registry | None = None,
@@ -51,7 +69,8 @@ def regime(
     """One revision; `decider` is asked if there are questions, topic "t" has one partition unless told."""
     known = known or registry()
     asked, clock, keys = cast(Decider, decider), clock or TurnedClock(), keys or FixedKeys()
-    access = Access(known, asked, clock)
+    anybody = cast(Identity, identity or AnyIdentity())
+    access = Access(known, asked, clock, anybody)
     return Regime(
         rules=rules,
         time_dependent=False,
@@ -64,7 +83,7 @@ def regime(
         examiner=Examiner(known, RecordLimits()),
         discloser=Discloser(known, keys),
         views=RecordViews(known),
-        identity=cast(Identity, identity),
+        identity=anybody,
     )
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import pytest
 
 from broker.core.access import Access
 from broker.core.catalog import Catalog
-from broker.core.decide import Decider, Question
+from broker.core.decide import Question
 from broker.errors import EntenteError, Reason
 from broker.model.decision import Decision
-from tests.fakes.clock import TurnedClock
 from tests.fakes.delivery import RELEASE, TOPIC, TYPE, WITHHOLD, ScriptedDecider, World, registry
+from tests.fakes.regimes import regime
 
 
 @pytest.fixture
@@ -22,7 +20,7 @@ def decider() -> ScriptedDecider:
 
 @pytest.fixture
 def access(decider: ScriptedDecider) -> Access:
-    return Access(registry(), cast(Decider, decider), TurnedClock())
+    return regime(decider).access
 
 
 async def refused(access: Access, topic: str, purpose: str | None) -> EntenteError:

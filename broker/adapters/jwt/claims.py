@@ -7,14 +7,14 @@ integers (seconds since the epoch). Other claims are ignored: nothing depends on
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeGuard
 
 from broker.adapters.jwt.binding import certificate_thumbprint
 from broker.errors import EntenteError, Reason
-from broker.model.principal import Principal
+from broker.model.principal import Credential, Principal
 from broker.model.registry import Agency, Vocabulary
 
 TEXT_LIMIT = 256
@@ -63,14 +63,13 @@ def read_principal(
     agency: Agency,
     vocabulary: Vocabulary,
     certificate_der: bytes | None,
+    credential: Credential,
 ) -> Principal:
     """The principal. `expires_at` is `exp` itself, without leeway.
 
     Raises EntenteError TOKEN_INVALID, TOKEN_BINDING, or CLAIM_NOT_PERMITTED for a claim beyond the registration.
     """
-    lifetime_s = validity.expires_s - validity.issued_s
-    if lifetime_s > agency.max_token_lifetime_s:
-        raise _beyond(f"a lifetime of more than {agency.max_token_lifetime_s} seconds")
+    _check_lifetime(credential.lifetime_s, agency)
     return Principal(
         agency=agency.name,
         subject=_text(claims, "sub"),
@@ -80,7 +79,22 @@ def read_principal(
         token_id=_text(claims, "jti"),
         expires_at=datetime.fromtimestamp(validity.expires_s, UTC),
         certificate_thumbprint=_binding(claims, certificate_der),
+        credential=credential,
     )
+
+
+def check_registered(principal: Principal, lifetime_s: int, agency: Agency, vocabulary: Vocabulary) -> None:
+    """Whether what a principal's token claims is within a registration. Raises EntenteError CLAIM_NOT_PERMITTED."""
+    _check_lifetime(lifetime_s, agency)
+    _within(principal.roles, agency.roles, "role")
+    _within(principal.purposes, agency.purposes, "purpose")
+    for name, stated in principal.attributes.items():
+        _check_attribute(name, stated, agency, vocabulary)
+
+
+def _check_lifetime(lifetime_s: int, agency: Agency) -> None:
+    if lifetime_s > agency.max_token_lifetime_s:
+        raise _beyond(f"a lifetime of more than {agency.max_token_lifetime_s} seconds")
 
 
 def _text(claims: Mapping[str, object], name: str) -> str:
@@ -118,10 +132,14 @@ def _attributes(claims: Mapping[str, object], agency: Agency, vocabulary: Vocabu
         stated = value[name]
         if not _is_text(name) or not _is_text(stated):
             raise _invalid("'attributes' is not an object of names and texts")
-        if not _attribute_permitted(name, stated, agency, vocabulary):
-            raise _beyond(f"attribute '{name}' with this value")
+        _check_attribute(name, stated, agency, vocabulary)
         attributes[name] = stated
     return attributes
+
+
+def _check_attribute(name: str, stated: str, agency: Agency, vocabulary: Vocabulary) -> None:
+    if not _attribute_permitted(name, stated, agency, vocabulary):
+        raise _beyond(f"attribute '{name}' with this value")
 
 
 def _attribute_permitted(name: str, stated: str, agency: Agency, vocabulary: Vocabulary) -> bool:
@@ -135,7 +153,7 @@ def _attribute_permitted(name: str, stated: str, agency: Agency, vocabulary: Voc
     return stated in order and ceiling in order and order.index(stated) <= order.index(ceiling)
 
 
-def _within(stated: list[str], registered: frozenset[str], kind: str) -> tuple[str, ...]:
+def _within(stated: Sequence[str], registered: frozenset[str], kind: str) -> tuple[str, ...]:
     for name in stated:
         if name not in registered:
             raise _beyond(f"{kind} '{name}'")

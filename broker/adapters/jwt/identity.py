@@ -6,13 +6,20 @@ import base64
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from jwt import PyJWTError
 from jwt.api_jws import PyJWS
 
-from broker.adapters.jwt.claims import Validity, check_audience, read_principal, read_validity
+from broker.adapters.jwt.claims import (
+    Validity,
+    check_audience,
+    check_registered,
+    read_principal,
+    read_validity,
+)
 from broker.adapters.jwt.issuers import (
     FetchedKeys,
     FixedKeys,
@@ -24,7 +31,7 @@ from broker.adapters.jwt.issuers import (
 from broker.adapters.jwt.keys import ALGORITHMS, JwksRefused, VerificationKey, parse_jwks
 from broker.adapters.jwt.strict_json import parse_object
 from broker.errors import EntenteError, Reason, RulebookRefused
-from broker.model.principal import Principal
+from broker.model.principal import Credential, Principal
 from broker.model.registry import Agency, Issuer, Registry
 from broker.ports.clock import Clock
 
@@ -77,13 +84,20 @@ class JwtIdentity:
         leeway_s: int = 30,
         jwks: JwksSettings | None = None,
         cache_entries: int = CACHE_ENTRIES,
+        before: JwtIdentity | None = None,
     ) -> None:
-        """`files`: the revision's, for `jwks_file`. Raises RulebookRefused with all that is wrong with the issuers."""
+        """`files`: the revision's, for `jwks_file`. before: another revision's, whose fetched keys are not fetched again.
+
+        Raises RulebookRefused with all that is wrong with the issuers.
+        """
         self._vocabulary = registry.vocabulary
         self._audience = audience
         self._clock = clock
         self._leeway_s = leeway_s
-        self._issuers = _open_issuers(registry, files, jwks or JwksSettings(), clock)
+        self._fetched: dict[tuple[str, str], FetchedKeys] = {}
+        open_keys = partial(self._open_keys, files, jwks or JwksSettings(), before)
+        self._issuers = _open_issuers(registry, open_keys)
+        self._closed = False
         self._cache: OrderedDict[bytes, _Accepted] = OrderedDict()
         self._cache_entries = cache_entries
         self._jws = PyJWS(algorithms=ALGORITHMS)
@@ -104,8 +118,27 @@ class JwtIdentity:
         self._remember(place, accepted)
         return accepted.principal
 
+    async def confirm(self, principal: Principal) -> None:
+        """See Identity."""
+        credential = principal.credential
+        if credential is None:
+            raise _invalid(_NOT_VERIFIED)
+        registered = self._issuers.get(credential.issuer)
+        if registered is None or registered[0].name != principal.agency:
+            raise _invalid(_NOT_VERIFIED)
+        agency, keys = registered
+        key = await keys.find(credential.key_id)
+        if key is None or credential.algorithm not in key.algorithms:
+            raise _invalid(_NOT_VERIFIED)
+        if hashlib.sha256(key.der).digest() != credential.key_digest:
+            raise _invalid(_NOT_VERIFIED)
+        check_registered(principal, credential.lifetime_s, agency, self._vocabulary)
+
     async def close(self) -> None:
         """Stop fetching keys; idempotent."""
+        if self._closed:
+            return
+        self._closed = True
         for _, keys in self._issuers.values():
             await keys.close()
 
@@ -124,7 +157,14 @@ class JwtIdentity:
         # 4. The claims.
         validity = read_validity(claims)
         check_audience(claims, self._audience)
-        principal = read_principal(claims, validity, agency, self._vocabulary, certificate_der)
+        credential = Credential(
+            unverified.issuer,
+            unverified.key_id,
+            unverified.algorithm,
+            hashlib.sha256(key.der).digest(),
+            validity.expires_s - validity.issued_s,
+        )
+        principal = read_principal(claims, validity, agency, self._vocabulary, certificate_der, credential)
         return _Accepted(unverified.issuer, unverified.key_id, key, validity, principal)
 
     async def _find(self, unverified: _Unverified) -> tuple[Agency, VerificationKey]:
@@ -136,6 +176,24 @@ class JwtIdentity:
         if key is None or unverified.algorithm not in key.algorithms:
             raise _invalid(_NOT_VERIFIED)
         return agency, key
+
+    def _open_keys(
+        self, files: Mapping[str, bytes], settings: JwksSettings, before: JwtIdentity | None, issuer: Issuer
+    ) -> IssuerKeys:
+        url = issuer.jwks_url
+        if (issuer.jwks_file is None) == (url is None):
+            raise JwksRefused("needs exactly one of jwks_file and jwks_url")
+        if url is None:
+            return _fixed_keys(issuer, files)
+        check_url(url, settings)
+        known = before._fetched.get((issuer.issuer, url)) if before is not None else None
+        keys = (
+            known.shared()
+            if known is not None
+            else FetchedKeys(issuer.issuer, fetcher(url, settings), settings, self._clock)
+        )
+        self._fetched[issuer.issuer, url] = keys
+        return keys
 
     def _check_signature(self, token: str, algorithm: str, key: VerificationKey) -> dict[str, object]:
         try:
@@ -181,7 +239,7 @@ def _place(token: str, certificate_der: bytes | None) -> bytes:
 
 
 def _open_issuers(
-    registry: Registry, files: Mapping[str, bytes], settings: JwksSettings, clock: Clock
+    registry: Registry, open_keys: Callable[[Issuer], IssuerKeys]
 ) -> Mapping[str, tuple[Agency, IssuerKeys]]:
     issuers: dict[str, tuple[Agency, IssuerKeys]] = {}
     findings: list[str] = []
@@ -192,7 +250,7 @@ def _open_issuers(
                 findings.append(f"{where}: is registered twice; an issuer belongs to one agency")
                 continue
             try:
-                issuers[issuer.issuer] = (agency, _open_keys(issuer, files, settings, clock))
+                issuers[issuer.issuer] = (agency, open_keys(issuer))
             except JwksRefused as error:
                 source = issuer.jwks_file or issuer.jwks_url
                 findings.append(f"{where}: {source!a} {error}; correct it")
@@ -201,14 +259,7 @@ def _open_issuers(
     return issuers
 
 
-def _open_keys(
-    issuer: Issuer, files: Mapping[str, bytes], settings: JwksSettings, clock: Clock
-) -> IssuerKeys:
-    if (issuer.jwks_file is None) == (issuer.jwks_url is None):
-        raise JwksRefused("needs exactly one of jwks_file and jwks_url")
-    if issuer.jwks_url is not None:
-        check_url(issuer.jwks_url, settings)
-        return FetchedKeys(issuer.issuer, fetcher(issuer.jwks_url, settings), settings, clock)
+def _fixed_keys(issuer: Issuer, files: Mapping[str, bytes]) -> FixedKeys:
     content = files.get(issuer.jwks_file or "")
     if content is None:
         raise JwksRefused("is not in the rulebook")

@@ -45,7 +45,7 @@ class IssuerKeys(Protocol):
         """The key of that id, now, or None. Raises EntenteError ISSUER_UNAVAILABLE if no keys can be had at present."""
 
     async def close(self) -> None:
-        """Release all resources; idempotent."""
+        """Release all resources, once nobody shares them any more."""
 
 
 class FixedKeys:
@@ -80,6 +80,12 @@ class FetchedKeys:
         self._fetched_s: float | None = None
         self._tried_s: float | None = None
         self._fetching: asyncio.Task[None] | None = None
+        self._users = 1
+
+    def shared(self) -> FetchedKeys:
+        """These keys for one more user, who has to close them too: the next revision asks the same URL."""
+        self._users += 1
+        return self
 
     async def find(self, key_id: str) -> VerificationKey | None:
         """The key of that id, or None; fetches if the set is not fresh or does not hold it."""
@@ -90,8 +96,9 @@ class FetchedKeys:
         return self._keys.get(key_id)
 
     async def close(self) -> None:
-        """Stop a fetch under way."""
-        if self._fetching is not None:
+        """Stop a fetch under way, if this was the last user."""
+        self._users -= 1
+        if self._users == 0 and self._fetching is not None:
             self._fetching.cancel()
             await asyncio.wait({self._fetching})
 
