@@ -11,8 +11,11 @@ from broker.model.record import StoredRecord
 class StoredRecords(Protocol):
     """Reading needs no more than read access to the store. Methods raise StorageUnavailable."""
 
-    async def topics(self) -> Sequence[str]:
-        """The names of all topics, sorted."""
-
     def read(self, topic: str) -> AsyncIterator[Sequence[StoredRecord]]:
-        """All records from the earliest retained ones to the end that the topic had, in parts of bounded size."""
+        """All records of a topic, from the earliest retained ones to the end that it had, in parts of bounded size.
+
+        Nothing for a topic that is not there.
+        """
+
+    async def close(self) -> None:
+        """Release all resources; idempotent."""

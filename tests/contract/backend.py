@@ -15,6 +15,7 @@ from broker.ports.control import ControlLog, LedgerFence
 from broker.ports.ledger_log import LedgerLog, LedgerReader
 from broker.ports.record_log import RecordLog
 from broker.ports.rulebook_store import RulebookReader, RulebookStore
+from broker.ports.stored_records import StoredRecords
 from broker.ports.subscription_store import SubscriptionStore
 
 BACKENDS = ("sqlite", "kafka")
@@ -36,6 +37,9 @@ class Backend(Protocol):
 
     async def open_record_log(self) -> RecordLog:
         """Open the record log."""
+
+    async def open_record_reader(self) -> StoredRecords:
+        """Open the records for reading only, whether a record log is open or not."""
 
     async def open_ledger(self) -> LedgerWriter:
         """Claim the ledger of the instance "broker", and open it."""

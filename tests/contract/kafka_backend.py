@@ -18,6 +18,7 @@ from broker.adapters.kafka.ledger import KafkaLedgerLog
 from broker.adapters.kafka.ledger_reader import KafkaLedgerReader
 from broker.adapters.kafka.ledger_records import checkpoint_message
 from broker.adapters.kafka.record_log import KafkaRecordLog
+from broker.adapters.kafka.record_reader import KafkaRecordReader
 from broker.adapters.kafka.rulebook_store import KafkaRulebookStore, encode_revision
 from broker.adapters.kafka.subscription_store import KafkaSubscriptionStore
 from broker.core.ledger.writer import LedgerWriter
@@ -48,6 +49,9 @@ class KafkaBackend:
 
     async def open_record_log(self) -> KafkaRecordLog:
         return await KafkaRecordLog.open(self.connection, fingerprint=fingerprint)
+
+    async def open_record_reader(self) -> KafkaRecordReader:
+        return KafkaRecordReader(self.connection)
 
     async def open_ledger(self) -> LedgerWriter:
         return await open_writer((await self.open_ledger_logs("broker"))[0])

@@ -15,6 +15,7 @@ from broker.adapters.sqlite.ledger import SqliteLedgerLog
 from broker.adapters.sqlite.ledger_reader import SqliteLedgerReader
 from broker.adapters.sqlite.ledger_rows import SCHEMA
 from broker.adapters.sqlite.record_log import SqliteRecordLog
+from broker.adapters.sqlite.record_reader import SqliteRecordReader
 from broker.adapters.sqlite.rulebook_reader import SqliteRulebookReader
 from broker.adapters.sqlite.rulebook_store import SqliteRulebookStore
 from broker.adapters.sqlite.subscription_store import SqliteSubscriptionStore
@@ -39,6 +40,9 @@ class SqliteBackend:
 
     async def open_record_log(self) -> SqliteRecordLog:
         return await SqliteRecordLog.open(self._directory)
+
+    async def open_record_reader(self) -> SqliteRecordReader:
+        return await SqliteRecordReader.open(self._directory / "records.db")
 
     async def open_ledger(self) -> LedgerWriter:
         return await open_writer(await SqliteLedgerLog.open(self._directory, "broker"))

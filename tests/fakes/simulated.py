@@ -101,46 +101,63 @@ def delivery(
     handed_out: Mapping[RecordKind, int],
     withheld: Mapping[RecordKind, int],
     receivers: int = 1,
+    index: int = 0,
 ) -> EncodedEntry:
     """An entry of one batch: so many records of each kind handed out and withheld."""
-    places: list[JsonValue] = []
-    for number, count in enumerate(handed_out.values()):
-        places += [[0, len(places) + n, number] for n in range(count)]
+    places = [(number, count) for number, count in enumerate(handed_out.values())]
+    runs: list[JsonValue] = [[0, 10_000 * number, number, count] for number, count in places if count > 1]
+    runs += [[0, 10_000 * number, number] for number, count in places if count == 1]
+    total = sum(handed_out.values())
+    topic = next(iter({**handed_out, **withheld})).topic
     history: JsonValue = {
         "from": {"next": [0], "lags": []},
-        "to": {"next": [len(places)], "lags": []},
-        "outcomes": {},
+        "to": {"next": [total + sum(withheld.values())], "lags": []},
+        "outcomes": {"release": total, "withhold": sum(withheld.values())},
         "withheld": [[asked(subject, record), count] for record, count in withheld.items()],
         "receivers": list(range(receivers)),
     }
     body: dict[str, JsonValue] = {
-        "rules": {"revision": "sha256:0", "engine": "opa 1.22.2"},
-        "receivers": [{"subject": f"medic-{n}"} for n in range(receivers)],
-        "places": places,
+        **_COMMON,
+        "class": {"topic": topic, **subject.as_input()},  # type: ignore[dict-item]
+        "receivers": [_receiver(number) for number in range(receivers)],
+        "count": total,
+        "places": runs,
         "decisions": [asked(subject, record) for record in handed_out],
         "considered": [history],
     }
-    return encode(LedgerEntry("delivery", time_ms, body), "broker", 1, 0, bytes(32))
+    entry = LedgerEntry("delivery", time_ms, body, {"handed_out": bytes(32)})
+    return encode(entry, "broker", 1, index, bytes(32))
 
 
-def publication(time_ms: int, record: RecordKind, names: Sequence[str]) -> EncodedEntry:
+def publication(time_ms: int, record: RecordKind, names: Sequence[str], index: int = 0) -> EncodedEntry:
+    """An entry of one call that published records of a kind."""
     labels: dict[str, JsonValue] = dict(record.labels.as_input())  # type: ignore[arg-type]
+    source = f"//{record.owner}/cad"
     rows: list[JsonValue] = [
-        {
-            "source": f"//{record.owner}/cad",
-            "id": name,
-            "type": record.type,
-            "labels": labels,
-            "duplicate": False,
-        }
+        {"source": source, "id": name, "type": record.type, "labels": labels, "duplicate": False}
         for name in names
     ]
+    who: dict[str, JsonValue] = {"agency": record.owner, "subject": "cad", "roles": [], "attributes": {}}
     body: dict[str, JsonValue] = {
-        "rules": {"revision": "sha256:0", "engine": "opa 1.22.2"},
+        **_COMMON,
+        "who": {**who, "token": "t", "certificate": None},
         "call": {"topic": record.topic, "reference": "r"},
         "records": rows,
+        "stored": [[0, number] for number in range(len(names))],
+        "decisions": [],
     }
-    return encode(LedgerEntry("publish", time_ms, body), "broker", 1, 0, bytes(32))
+    return encode(LedgerEntry("publish", time_ms, body), "broker", 1, index, bytes(32))
+
+
+_COMMON: dict[str, JsonValue] = {
+    "rules": {"revision": "sha256:0", "engine": "opa 1.22.2"},
+    "digest": {"nonce": "AAAAAAAAAAAAAAAAAAAAAA==", "key": 0},
+}
+
+
+def _receiver(number: int) -> JsonValue:
+    named: dict[str, JsonValue] = {"subject": f"person-{number}", "token": "t", "certificate": None}
+    return {**named, "subscription": "", "epoch": 1, "stream": f"s-{number}"}
 
 
 def stored(

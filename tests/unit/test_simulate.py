@@ -212,7 +212,7 @@ async def test_what_is_beyond_the_limit_is_said_and_what_was_recorded_comes_firs
         Material(read(TRAFFIC), held),
         NOW,
         limit=10,
-        progress=lambda stage, done, total: progress.append((done, total)),
+        progress=lambda at: progress.append((at.done, at.total)),
     )
     tallies = found.volumes["highway-patrol"].tallies
     assert sum(t.decided or 0 for v in found.volumes.values() for t in v.tallies.values()) == 10

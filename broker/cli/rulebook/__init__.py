@@ -8,6 +8,7 @@ from broker.cli.command import example
 from broker.cli.rulebook.check import check
 from broker.cli.rulebook.diff import diff
 from broker.cli.rulebook.new import new
+from broker.cli.rulebook.simulate import simulate
 from broker.cli.rulebook.tests import test
 
 rulebook = typer.Typer(
@@ -20,5 +21,11 @@ for _name, _command, _example in (
     ("check", check, "entente rulebook check exchange/rulebook"),
     ("test", test, "entente rulebook test exchange/rulebook"),
     ("diff", diff, "entente rulebook diff exchange/rulebook proposed"),
+    (
+        "simulate",
+        simulate,
+        "entente rulebook simulate proposed --against exchange/rulebook --ledger exchange/data --since 7d"
+        " --html simulation.html",
+    ),
 ):
     rulebook.command(_name, epilog=example(_example))(_command)

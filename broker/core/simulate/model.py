@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -13,9 +13,6 @@ from broker.model.principal import SubjectClass
 from broker.model.registry import Registry
 from broker.model.rulebook import Revision
 from broker.ports.rulebook_trial import RulebookTrial
-
-ProgressCallback = Callable[[str, int, int | None], None]
-"""Called with the stage, how much of it is done, and of how much, None as long as nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from broker.core.simulate.combinations import Choice, touched_agencies
-from broker.core.simulate.model import Combination, Outcome, ProgressCallback, Side, Simulation
+from broker.core.simulate.model import Combination, Outcome, Side, Simulation
 from broker.core.simulate.outcomes import Outcomes
 from broker.core.simulate.stored import Stored
 from broker.core.simulate.summary import Decided, Summary
 from broker.core.simulate.traffic import Traffic
+from broker.model.audit import Progress, ProgressCallback
 
 MOST_COMBINATIONS = 50_000
 """Combinations that are decided under each revision, at a fifth to half of a millisecond each."""
@@ -76,7 +77,7 @@ async def _decide(
         nonlocal done
         done += number
         if progress is not None:
-            progress("deciding", done, total)
+            progress(Progress("deciding", done, total))
 
     try:
         async with asyncio.TaskGroup() as group:
