@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from broker.model.overlay import Overlays, Suspension, SuspensionKind, Withdrawal
+from broker.model.overlay import Overlays, Suspension, SuspensionKind
 
 _Where = tuple[SuspensionKind, str]
 _Held = Mapping[_Where, tuple[Suspension, ...]]
@@ -17,11 +17,12 @@ class Judge:
     an owner suspends holds up that owner's records, and only these: they wait, and nobody learns of it.
     """
 
-    __slots__ = ("_calls", "_owners", "_withdrawn", "epoch")
+    __slots__ = ("_calls", "_owners", "_withdrawn", "withdraws_anything")
 
     def __init__(self, overlays: Overlays) -> None:
-        self.epoch = overlays.epoch
         self._withdrawn = overlays.withdrawn
+        self.withdraws_anything = bool(overlays.withdrawn)
+        """Whether any record is withdrawn at all."""
         calls: dict[_Where, tuple[Suspension, ...]] = {}
         owners: dict[str, dict[_Where, tuple[Suspension, ...]]] = {}
         for suspension in overlays.suspensions.values():
@@ -68,10 +69,6 @@ class Judge:
     def is_withdrawn(self, identity: bytes) -> bool:
         """Whether the record of this identity (broker.core.record.fingerprint) is never to be delivered again."""
         return identity in self._withdrawn
-
-    def withdrawal(self, identity: bytes) -> Withdrawal | None:
-        """How and why it was withdrawn, or None."""
-        return self._withdrawn.get(identity)
 
 
 def refuses_calls(suspension: Suspension) -> bool:
