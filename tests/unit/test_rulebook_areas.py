@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from broker.core.rulebook.areas import Area, areas_of
+from broker.core.rulebook.areas import AREAS_MANY, Area, areas_of
 from broker.core.rulebook.load import misplaced, read_rulebook, revision_of
 from broker.core.rulebook.registry import parse_registry
 from broker.model.rulebook import Revision, revision_id
@@ -141,3 +141,16 @@ def test_who_leaves_cannot_be_asked() -> None:
     kept = {**dict.fromkeys(owned), "agencies/ems/module.rego": b"package agencies.ems\n"}
     assert changed(**kept) == (Area("agency", "ems"), Area("module", "ems"))
     assert changed(**{"agencies/ems/module.rego": None}) == (Area("module", "ems"),)
+
+
+def test_many_registrations_are_told_as_one_and_owners_are_asked_all_the_same() -> None:
+    """A rulebook of thousands of new agencies can be proposed at once."""
+    new = {
+        f"data/{kind}/new-{number}/data.yaml": b"{}"
+        for number in range(AREAS_MANY)
+        for kind in ("agencies", "agreements")
+    }
+    edits = {"agencies/ems/module.rego": b"package agencies.ems\n", "data/topics/data.yaml": b"{}"}
+    assert len(changed(**dict(list(new.items())[:AREAS_MANY]))) == AREAS_MANY
+    assert changed(**new) == (EXCHANGE,)
+    assert changed(**new, **edits) == (EXCHANGE, Area("module", "ems"))

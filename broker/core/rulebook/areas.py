@@ -26,6 +26,9 @@ _WHOLE_DATA: Mapping[str, str] = {
     "data/vocabulary/data.yaml": "vocabulary",
 }
 
+AREAS_MANY = 500
+"""More than so many nobody reads one by one."""
+
 
 class Area(NamedTuple):
     """A part of the rulebook; owner: an agency, "" for the exchange.
@@ -42,7 +45,8 @@ def areas_of(present: Revision, proposed: Revision, registry: Registry) -> tuple
 
     registry: of the present revision, which says whose keys a file holds: what the proposal says of that is part of the
     registration, and an area itself. What an agency leaves behind that the proposal does not register any more is part of
-    its registration too, since an agency that leaves cannot be asked.
+    its registration too, since an agency that leaves cannot be asked. Of many areas those that are the exchange's to decide,
+    registrations and parts of agencies that are new, are told as one.
     """
     paths = {*present.files, *proposed.files}
     touched = {path for path in paths if present.files.get(path) != proposed.files.get(path)}
@@ -54,7 +58,13 @@ def areas_of(present: Revision, proposed: Revision, registry: Registry) -> tuple
         )
         left = path not in proposed.files
         areas |= {_of_who_leaves(area, proposed) if left else area for area in placed}
+    if len(areas) > AREAS_MANY:
+        areas = {area if _has_an_owner_to_ask(area, registry) else Area("exchange") for area in areas}
     return tuple(sorted(areas))
+
+
+def _has_an_owner_to_ask(area: Area, registry: Registry) -> bool:
+    return area.kind != "agency" and area.owner in registry.agencies
 
 
 def _key_owners(registry: Registry) -> Mapping[str, set[str]]:
