@@ -95,13 +95,14 @@ class Previewer:
         stored = StoredRecord(0, 0, record.recorded_ms, record.body)
         parties = []
         for subject in subjects:
-            parties.append(await self._party(order.regime, topic, stored, subject))
+            parties.append(await self._party(order, topic, stored, subject))
             await asyncio.sleep(0)  # decisions that are remembered give nobody else a turn
         return RecordOutlook(None, _united(parties), await asyncio.to_thread(_unreviewed, candidate))
 
     async def _party(
-        self, regime: Regime, topic: Topic, stored: StoredRecord, subject: SubjectClass
+        self, order: Order[Regime], topic: Topic, stored: StoredRecord, subject: SubjectClass
     ) -> PartyOutlook:
+        regime, judge = order.regime, order.judge
         # A view of its own: the preview's place is no place in the log, so nothing of it may be cached.
         view = RecordViews(regime.registry).view(topic.name, stored)
         if view.label_set is None:
@@ -112,7 +113,7 @@ class Previewer:
             decision = await regime.decider.ask(question)
         except NoDecision:
             raise EntenteError(Reason.POLICY_UNAVAILABLE) from None
-        if why_withheld(view, decision, self._clock.now_ms()) is not None:
+        if why_withheld(view, decision, judge, self._clock.now_ms()) is not None:
             return PartyOutlook(subject.agency, subject.purpose, subject.roles, Effect.WITHHOLD, None)
         if decision.effect is not Effect.RELEASE:
             return PartyOutlook(subject.agency, subject.purpose, subject.roles, decision.effect, None)

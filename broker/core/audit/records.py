@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
+from google.protobuf.message import DecodeError
+
 from broker.core.audit.readings import Readings
 from broker.core.decide import Decider, DeciderLimits
 from broker.core.deliver.disclose import Discloser
@@ -14,6 +16,8 @@ from broker.core.deliver.prepare import Budget, Lens, Prepared, Preparer
 from broker.core.deliver.standing import Standing
 from broker.core.deliver.view import RecordViews
 from broker.core.in_force import InForce, Order
+from broker.core.overlay.judge import Judge
+from broker.core.record.fingerprint import fingerprint
 from broker.core.regime import Regime
 from broker.core.rulebook.registry import parse_registry
 from broker.errors import EntenteError, PositionExpired, Reason, RulebookRefused, StorageUnavailable
@@ -122,7 +126,7 @@ class RecordReplay:
         left = question.limit or _UNLIMITED
         async with self._rules(order.regime, question) as rules:
             subject = question.subject
-            show = _Whole() if subject is None else self._seen(order, rules, question, subject)
+            show = _Whole(order.judge) if subject is None else self._seen(order, rules, question, subject)
             try:
                 async for chunk in self._chunks(question):
                     shown = (await show.shown(chunk))[:left]
@@ -200,10 +204,26 @@ class RecordReplay:
 
 
 class _Whole:
-    """Shows records as they are stored."""
+    """Shows records as they are stored, but for those that were withdrawn."""
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
 
     async def shown(self, chunk: Chunk) -> list[ReplayedRecord]:
-        return [ReplayedRecord(r.partition, r.offset, r.recorded_ms, whole=r.body) for r in chunk.records]
+        return [
+            ReplayedRecord(r.partition, r.offset, r.recorded_ms, whole=r.body)
+            for r in chunk.records
+            if not self._is_withdrawn(r)
+        ]
+
+    def _is_withdrawn(self, record: StoredRecord) -> bool:
+        if not self._judge.withdraws_anything:
+            return False
+        try:
+            named, _ = fingerprint(record.body)
+        except DecodeError:
+            return False  # not stored by an exchange, and so by no name that could be withdrawn
+        return self._judge.is_withdrawn(named)
 
     async def close(self) -> None:
         return None

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from broker.core.deliver.prepare import Budget, Lens, Prepared, Preparer
+from broker.core.deliver.prepare import Budget, Lens, Prepared, Preparer, is_held
 from broker.core.deliver.session import Session
 from broker.core.deliver.standing import Standing
 from broker.core.in_force import Order
@@ -79,6 +79,9 @@ class Collector:
     async def catch_up(self, lens: Lens, budget: Budget, prepared: Prepared) -> None:
         """One chunk for each owner that lags; those that still have no decision keep their place."""
         for lag in prepared.standing.lags:
+            if is_held(lens, lag.owner, prepared.order, self._clock.now_ms()):
+                prepared.held = True
+                continue
             positions = list(prepared.standing.next)
             positions[lag.partition] = lag.offset
             chunk = await self.read(tuple(positions), 0)
@@ -92,7 +95,7 @@ class Collector:
         """Prepare the batch that follows while the ledger writes; nothing of it counts before it is taken up."""
         budget = shared_budget(receivers, handed_out)
         begin = handed_out.standing
-        if handed_out.stalled or begin.lags or not budget.is_open:
+        if handed_out.stalled or handed_out.held or begin.lags or not budget.is_open:
             return None
         prepared = Prepared(begin, handed_out.order)
         with contextlib.suppress(

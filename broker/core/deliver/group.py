@@ -189,7 +189,7 @@ class Group:
             await self._pass_over(prepared)
             if prepared.cut and not ready:
                 self._park()
-        if not prepared.stalled:
+        if not prepared.stalled and not prepared.held:
             self._backoff_s = BACKOFF_S[0]
         elif prepared.standing == begin:
             self._back_off()

@@ -14,6 +14,8 @@ from broker.core.deliver.standing import Lag, Progress, Standing
 from broker.core.deliver.view import LabelSet, RecordView, RecordViews
 from broker.core.deliver.wire import Encoded
 from broker.core.in_force import Order
+from broker.core.overlay.judge import Judge
+from broker.core.overlay.notice import EFFECT, Notice
 from broker.core.questions import deliver_question
 from broker.core.redact.plan import Unredactable
 from broker.core.regime import Regime
@@ -47,8 +49,9 @@ class Prepared:
     """What a group is about to release.
 
     standing: where it stands afterwards. order: by which it was decided and judged. stalled: some record had no decision.
-    blocked: one that holds up its partition. cut: the budget, or the room in the entry, ended before the records did.
-    valid_until: when the first of the decisions by which something goes out lapses.
+    held: some record's owner has suspended the class's agency or the topic. blocked: one that waits holds up its partition.
+    cut: the budget, or the room in the entry, ended before the records did. valid_until: when the first of the decisions
+    by which something goes out lapses.
     """
 
     standing: Standing
@@ -57,6 +60,7 @@ class Prepared:
     size_bytes: int = 0
     account: Account = field(default_factory=Account)
     stalled: bool = False
+    held: bool = False
     blocked: bool = False
     cut: bool = False
     valid_until: datetime | None = None
@@ -137,7 +141,7 @@ UNREGISTERED = "unregistered"
 
 class _Wait(Enum):
     BEHIND = "behind"
-    UNDECIDED = "undecided"
+    FIRST = "first"
     BLOCKED = "blocked"
 
 
@@ -151,14 +155,16 @@ class Preparer:
         """Add the chunk's records, which begin at `prepared.standing.next`, as far as decisions and budget go."""
         progress = Progress(prepared.standing)
         blocked: set[int] = set()
+        now_ms = self._clock.now_ms()
         for view, decision in await self._decided(lens, chunk):
             partition, offset = view.stored.partition, view.stored.offset
             if partition in blocked:
                 continue
-            if view.label_set is not None and (
-                waits := self._waits(view, view.label_set.owner, decision, progress)
-            ):
-                prepared.stalled = prepared.stalled or waits is not _Wait.BEHIND
+            owner = view.label_set.owner if view.label_set is not None else None
+            held = owner is not None and is_held(lens, owner, prepared.order, now_ms)
+            if owner is not None and (waits := self._waits(view, owner, decision, held, progress)):
+                prepared.held = prepared.held or held
+                prepared.stalled = prepared.stalled or (waits is not _Wait.BEHIND and not held)
                 if waits is _Wait.BLOCKED:
                     prepared.blocked = True
                     blocked.add(partition)
@@ -176,10 +182,11 @@ class Preparer:
         progress = Progress(prepared.standing)
         end = progress.next[lag.partition]
         reached = chunk.next_positions[lag.partition]
-        mine = [
-            stored for stored in chunk.records if stored.partition == lag.partition and stored.offset < end
-        ]
-        for view, decision in await self._decided(lens, Chunk(tuple(mine), chunk.next_positions)):
+        mine = Chunk(
+            tuple(each for each in chunk.records if each.partition == lag.partition and each.offset < end),
+            chunk.next_positions,
+        )
+        for view, decision in await self._decided(lens, mine):
             if view.label_set is None or view.label_set.owner != lag.owner:
                 continue
             if decision is None:
@@ -192,15 +199,15 @@ class Preparer:
         prepared.standing = progress.standing()
 
     def _waits(
-        self, view: RecordView, owner: str, decision: Decision | None, progress: Progress
+        self, view: RecordView, owner: str, decision: Decision | None, held: bool, progress: Progress
     ) -> _Wait | None:
-        """Whether the record waits: behind its lagging owner, as the first without a decision, or blocking its partition."""
+        """Whether it waits: behind its lagging owner, as the first that may not go now, or blocking its partition."""
         partition = view.stored.partition
         if progress.is_lagging(partition, owner):
             return _Wait.BEHIND
-        if decision is not None:
+        if decision is not None and not held:
             return None
-        return _Wait.UNDECIDED if progress.lag(partition, owner, view.stored.offset) else _Wait.BLOCKED
+        return _Wait.FIRST if progress.lag(partition, owner, view.stored.offset) else _Wait.BLOCKED
 
     async def _decided(self, lens: Lens, chunk: Chunk) -> list[tuple[RecordView, Decision | None]]:
         views = [lens.views.view(lens.topic, stored) for stored in chunk.records]
@@ -224,11 +231,13 @@ class Preparer:
         prepared: Prepared,
     ) -> bool:
         """Release or skip one record; False if it would go out but the budget is used up."""
+        if view.notice is not None:
+            return _tell(lens, view, view.notice, budget, prepared)
         if decision is None or view.label_set is None:
             prepared.account.withhold(view.stored, UNREGISTERED, None)
             return True
         ruling = lens.ruling(view.label_set, decision)
-        outcome = why_withheld(view, decision, self._clock.now_ms())
+        outcome = why_withheld(view, decision, prepared.order.judge, self._clock.now_ms())
         if outcome is not None:
             prepared.account.withhold(view.stored, outcome, ruling)
             return True
@@ -246,10 +255,31 @@ class Preparer:
         return True
 
 
-def why_withheld(view: RecordView, decision: Decision | None, now_ms: int) -> str | None:
+def is_held(lens: Lens, owner: str, order: Order[Regime], now_ms: int) -> bool:
+    """Whether the owner has suspended this class's agency, or the topic, for its own records: then they wait."""
+    return order.judge.owner_waits(owner, lens.topic, lens.subject.agency, now_ms) is not None
+
+
+def _tell(lens: Lens, view: RecordView, notice: Notice, budget: Budget, prepared: Prepared) -> bool:
+    """Hand out the notice of a withdrawal, if the agency was handed the record; False if the budget is used up."""
+    if lens.subject.agency not in notice.agencies:
+        prepared.account.withhold(view.stored, "withdrawal_of_others", None)
+        return True
+    if not budget.is_open:
+        return False
+    budget.take(len(notice.encoded.entry))
+    prepared.add(notice.encoded, None)
+    ruling = notice.ruling(prepared.order.regime.rules)
+    prepared.account.hand_out(view.stored, EFFECT, ruling, notice.encoded.content)
+    return True
+
+
+def why_withheld(view: RecordView, decision: Decision | None, judge: Judge, now_ms: int) -> str | None:
     """Why the record is withheld, or None if it goes out; what applies after the memo only ever restricts."""
     if decision is None:
         return UNREGISTERED
+    if judge.is_withdrawn(view.identity):
+        return "withdrawn"
     if decision.effect is Effect.WITHHOLD:
         return ENGINE_FAULT if ENGINE_FAULT in decision.reasons else "withhold"
     if view.expires_ms is not None and view.expires_ms <= now_ms:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
+from broker.core.overlay.notice import Notice, read_notice
 from broker.core.record.envelope import instant_ms_attribute, read_labels, source_agency, text_attribute
+from broker.core.record.fingerprint import identity
 from broker.model.labels import Labels
 from broker.model.record import StoredRecord
 from broker.model.registry import RecordType, Registry
@@ -36,12 +38,17 @@ class LabelSet:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordView:
-    """One stored record; `label_set` is None when the present revision cannot place it, and then it is withheld."""
+    """One stored record; `label_set` is None when the present revision cannot place it, and then it is withheld.
+
+    identity: see broker.core.record.fingerprint. notice: that of a withdrawal, if it is one; then it has no label set.
+    """
 
     stored: StoredRecord
     event: CloudEvent
     label_set: LabelSet | None
     expires_ms: int | None
+    identity: bytes = b""
+    notice: Notice | None = None
 
 
 class RecordViews:
@@ -77,7 +84,10 @@ class RecordViews:
             # Not stored by an exchange: withheld, so that it stops no stream.
             log.error("a stored record is no event: partition=%d offset=%d", stored.partition, stored.offset)
             return RecordView(stored, CloudEvent(), None, None)
-        return RecordView(stored, event, self._label_set(event), expires_ms)
+        if (notice := read_notice(event)) is not None:
+            return RecordView(stored, event, None, None, notice=notice)
+        named = identity(event.source, event.id)
+        return RecordView(stored, event, self._label_set(event), expires_ms, named)
 
     def _label_set(self, event: CloudEvent) -> LabelSet | None:
         owner = source_agency(event.source)
