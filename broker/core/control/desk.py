@@ -82,6 +82,13 @@ class ControlDesk:
         except StorageUnavailable:
             raise EntenteError(Reason.AGREEMENT_UNAVAILABLE) from None
 
+    async def confirmed(self, position: int) -> Enacted:
+        """As `enact`, of an event that counted before."""
+        try:
+            return await self._enacted(position, self._clock.monotonic_s())
+        except StorageUnavailable:
+            raise EntenteError(Reason.AGREEMENT_UNAVAILABLE) from None
+
     async def activate(self, revision_id: str, *, by: Body, proposal: str | None, rollback: bool) -> Enacted:
         """Prepare a stored revision on all live instances, switch all, and return when no older one can be released.
 

@@ -45,11 +45,16 @@ def read_archive(path: Path) -> Revision:
 
     Raises RulebookRefused with a line for each entry that may not be there, or for the file as a whole. Blocking.
     """
+    return revision_of(read_files(path))
+
+
+def read_files(path: Path) -> dict[str, bytes]:
+    """As `read_archive`, of a part of a rulebook: whether anything is missing is not looked at."""
     try:
         with path.open("rb") as packed, tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as unpacked:
             _unpack(packed, unpacked, path)
             with tarfile.open(fileobj=_Bounded(unpacked), mode="r:") as archive:
-                return revision_of(_Entries(archive, path).read())
+                return _Entries(archive, path).read()
     except _UNREADABLE:
         # Not the exception's own words, which may quote what the file holds.
         what = f"{path}: is no tar.gz that can be read; pack it with `tar -C DIRECTORY -czf FILE .`"

@@ -1,0 +1,62 @@
+"""Examines one proposed rulebook and prints what was found: run by ExaminerProcess, in a process of its own.
+
+A rulebook of hostile rules and data takes time and memory to be looked at, which the exchange must not lack meanwhile. The
+kernel ends this process with the broker that started it.
+Usage: python -m broker.app.examining PARENT_PID DIRECTORY OPA [AGENCY]; DIRECTORY holds proposed.tar.gz and present.tar.gz.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+import orjson
+
+from broker.adapters.opa import OpaCompiler, OpaTrials
+from broker.core.rulebook.archive import read_archive
+from broker.core.rulebook.check import read_registry
+from broker.core.rulebook.examine import examine
+from broker.core.rulebook.examined import check_of, refused
+from broker.core.rulebook.probing import probing_findings
+from broker.core.rulebook.proposals import Check, check_body
+from broker.core.rulebook.syntax import remembering
+from broker.model.rulebook import Revision
+
+PRESENT, PROPOSED = "present.tar.gz", "proposed.tar.gz"
+MEMORY_LIMIT_BYTES = 16 << 30
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_NICENESS = 10
+"""Whoever waits for records goes first."""
+
+
+def main(parent: int, directory: Path, opa: Path, agency: str | None) -> None:
+    """Print the check as JSON."""
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise SystemExit("prctl(PR_SET_PDEATHSIG) failed; checking proposals needs Linux")
+    if os.getppid() != parent:
+        raise SystemExit("the broker was gone before the check started")
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.nice(_NICENESS)
+    present, proposed = read_archive(directory / PRESENT), read_archive(directory / PROPOSED)
+    check = asyncio.run(_check(opa, present, proposed, agency))
+    sys.stdout.buffer.write(orjson.dumps(check_body(check)))
+
+
+async def _check(opa: Path, present: Revision, proposed: Revision, agency: str | None) -> Check:
+    compiler = OpaCompiler(opa)
+    registry = read_registry(present)
+    if agency is not None and (
+        found := probing_findings(remembering(compiler.parse), registry, proposed, agency)
+    ):
+        return refused(found)
+    return check_of(await examine(compiler, OpaTrials(opa), proposed, present=registry))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4] if len(sys.argv) > 4 else None)
