@@ -349,11 +349,24 @@ async def test_nothing_of_another_owner_shows_in_ones_own_part() -> None:
     assert {row.combination.record.owner for row in whole.rows} == {"highway-patrol", "cyber-centre"}
     own = scoped(whole, "highway-patrol")
     text = repr(own)
-    for word in ("cyber-centre", "cve", "kev", "vulnerabilities", "secret-role", "erased"):
+    for word in (
+        "cyber-centre",
+        "cve",
+        "kev",
+        "vulnerabilities",
+        "secret-role",
+        "erased",
+        "paramedic",
+        "clearance",
+    ):
         assert word not in text
     assert {row.withheld for row in own.rows} == {0} and own.volumes["highway-patrol"].withheld == 0
     assert {reach.recorded_after for reach in own.reaches} == {None}
     assert all(tally.possible is None for tally in own.volumes["highway-patrol"].tallies.values())
+    (mine,) = (
+        row for row in own.rows if row.part is Part.RECORDED and row.combination.subject.agency == "ems"
+    )
+    assert (mine.shift, mine.handed_out, mine.stored_before, mine.stored_after) == (Shift.LOSES, 21, 1, 0)
     assert scoped(whole, None) == whole
     nobody = scoped(whole, "road-works")
     assert (nobody.rows, nobody.reaches, nobody.volumes, nobody.notes) == ((), (), {}, ())

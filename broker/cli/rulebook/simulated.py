@@ -36,8 +36,9 @@ class Group:
     def who(self) -> str:
         """The classes: agency, purpose, roles and attributes."""
         subjects = [row.combination.subject for row in self.rows]
-        roles = dict.fromkeys("+".join(each.roles) or "no role" for each in subjects)
-        found = f"{subjects[0].agency} for {subjects[0].purpose}; {', '.join(roles)}"
+        found = f"{subjects[0].agency} for {subjects[0].purpose}"
+        if any(each.roles for each in subjects):
+            found += "; " + ", ".join(dict.fromkeys("+".join(each.roles) or "no role" for each in subjects))
         for name in dict.fromkeys(name for each in subjects for name, _ in each.attributes):
             words = dict.fromkeys(dict(each.attributes).get(name, "none") for each in subjects)
             found += f"; {name} {', '.join(words)}"
