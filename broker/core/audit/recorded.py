@@ -76,6 +76,8 @@ def _in_part(part: str, decisions: Iterator[JsonValue] | list[JsonValue]) -> Ite
             case {"input": dict(asked), "output": dict(answered), **besides}:
                 under = _rules(besides["under"]) if "under" in besides else None
                 yield RecordedDecision(part, number, canonical(asked), canonical(answered), under)
+            case {"withdrawal": dict(), "output": {"effect": "withdrawal"}} if part == "decisions":
+                pass  # a notice that a record was withdrawn: nothing was asked, and nothing can be asked again
             case _:
                 raise EntryInvalid(f"decision {number} of the part '{part}' has not both input and output")
 
