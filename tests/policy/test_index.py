@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,9 @@ from broker.core.rulebook.cases import read_cases
 from broker.core.rulebook.load import read_rulebook, revision_of
 from broker.core.rulebook.registry import parse_registry
 from broker.core.rulebook.samples import questions_of_agreements
+from broker.model.registry import Registry
 from broker.model.rulebook import Revision
-from tests.policy.engine import RULEBOOK, Output, decide
+from tests.policy.engine import RULEBOOK, Item, Output, decide
 
 DEFAULT = read_rulebook(RULEBOOK)
 
@@ -34,11 +37,15 @@ def test_what_the_index_says() -> None:
     index = DataIndex()
     index.add(
         "data/agreements/a/data.yaml",
-        {"x": {"consumer": "c"}, "y": {"consumer": "d"}, "z": {"consumer": "c"}},
+        {
+            "x": {"consumer": "c", "topics": ["m"]},
+            "y": {"consumer": "d", "topics": "m"},
+            "z": {"consumer": "c", "topics": ["m", 1]},
+        },
     )
     index.add(
         "data/agreements/b/data.yaml",
-        {"x": {"consumer": "c"}, "odd": 1, "none": {}, "list": {"consumer": ["d"]}},
+        {"x": {"consumer": "c", "topics": ["m", "n"]}, "odd": 1, "none": {}, "list": {"consumer": ["d"]}},
     )
     index.add("data/record_types/a/data.yaml", {"t": {"publishers": ["a", "b", 1]}, "u": {}, "odd": []})
     index.add("data/record_types/b/data.yaml", {"t": {"publishers": "a"}})
@@ -49,7 +56,7 @@ def test_what_the_index_says() -> None:
     assert orjson.loads(index.document()) == {
         "form": 1,
         "agreements": {"a": {"c": ["x", "z"], "d": ["y"]}, "b": {"c": ["x"]}},
-        "granting": {"c": ["a", "b"], "d": ["a"]},
+        "granting": {"c": {"m": ["a", "b"], "n": ["b"]}},
         "record_types": {"t": ["a", "b"], "u": ["a"]},
         "publishers": {"a": {"t": {"a": True, "b": True}, "u": {}}, "b": {"t": {}}},
     }
@@ -93,6 +100,14 @@ def doubled() -> Revision:
     )
 
 
+def _subscriptions(registry: Registry) -> Iterator[Item]:
+    for agency, topic in product(registry.agencies.values(), registry.topics):
+        for purpose in sorted(agency.purposes):
+            subject = {"id": "x", "agency": agency.name, "roles": [], "attributes": {}, "purpose": purpose}
+            action = {"action": "subscribe", "subject": subject, "topic": topic}
+            yield {**action, "id": f"{agency.name} {topic} {purpose}"}
+
+
 @pytest.mark.opa
 @pytest.mark.parametrize("revision", [DEFAULT, doubled()], ids=["default", "doubled"])
 def test_decisions_are_the_same_with_the_index_and_without(
@@ -102,6 +117,7 @@ def test_decisions_are_the_same_with_the_index_and_without(
     cases = read_cases(DEFAULT, registry)
     asked: list[Any] = [case.item for case in cases.cases]
     asked += [question.item for question in questions_of_agreements(registry, cases)]
+    asked += list(_subscriptions(registry))
     answers: list[list[Output]] = []
     for with_tests in (True, False):
         bundle = tmp_path / f"{with_tests}.tar.gz"

@@ -22,7 +22,7 @@ class DataIndex:
 
     def __init__(self) -> None:
         self._agreements: dict[str, Mapping[str, list[str]]] = {}
-        self._granting: dict[str, list[str]] = defaultdict(list)
+        self._granting: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         self._record_types: dict[str, list[str]] = defaultdict(list)
         self._publishers: dict[str, Mapping[str, Mapping[str, bool]]] = {}
 
@@ -55,17 +55,24 @@ class DataIndex:
             consumer = agreement.get("consumer") if isinstance(agreement, dict) else None
             if isinstance(consumer, str):
                 ids[consumer].append(name)
+                for topic in _texts(agreement, "topics"):
+                    self._add_granting(consumer, topic, owner)
         self._agreements[owner] = ids
-        for consumer in ids:
-            self._granting[consumer].append(owner)
+
+    def _add_granting(self, consumer: str, topic: str, owner: str) -> None:
+        owners = self._granting[consumer][topic]
+        if not owners or owners[-1] != owner:  # a file is one owner's
+            owners.append(owner)
 
     def _add_record_types(self, owner: str, members: Mapping[str, JsonValue]) -> None:
         types = {name: value for name, value in members.items() if isinstance(value, dict)}
-        self._publishers[owner] = {name: dict.fromkeys(_texts(types[name]), True) for name in types}
+        self._publishers[owner] = {
+            name: dict.fromkeys(_texts(types[name], "publishers"), True) for name in types
+        }
         for name in types:
             self._record_types[name].append(owner)
 
 
-def _texts(record_type: Mapping[str, JsonValue]) -> Iterator[str]:
-    publishers = record_type.get("publishers")
-    yield from (each for each in publishers if isinstance(each, str)) if isinstance(publishers, list) else ()
+def _texts(value: Mapping[str, JsonValue], key: str) -> Iterator[str]:
+    listed = value.get(key)
+    yield from (each for each in listed if isinstance(each, str)) if isinstance(listed, list) else ()

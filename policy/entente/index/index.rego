@@ -19,10 +19,15 @@ agreement_ids(owner, consumer) := [id | some id in data.index.agreements[owner][
 ]
 
 # METADATA
-# title: The owners that have an agreement with a consumer
-granting(consumer) := {owner | some owner in data.index.granting[consumer]} if {
+# title: The owners that have an agreement with a consumer that names a topic
+granting(consumer, topic) := {owner | some owner in data.index.granting[consumer][topic]} if {
 	_indexed
-} else := {owner | data.data.agreements[owner][_].consumer == consumer}
+} else := {owner |
+	some owner
+	agreement := data.data.agreements[owner][_]
+	agreement.consumer == consumer
+	topic in agreement.topics
+}
 
 # METADATA
 # title: The owners that register a record type

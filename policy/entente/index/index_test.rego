@@ -4,8 +4,14 @@ import data.entente.index
 
 _data := {
 	"agreements": {
-		"a": {"x": {"consumer": "c"}, "y": {"consumer": "d"}, "z": {"consumer": "c"}, "odd": {}, "none": null},
-		"b": {"x": {"consumer": "c"}},
+		"a": {
+			"x": {"consumer": "c", "topics": ["m"]},
+			"y": {"consumer": "d", "topics": ["m", "n"]},
+			"z": {"consumer": "c"},
+			"odd": {},
+			"none": null,
+		},
+		"b": {"x": {"consumer": "c", "topics": ["m", "n"]}},
 	},
 	"record_types": {"a": {"t": {"publishers": ["a", "b"]}}, "b": {"t": {"publishers": ["c"]}, "u": {"publishers": []}}},
 }
@@ -14,7 +20,7 @@ _data := {
 _derived := {
 	"form": 1,
 	"agreements": {"a": {"c": ["x", "z"], "d": ["y"]}, "b": {"c": ["x"]}},
-	"granting": {"c": ["a", "b"], "d": ["a"]},
+	"granting": {"c": {"m": ["a", "b"], "n": ["b"]}, "d": {"m": ["a"], "n": ["a"]}},
 	"record_types": {"t": ["a", "b"], "u": ["b"]},
 	"publishers": {"a": {"t": {"a": true, "b": true}}, "b": {"t": {"c": true}, "u": {}}},
 }
@@ -24,7 +30,10 @@ _answers := {
 		some owner in ["a", "b", "nobody", null, 1]
 		some consumer in ["c", "d", "nobody", null, []]
 	},
-	"granting": {consumer: index.granting(consumer) | some consumer in ["c", "d", "nobody", null, []]},
+	"granting": {[consumer, topic]: index.granting(consumer, topic) |
+		some consumer in ["c", "d", "nobody", null, []]
+		some topic in ["m", "n", "nowhere", null, {}]
+	},
 	"owners": {type: index.type_owners(type) | some type in ["t", "u", "v", null, {}]},
 	"publishers": {[owner, type, agency] |
 		some owner in ["a", "b", "nobody", null]
@@ -40,8 +49,10 @@ test_the_same_is_found_with_and_without_an_index if {
 	searched == found
 	searched.ids[["a", "c"]] == ["x", "z"]
 	searched.ids[["nobody", "c"]] == []
-	searched.granting.c == {"a", "b"}
-	searched.granting.nobody == set()
+	searched.granting[["c", "m"]] == {"a", "b"}
+	searched.granting[["c", "n"]] == {"b"}
+	searched.granting[["c", "nowhere"]] == set()
+	searched.granting[["nobody", "m"]] == set()
 	searched.owners == {"t": {"a", "b"}, "u": {"b"}, "v": set(), null: set(), {}: set()}
 	searched.publishers == {["a", "t", "a"], ["a", "t", "b"], ["b", "t", "c"]}
 }

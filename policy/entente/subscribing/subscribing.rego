@@ -19,8 +19,10 @@ _answer(facts, refusals) := {"effect": "withhold", "reasons": refusals} if {
 	count(refusals) > 0
 } else := _permitted("owner", {}) if {
 	_publishes_on(facts.agency, facts.topic)
+} else := _permitted("agreement", {}) if {
+	_has_one_without_end(facts)
 } else := _permitted("agreement", agreements.last_end(naming)) if {
-	naming := _naming(facts)
+	naming := [agreement | some owner in _granting(facts); some agreement in _naming(owner, facts)]
 	count(naming) > 0
 } else := {"effect": "withhold", "reasons": {"no-agreement"}}
 
@@ -38,11 +40,21 @@ _demands(facts) := {
 	"topic-unknown": publishing.topic_known(facts.topic),
 }
 
-_naming(facts) := [agreement |
-	some owner in index.granting(facts.agency)
+# Looked for first: the first that is found ends the search, and some agencies have thousands.
+default _has_one_without_end(_) := false
+
+_has_one_without_end(facts) if {
+	some owner in _granting(facts)
+	some agreement in _naming(owner, facts)
+	agreement.until == null
+}
+
+_granting(facts) := {owner |
+	some owner in index.granting(facts.agency, facts.topic)
 	_publishes_on(owner, facts.topic)
-	some agreement in agreements.naming(owner, facts.agency, facts.topic, facts.purpose)
-]
+}
+
+_naming(owner, facts) := agreements.naming(owner, facts.agency, facts.topic, facts.purpose)
 
 # Whether an agency's records can be on the topic: its steward's can, and those of whoever may publish what it accepts.
 default _publishes_on(_, _) := false

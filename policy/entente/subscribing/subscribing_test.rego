@@ -30,6 +30,16 @@ test_the_latest_of_several_ends_counts if {
 	answer.valid_until == "2028-01-01T00:00:00Z"
 }
 
+test_one_without_an_end_permits_for_good if {
+	endless := object.union(_agreement, {"until": null})
+	answer := subscribing.grant(_facts) with data.data.agreements as {"highway-patrol": [_agreement, endless]}
+	answer.effect == "release"
+	not "valid_until" in object.keys(answer)
+	elsewhere := object.union(endless, {"purposes": ["law-enforcement"]})
+	other := subscribing.grant(_facts) with data.data.agreements as {"highway-patrol": [_agreement, elsewhere]}
+	other.valid_until == "2027-01-01T00:00:00Z"
+}
+
 test_an_agreement_of_an_agency_that_publishes_nothing_there_permits_nothing if {
 	answer := subscribing.grant(_facts) with data.data.agreements as {"transport": {"a": _agreement}}
 	answer.effect == "withhold"
