@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from broker.model.audit import (
@@ -74,6 +75,14 @@ class AuditIndex(Protocol):
         """Release all resources; idempotent."""
 
 
+@dataclass(slots=True)
+class Compared:
+    """differences: tables that differ, each with the index of the first entry where. rows: by table how many are stored."""
+
+    differences: list[tuple[str, int]] = field(default_factory=list)
+    rows: dict[str, int] = field(default_factory=dict)
+
+
 class AuditTables(Protocol):
     """An index's tables as they are stored, to be compared with the entries; can be pickled, and opens itself where used.
 
@@ -82,11 +91,11 @@ class AuditTables(Protocol):
 
     def differences(
         self, instance: str, begin: int, end: int, expected: dict[str, list[tuple[Any, ...]]]
-    ) -> list[tuple[str, int]]:
-        """Tables whose rows of these entries are not the expected ones, each with the first entry's index where it differs.
+    ) -> Compared:
+        """Compare the tables' rows of these entries with the expected ones, as broker.core.audit.rows makes them."""
 
-        expected: rows as broker.core.audit.rows makes them.
-        """
+    def totals(self) -> dict[str, int]:
+        """By table how many rows it has, of whatever entries."""
 
     def subtrees(self, instance: str) -> dict[tuple[int, int], bytes]:
         """By level and number the roots of complete subtrees that are stored."""

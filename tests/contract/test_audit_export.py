@@ -365,7 +365,7 @@ async def test_a_description_that_claims_something_else(ledgers: FakeLedgers, tm
 
 CHANGES = {
     "who": "UPDATE people SET content = replace(content, 'transport', 'nobody')",
-    "a delivery's receiver": "UPDATE receivers SET content = replace(content, '-1', '-7')",
+    "a delivery's receiver": "UPDATE deliveries SET content = replace(content, '-1', '-7')",
     "a delivery": "DELETE FROM deliveries WHERE entry = (SELECT max(entry) FROM deliveries)",
     "a place": "UPDATE released SET offset = offset + 1 WHERE entry = (SELECT min(entry) FROM released)",
     "the order of places": "UPDATE released SET n = n + 1000 WHERE n = (SELECT max(n) FROM released)",

@@ -121,7 +121,7 @@ class TestParts:
             encoded = ledger.reader.entries["broker"][number]
             document = await ledger.prove("broker", number, own_part(body["receivers"][0]))
             items = ProofFile.read(document).items
-            assert [item.part for item in items] == ["class", "count", "receivers"]
+            assert [item.part for item in items] == ["receivers", "shown"]
             openings = read_openings(encoded.openings)
             assert openings.salt not in {item.salt for item in items}
             for name in HIDDEN:
@@ -262,18 +262,19 @@ class TestRefused:
         row = ledger.body(number)["receivers"][0]
         document = await ledger.prove("broker", number, own_part(row))
         content = orjson.loads(document)
-        class_item = content["items"][0]
+        own, shown = content["items"]
         for changed in (
             content | {"note": "this proves it"},
-            content | {"items": [*content["items"], class_item]},
-            content | {"items": content["items"][:2]},
+            content | {"items": [*content["items"], shown]},
+            content | {"items": [own]},
+            content | {"items": [shown]},
             content | {"items": content["items"][::-1]},
             content | {"items": []},
             content | {"openings": ""},
             content | {"path": [*content["path"], "00" * 32]},
             content | {"checkpoint": content["checkpoint"] + "— more AAAA\n"},
-            content | {"items": [class_item | {"more": 1}, *content["items"][1:]]},
-            content | {"items": [class_item | {"number": 0.0}, *content["items"][1:]]},
+            content | {"items": [own | {"more": 1}, shown]},
+            content | {"items": [own | {"number": float(own["number"])}, shown]},
             {name: value for name, value in content.items() if name != "path"},
         ):
             with pytest.raises(ProofRefused):
@@ -293,13 +294,12 @@ class TestRefused:
         )
         from broker.core.audit.proof_file import Item
 
-        openings = read_openings(encoded.openings)
-        for name in sorted(HIDDEN):
-            (salt,) = openings.salts()[name]
-            extra = Item(name, 0, 1, salt, openings.parts[name][0], ())
-            for items in ((*part.items, extra), (extra,), (extra, *part.items[1:])):
-                with pytest.raises(ProofRefused):
-                    check(replace(whole, openings=None, items=items).encode(), ledger.ledgers.keys)
+        ((salt, text),) = read_openings(encoded.openings).groups()["sealed"]
+        assert all(b'["%b",' % name.encode() in text for name in HIDDEN)
+        extra = Item("sealed", 0, 1, salt, text, ())
+        for items in ((*part.items, extra), (extra,), (extra, *part.items[1:]), (part.items[0], extra)):
+            with pytest.raises(ProofRefused):
+                check(replace(whole, openings=None, items=items).encode(), ledger.ledgers.keys)
 
     async def test_a_proof_of_another_entry_or_instance(self, ledger: Ledger) -> None:
         one = ProofFile.read(await ledger.prove("broker", 10))

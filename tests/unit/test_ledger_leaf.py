@@ -19,6 +19,7 @@ from broker.core.ledger.leaf import (
     EntryInvalid,
     check,
     encode,
+    group_of,
     item_hash,
     item_salts,
     open_entry,
@@ -97,12 +98,13 @@ ENTRY = LedgerEntry(
 def test_the_form_by_hand() -> None:
     encoded = encode(ENTRY, "broker", 3, 41, SALT)
     parts = {
-        "count": part_root(0, [b"2"]),
         "handed_out": ROOT.hex(),
-        "places": part_root(1, [b"[[0,7,0],[1,9,0]]"]),
-        "receivers": part_root(2, [b'{"subject":"b"}', b'{"subject":"a"}']),
+        "receivers": part_root(0, [b'["receivers",{"subject":"b"}]', b'["receivers",{"subject":"a"}]']),
         "records": sha256().hexdigest(),
-        "rules": part_root(4, [b'{"engine":"opa 1.22.2","revision":"abc"}']),
+        "sealed": part_root(
+            2, [b'["places",[[0,7,0],[1,9,0]]]\t["rules",{"engine":"opa 1.22.2","revision":"abc"}]']
+        ),
+        "shown": part_root(3, [b'["count",2]']),
     }
     leaf = {"epoch": 3, "index": 41, "instance": "broker", "kind": "delivery", "parts": parts}
     leaf |= {"time_ms": 1_760_000_000_123, "v": 1}
@@ -136,7 +138,7 @@ def test_an_erased_entry_keeps_its_commitments(entry: LedgerEntry, salt: bytes) 
     leaf, erased = open_entry(replace(encoded, openings=b""))
     assert erased.body == {}
     assert erased.roots == leaf.parts
-    assert set(leaf.parts) == {*entry.body, *entry.roots}
+    assert set(leaf.parts) == {*map(group_of, entry.body), *entry.roots}
 
 
 def _opens(leaf: bytes, openings: bytes) -> bool:
@@ -205,6 +207,7 @@ def _reordered() -> list[bytes]:
             [salt, count, places, one, two, b'["receivers"]', none, rules],
             [salt, count, places, b'["receivers"]', none, rules],
             [salt, b'["count"]', places, one, two, none, rules],
+            [salt, count, b'["count",3]', places, one, two, none, rules],
             [salt, count, b'["handed_out",1]', places, one, two, none, rules],
             [salt, count, places, one, two, none, rules, b'["unknown",1]'],
             [salt, count, places, one, two, none, rules, b""],
@@ -259,12 +262,13 @@ def test_one_item_can_be_shown_without_the_rest() -> None:
     encoded = encode(replace(ENTRY, body={**ENTRY.body, "receivers": receivers}), "broker", 3, 41, SALT)
     leaf, openings = read_leaf(encoded.leaf), read_openings(encoded.openings)
     contents = openings.parts["receivers"]
-    salts = openings.salts()["receivers"]
-    hashes = [item_hash(*each) for each in zip(salts, contents, strict=True)]
+    items = openings.groups()["receivers"]
+    assert [text for _, text in items] == [b'["receivers",%b]' % content for content in contents]
+    hashes = [item_hash(*each) for each in items]
     proof = inclusion_proof(2, 5, subtrees_of(hashes))
-    shown = item_hash(salts[2], b'{"subject":"person-2"}')
+    shown = item_hash(items[2][0], b'["receivers",{"subject":"person-2"}]')
     verify_inclusion(shown, 2, 5, proof, leaf.parts["receivers"])
-    assert not any(sha256(b"\x00" + content).digest() in proof for content in contents)
+    assert not any(sha256(b"\x00" + text).digest() in proof for _, text in items)
 
 
 def test_every_item_has_a_salt_of_its_own() -> None:
@@ -275,23 +279,31 @@ def test_every_item_has_a_salt_of_its_own() -> None:
     assert item_salts(SALT, 0) == []
 
 
-def test_parts_share_no_salt_and_an_empty_list_takes_none() -> None:
-    openings = read_openings(encode(ENTRY, "broker", 3, 41, SALT).openings)
-    salts = openings.salts()
-    assert {name: len(each) for name, each in salts.items()} == {
-        "count": 1,
-        "places": 1,
+def test_commitments_share_no_salt_and_an_empty_list_takes_none() -> None:
+    groups = read_openings(encode(ENTRY, "broker", 3, 41, SALT).openings).groups()
+    assert {name: len(items) for name, items in groups.items()} == {
         "receivers": 2,
         "records": 0,
-        "rules": 1,
+        "sealed": 1,
+        "shown": 1,
     }
-    assert [salt for each in salts.values() for salt in each] == item_salts(SALT, 5)
+    assert [salt for items in groups.values() for salt, _ in items] == item_salts(SALT, 4)
+
+
+def test_what_is_shown_and_what_is_sealed_lie_apart() -> None:
+    """Whoever is shown the one knows nothing of the other, not even whether two entries have it in common."""
+    one = read_leaf(encode(ENTRY, "broker", 3, 41, SALT).leaf).parts
+    body = {**ENTRY.body, "places": [[0, 8, 0], [1, 9, 0]]}
+    other = read_leaf(encode(replace(ENTRY, body=body), "broker", 3, 41, SALT).leaf).parts
+    assert {name for name in one if one[name] != other[name]} == {"sealed"}
+    again = read_leaf(encode(ENTRY, "broker", 3, 41, bytes(32)).leaf).parts
+    assert {name for name in one if one[name] == again[name]} == {"handed_out", "records"}
 
 
 def test_equal_values_are_not_seen_to_be_equal() -> None:
-    twice: Mapping[str, JsonValue] = {"records": ["same", "same"], "who": "same", "call": "same"}
+    twice: Mapping[str, JsonValue] = {"records": ["same", "same"], "who": "same", "rules": "same"}
     leaf = read_leaf(encode(LedgerEntry("publish", 1, twice), "broker", 1, 0, SALT).leaf)
-    assert leaf.parts["who"] != leaf.parts["call"]
+    assert leaf.parts["shown"] != leaf.parts["sealed"]
     hashes = [item_hash(salt, b'"same"') for salt in item_salts(SALT, 2)]
     assert hashes[0] != hashes[1]
 
@@ -347,5 +359,5 @@ def test_other_leaves_are_refused(number: int) -> None:
 def test_check_names_the_part_that_does_not_match() -> None:
     encoded = encode(ENTRY, "broker", 3, 41, SALT)
     other = encode(replace(ENTRY, body={**ENTRY.body, "count": 3}), "broker", 3, 41, SALT)
-    with pytest.raises(EntryInvalid, match="'count'"):
+    with pytest.raises(EntryInvalid, match="'shown'"):
         check(read_leaf(encoded.leaf), read_openings(other.openings))

@@ -261,7 +261,7 @@ async def test_closing_does_not_wait_for_ever(log: MemoryLedgerLog, monkeypatch:
 async def test_equal_entries_have_different_leaves(writer: OpenedWriter, log: MemoryLedgerLog) -> None:
     await writer.append([entry(0), entry(0)])
     one, other = (read_leaf(each.leaf) for each in log.store.entries())
-    assert one.parts["call"] != other.parts["call"]
+    assert one.parts["shown"] != other.parts["shown"]
 
 
 async def test_growth_is_told_once_it_is_durable(writer: OpenedWriter, log: MemoryLedgerLog) -> None:

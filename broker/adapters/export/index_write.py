@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import orjson
 
 from broker.adapters.export.schema import ENTRY_BITS
-from broker.core.audit.opening import Cache, open_entry
+from broker.core.audit.opening import PARTS, Cache, open_entry
 from broker.core.audit.pieces import BLOCK, size_of
 from broker.core.audit.rows import Row, Rows
 from broker.core.audit.segments import Segment
@@ -31,18 +31,15 @@ _INSERTS = {
     "entries": "INSERT INTO entries VALUES (? + :base, ?, ?, ?, ?, ?, ?, ?)",
     "concerns": "INSERT INTO concerns VALUES (? + :base, ?)",
     "records": "INSERT INTO records VALUES (? + :base, ?, CAST(? AS TEXT), ?, ?, ?)",
-    "deliveries": "INSERT INTO deliveries VALUES (? + :base, ?, ?, ?, ?)",
-    "receivers": "INSERT INTO receivers VALUES (? + :base, ?, CAST(? AS TEXT))",
+    "deliveries": "INSERT INTO deliveries VALUES (? + :base, ?, ?, ?, ?, CAST(? AS TEXT))",
     "released": "INSERT INTO released SELECT ? + :base, key, json_extract(value, '$[0]'), json_extract(value, '$[1]'),"
     " json_extract(value, '$[2]'), ifnull(json_extract(value, '$[3]'), 1) FROM json_each(CAST(? AS TEXT))",
     "openings": "INSERT INTO openings VALUES (? + :base, CAST(? AS TEXT))",
     "closings": "INSERT INTO closings VALUES (? + :base, CAST(? AS TEXT), CAST(? AS TEXT))",
     "moves": "INSERT INTO moves VALUES (? + :base, CAST(? AS TEXT), CAST(? AS TEXT))",
     "acknowledgements": "INSERT INTO acknowledgements VALUES (? + :base, ?, CAST(? AS TEXT))",
-    "decided": "INSERT INTO decided SELECT ?1 + :base, ?2, ?3,"
-    " (SELECT ifnull(sum(count), 0) FROM released WHERE entry = ?1 + :base AND decision = ?2)",
+    "decided": "INSERT INTO decided VALUES (? + :base, ?, ?, ?)",
 }
-"""By table, in the order in which they are filled: decisions count the places that were released by them."""
 
 
 class Indexer:
@@ -95,7 +92,7 @@ class Indexer:
             )
         try:
             for name in _STORED_AS_TEXT:
-                if entry.contents is not None and name in entry.contents:
+                if entry.opened is not None and name in PARTS[entry.kind]:
                     entry.value(name)
         except ValueError:
             rows.add_unreadable(index, entry.leaf_hash)
@@ -115,9 +112,9 @@ class Indexer:
             for index, group, *row in tables["deliveries"]
         ]
         tables["decided"] = [
-            (index, n, number)
-            for index, text in tables["decided"]
-            for n, number in enumerate(self._numbers_of(connection, text))
+            (index, n, *each)
+            for index, text, counts in tables["decided"]
+            for n, each in enumerate(zip(self._numbers_of(connection, text), counts, strict=True))
         ]
 
     def _numbers_of(self, connection: sqlite3.Connection, decisions: bytes) -> list[int]:

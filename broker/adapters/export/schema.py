@@ -90,17 +90,10 @@ CREATE TABLE deliveries (
     class INTEGER NOT NULL REFERENCES classes (number),
     count INTEGER NOT NULL,    -- records and notices handed out to each receiver
     receivers INTEGER NOT NULL,
-    handed_out BLOB NOT NULL   -- Merkle root over what was handed out
+    handed_out BLOB NOT NULL,  -- Merkle root over what was handed out
+    content TEXT NOT NULL      -- the receivers as they were committed to, a JSON list
 ) STRICT;
 CREATE INDEX deliveries_by_class ON deliveries (class, entry);
-
-CREATE TABLE receivers (
-    entry INTEGER NOT NULL,
-    n INTEGER NOT NULL,
-    content TEXT NOT NULL,
-{_read("content", "subject token certificate subscription epoch# stream")},
-    PRIMARY KEY (entry, n)
-) STRICT, WITHOUT ROWID;
 
 -- places handed out by a delivery, in order: in runs of `count` offsets, at most {RUN_PLACES}
 CREATE TABLE released (
@@ -195,6 +188,13 @@ FROM entries e
 JOIN instances i ON i.number = e.entry >> 40
 LEFT JOIN rules r ON r.number = e.rules
 LEFT JOIN people p ON p.number = e.who;
+
+CREATE VIEW receivers AS
+SELECT d.entry, r.key AS n, r.value AS content, json_extract(r.value, '$.subject') AS subject,
+    json_extract(r.value, '$.token') AS token, json_extract(r.value, '$.certificate') AS certificate,
+    json_extract(r.value, '$.subscription') AS subscription, json_extract(r.value, '$.epoch') AS epoch,
+    json_extract(r.value, '$.stream') AS stream
+FROM deliveries d, json_each(d.content) r;
 
 CREATE VIEW streams AS
 SELECT o.stream, p.agency, p.subject, o.topic, o.purpose, o.subscription, o.epoch, i.name AS instance,

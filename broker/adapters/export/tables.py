@@ -8,9 +8,10 @@ from pathlib import Path
 from broker.adapters.export.index_file import connect_finished, definitions, expected_definitions
 from broker.adapters.export.index_read import find_number
 from broker.adapters.export.schema import ENTRY_BITS
-from broker.adapters.export.stored_rows import MISCOUNTED, StoredRows, first_difference
+from broker.adapters.export.stored_rows import StoredRows
 from broker.adapters.sqlite.failure import reported
 from broker.core.audit.rows import INTERNED, TABLES, Row
+from broker.ports.audit_index import Compared
 
 _KEPT_OPEN: dict[Path, StoredRows] = {}
 """One connection for each process and file: pieces are many."""
@@ -22,22 +23,26 @@ class SqliteTables:
 
     path: Path
 
-    def differences(
-        self, instance: str, begin: int, end: int, expected: dict[str, list[Row]]
-    ) -> list[tuple[str, int]]:
+    def differences(self, instance: str, begin: int, end: int, expected: dict[str, list[Row]]) -> Compared:
         """See AuditTables."""
         with reported(self.path):
             opened = self._opened()
             number = find_number(opened.connection, instance)
             if number is None:
-                return [(table, rows[0][0]) for table, rows in expected.items() if rows]
-            base = number << ENTRY_BITS
-            found: list[tuple[str, int]] = []
+                return Compared([(table, rows[0][0]) for table, rows in expected.items() if rows])
+            compared = Compared()
             for table, rows in expected.items():
-                stored, wanted = opened.read(table, base, begin, end), opened.as_stored(table, rows)
-                if stored != wanted:
-                    found.append((table, first_difference(wanted, stored)))
-            return found
+                count, index = opened.compare(table, number << ENTRY_BITS, begin, end, rows)
+                compared.rows[table] = count
+                if index is not None:
+                    compared.differences.append((table, index))
+            return compared
+
+    def totals(self) -> dict[str, int]:
+        """See AuditTables."""
+        with reported(self.path):
+            count = self._opened().connection.execute
+            return {name: count(f"SELECT count(*) FROM {name}").fetchone()[0] for name in TABLES}  # noqa: S608
 
     def subtrees(self, instance: str) -> dict[tuple[int, int], bytes]:
         """See AuditTables."""
@@ -91,11 +96,8 @@ class SqliteTables:
                 return found
             problems = [str(problem) for (problem,) in connection.execute("PRAGMA integrity_check(1)")]
             found += [f"SQLite finds it damaged ({problem[:80]})" for problem in problems if problem != "ok"]
-            orphans = [table for table, query in _ORPHANS.items() if connection.execute(query).fetchone()[0]]
-            found += [f"table '{table}' holds rows of no entry that was exported" for table in orphans]
-            if connection.execute(MISCOUNTED).fetchone()[0]:
-                found.append("table 'decided' counts other places than table 'released' holds")
-            return found
+            unused = [name for name, query in _UNUSED.items() if connection.execute(query).fetchone()[0]]
+            return found + [f"table '{name}' holds texts of no entry that was exported" for name in unused]
 
     def close(self) -> None:
         """See AuditTables."""
@@ -110,14 +112,6 @@ class SqliteTables:
         return opened
 
 
-def _beyond(table: str) -> str:
-    """Rows whose entry lies in no instance's range: comparing by ranges would never meet them."""
-    return (
-        f"SELECT count(*) FROM {table} t WHERE NOT EXISTS (SELECT 1 FROM instances i WHERE"  # noqa: S608
-        f" t.entry >= (i.number << {ENTRY_BITS}) + i.first AND t.entry < (i.number << {ENTRY_BITS}) + i.next)"
-    )
-
-
 def _unused(texts: str) -> str:
     """Texts that no row refers to."""
     ((table, column),) = [of for of, name in INTERNED.items() if name == texts]
@@ -126,6 +120,4 @@ def _unused(texts: str) -> str:
     return f"SELECT count(*) FROM {texts} WHERE number NOT IN ({used})"  # noqa: S608 - names from INTERNED
 
 
-_ORPHANS = {table: _beyond(table) for table in TABLES} | {
-    texts: _unused(texts) for texts in sorted(set(INTERNED.values()))
-}
+_UNUSED = {texts: _unused(texts) for texts in sorted(set(INTERNED.values()))}

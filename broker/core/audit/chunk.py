@@ -63,7 +63,7 @@ class Chunk:
     misplaced: where entries' own indexes begin to differ from their place, and by how much, as far as this stretch can know.
     erased: runs of entries without openings. keys: what configuration and key_rotated entries say of ledger keys.
     blocks: the roots of complete blocks of 256 leaves, by number. published, released: places by pages; released_at: the
-    first entry that touches a page.
+    first entry that touches a page. rows: by table how many the index holds of these entries.
     """
 
     instance: str
@@ -82,6 +82,7 @@ class Chunk:
     published: dict[PageKey, int] = field(default_factory=dict)
     released: dict[PageKey, int] = field(default_factory=dict)
     released_at: dict[PageKey, int] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
 
     def fault(self, index: int, what: str, remedy: str) -> None:
         """Note a fault at an entry."""

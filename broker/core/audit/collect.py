@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+
+import orjson
 
 from broker.core.audit.chunk import ASK, BROKEN, Change, Chunk, StreamName, StreamPart
 from broker.core.audit.considered import NOTHING, HandedOut, Histories, History, Ruled
 from broker.core.audit.opening import Opened, parse
 from broker.core.audit.places import Places
+from broker.core.audit.rows import topic_of
 from broker.core.audit.standings import Text, beginning, greatest, read_standing, standing_text
 from broker.core.ledger.leaf import EntryInvalid
-from broker.core.ledger.runs import places_of
-from broker.core.merkle.hashing import HASH_BYTES
 
-_REMEMBERED = 1_024
+_REMEMBERED = 16_384
 _STREAM_ID_DIGITS = 16
+_ERASED: list[bytes] = []
+
+
+class Group:
+    """What is known of one class of receivers, by the openings that recur: rulings of decisions, and receivers' streams."""
+
+    __slots__ = ("receivers", "rulings", "topic", "value")
+
+    def __init__(self, opening: bytes) -> None:
+        """Raises ValueError, LookupError or TypeError for what is no class."""
+        _, self.value = parse(opening)
+        self.topic: str = self.value["topic"]
+        self.rulings: dict[bytes, Ruled] = {}
+        self.receivers: dict[bytes, tuple[str, StreamName]] = {}
 
 
 class Memory:
@@ -24,31 +38,41 @@ class Memory:
 
     def __init__(self) -> None:
         self.histories = Histories()
-        self._rulings: dict[tuple[bytes, bytes], Ruled] = {}
-        self._receivers: dict[tuple[bytes, bytes], tuple[str, StreamName]] = {}
+        self._groups: dict[bytes, Group] = {}
+        self._remembered = 0
 
-    def ruled(self, entry: Opened) -> Ruled:
+    def group(self, opening: bytes) -> Group:
+        """What is known of a class."""
+        group = self._groups.get(opening)
+        if group is None:
+            self._remember()
+            group = self._groups[opening] = Group(opening)
+        return group
+
+    def ruled(self, group: Group, opening: bytes) -> Ruled:
         """What a delivery's decisions say, for its class."""
-        key = entry.items("decisions")[0], entry.items("class")[0]
-        ruled = self._rulings.get(key)
+        ruled = group.rulings.get(opening)
         if ruled is None:
-            if len(self._rulings) >= _REMEMBERED:
-                self._rulings.clear()
-            ruled = self._rulings[key] = Ruled.of(entry.shared("decisions"), entry.shared("class"))
+            _, decisions = parse(opening)
+            self._remember()
+            ruled = group.rulings[opening] = Ruled.of(decisions, group.value)
         return ruled
 
-    def receiver(self, item: bytes, group_text: bytes, group: dict[str, Any]) -> tuple[str, StreamName]:
+    def receiver(self, group: Group, opening: bytes) -> tuple[str, StreamName]:
         """A receiver's stream, and whose that is."""
-        key = item, group_text
-        found = self._receivers.get(key)
+        found = group.receivers.get(opening)
         if found is None:
-            row = parse(item)
-            whose = (group["agency"], row["subject"], row["subscription"], row["epoch"])
-            found = row["stream"], (*whose, group["topic"], group["purpose"])
-            if len(self._receivers) >= _REMEMBERED:
-                self._receivers.clear()
-            self._receivers[key] = found
+            (_, row), of = parse(opening), group.value
+            whose = (of["agency"], row["subject"], row["subscription"], row["epoch"])
+            self._remember()
+            found = group.receivers[opening] = row["stream"], (*whose, of["topic"], of["purpose"])
         return found
+
+    def _remember(self) -> None:
+        self._remembered += 1
+        if self._remembered > _REMEMBERED:
+            self._groups.clear()
+            self._remembered = 0
 
 
 class Collector:
@@ -94,38 +118,39 @@ class Collector:
     # ---- records ----
 
     def _publish(self, entry: Opened) -> None:
-        topic, decisions = entry.value("call")["topic"], len(entry.shared("decisions"))
-        rows, places = entry.value("records"), entry.numbers("stored")
-        if len(rows) != len(places):
+        _, call, _, _, *records, _, stored, _ = entry.opened or _ERASED
+        topic, decisions = topic_of(call), len(entry.shared("decisions"))
+        places = orjson.loads(stored)[1]
+        if len(records) != len(places):
             self._chunk.fault(entry.index, "there are not as many places as records", BROKEN)
         for place in places:
             if place is not None:
                 self._published.add(topic, *place)
-        for row in rows:
+        for opening in records:
+            _, row = parse(opening)
             if not 0 <= row.get("decision", 0) <= max(decisions - 1, 0):
                 self._chunk.fault(entry.index, "a record names a decision that is not there", BROKEN)
 
     def _delivery(self, entry: Opened) -> None:
-        index, contents, memory = entry.index, entry.contents or {}, self._memory
-        ruled, group, group_text = memory.ruled(entry), entry.shared("class"), contents["class"][0]
-        handed = HandedOut(places_of(entry.numbers("places")), ruled)
-        if contents["count"][0] != b"%d" % len(handed.places):
+        _, of, considered, count, decisions, _, places, *receivers, _ = entry.opened or _ERASED
+        index, memory = entry.index, self._memory
+        group = memory.group(of)
+        ruled = memory.ruled(group, decisions)
+        handed = HandedOut(orjson.loads(places)[1], ruled)
+        handed.note(self._released, group.topic, index)
+        if count != b'["count",%d]' % handed.total:
             self._chunk.fault(index, "the count is not that of the places handed out", BROKEN)
-        if len(bytes.fromhex(entry.commitments["handed_out"])) != HASH_BYTES:
-            raise ValueError("no root")
         for fault in ruled.faults:
             self._chunk.fault(index, fault, ASK)
-        handed.note(self._released, group["topic"], index)
-        histories = self._histories.read(contents["considered"][0])
+        histories = self._histories.read(considered)
         for history in histories:
             what = self._histories.check(history, handed)
             if what is not None:
                 self._chunk.fault(index, what, BROKEN)
-        receivers = contents["receivers"]
         one = len(histories) == 1 and histories[0].receivers == numbers_to(len(receivers))
         whose = histories * len(receivers) if one else self._whose(index, histories, len(receivers))
-        for item, history in zip(receivers, whose, strict=bool(whose)):
-            stream, name = memory.receiver(item, group_text, group)
+        for opening, history in zip(receivers, whose, strict=bool(whose)):
+            stream, name = memory.receiver(group, opening)
             self._advance(self._stream(stream, name, index), index, history.since, history.until)
 
     def _whose(self, index: int, histories: list[History], count: int) -> list[History]:
@@ -171,7 +196,7 @@ class Collector:
     def _stream_closed(self, entry: Opened) -> None:
         stream, end = entry.value("stream"), entry.value("end")
         part = self._stream(stream["stream"], _name(entry), entry.index)
-        for history in self._histories.read(entry.items("considered")[0]):
+        for history in self._histories.read(entry.opening("considered")):
             what = self._histories.check(history, NOTHING)
             if what is not None:
                 self._chunk.fault(entry.index, what, BROKEN)

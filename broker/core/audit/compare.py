@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
 from broker.core.audit.findings import Findings
@@ -32,6 +33,11 @@ async def compare_whole(
     extents = await asyncio.to_thread(tables.extents)
     for name in sorted(extents.keys() - {check.instance for check in checked}):
         findings.fault(name, None, "the SQLite file holds an instance that the ledger does not", _REMEDY)
+    seen = sum((check.rows for check in checked), Counter[str]())
+    for table, total in (await asyncio.to_thread(tables.totals)).items():
+        if total != seen[table]:
+            what = f"table '{table}' of the SQLite file holds rows of no entry that was compared"
+            findings.fault("", None, what, _REMEDY)
     for check in checked:
         name = check.instance
         if extents.get(name) != (check.begin, check.end, check.checkpoints):

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from broker.core.audit.opening import Cache, parse
 from broker.core.audit.places import Places
 from broker.core.audit.standings import Standing, Standings, Text, standing_text
+from broker.core.ledger.runs import places_of
 
-_HANDED_OUT = ("release", "notice")
+_WITHDRAWAL = "withdrawal"
+_HANDED_OUT = ("release", "notice", _WITHDRAWAL)
 _STANDING = rb'(\{"lags":\[\],"next":\[[0-9,]+\]\})'
 # The part `considered` with a single history and nobody who lags, as nearly all are: taken apart without being parsed. What
 # does not fit, or hides something in the last group, is parsed.
 _ONE = re.compile(
-    rb'\[\{"from":%b,"outcomes":(\{[^{}]*\}),(?:"receivers":(\[[0-9,]*\]),)?"to":%b,"withheld":(\[.*\])\}\]'
-    % (_STANDING, _STANDING),
+    rb'\["considered",\[\{"from":%b,"outcomes":(\{[^{}]*\}),'
+    rb'(?:"receivers":(\[[0-9,]*\]),)?"to":%b,"withheld":(\[.*\])\}\]\]' % (_STANDING, _STANDING),
     re.DOTALL,
 )
 
@@ -51,41 +53,58 @@ class Ruled:
         if any(effect not in _HANDED_OUT for effect in effects):
             faults.append("a record was handed out that its decision withholds")
         expected = (group["topic"], group["agency"], group["purpose"])
-        asked = [decision["input"] for decision in decisions]
-        if any((a["topic"], a["subject"]["agency"], a["subject"]["purpose"]) != expected for a in asked):
+        asked = [_asked(decision) for decision in decisions]
+        if any((a["topic"], a["subject"]["agency"], a["subject"]["purpose"]) != expected for a in asked if a):
             faults.append("a decision is about another class than the receivers'")
-        return cls(effects, tuple(a["record"]["agency"] for a in asked), tuple(faults))
+        return cls(effects, tuple(a["record"]["agency"] if a else "" for a in asked), tuple(faults))
 
 
-@dataclass(slots=True)
+def _asked(decision: dict[str, Any]) -> dict[str, Any] | None:
+    """What was asked; None for the notice of a withdrawal, which nobody is asked about and no owner holds up."""
+    if decision["output"]["effect"] != _WITHDRAWAL:
+        asked: dict[str, Any] = decision["input"]
+        return asked
+    if "input" in decision or not isinstance(decision["withdrawal"]["owner"], str):
+        raise ValueError("neither a decision nor a notice")
+    return None
+
+
 class HandedOut:
-    """What went out. bounds: by partition the least offset and the greatest; counts: by effect."""
+    """What went out, in runs. total: how many; bounds: by partition the least offset and the greatest; counts: by effect."""
 
-    places: Sequence[Sequence[int]]
-    ruled: Ruled
-    bounds: dict[int, list[int]] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
+    __slots__ = ("bounds", "counts", "ruled", "runs", "total")
+
+    def __init__(self, runs: list[Any], ruled: Ruled) -> None:
+        self.runs = runs
+        self.ruled = ruled
+        self.total = 0
+        self.bounds: dict[int, list[int]] = {}
+        self.counts: dict[str, int] = {}
 
     def note(self, released: Places, topic: str, index: int) -> None:
         """Count, and add the places to those that were released. Raises LookupError, TypeError, ValueError."""
-        bounds, add = self.bounds, released.add
-        tally = [0] * len(self.ruled.effects)
-        for partition, offset, number in self.places:
-            add(topic, partition, offset, index)
-            tally[number] += 1
+        bounds, counts, effects = self.bounds, self.counts, self.ruled.effects
+        for run in self.runs:
+            if len(run) == 3:
+                (partition, offset, number), count = run, 1
+                released.add(topic, partition, offset, index)
+            else:
+                partition, offset, number, count = run
+                released.add_run(topic, partition, offset, count, index)
+            if type(number) is not int or number < 0:
+                raise ValueError("no number")
+            self.total += count
+            effect = effects[number]
+            counts[effect] = counts.get(effect, 0) + count
+            last = offset + count - 1
             known = bounds.get(partition)
             if known is None:
-                bounds[partition] = [offset, offset]
-            elif offset > known[1]:
-                known[1] = offset
-            elif offset < known[0]:
-                known[0] = offset
-        counts = self.counts
-        for effect, count in zip(self.ruled.effects, tally, strict=True):
-            counts[effect] = counts.get(effect, 0) + count
+                bounds[partition] = [offset, last]
+            else:
+                known[0], known[1] = min(known[0], offset), max(known[1], last)
 
 
-NOTHING = HandedOut((), Ruled((), (), ()))
+NOTHING = HandedOut([], Ruled((), (), ()))
 
 
 class Histories:
@@ -96,9 +115,9 @@ class Histories:
         self._cache = Cache()
         self._withheld: dict[bytes, int] = {b"[]": 0}
 
-    def read(self, content: bytes) -> list[History]:
+    def read(self, opening: bytes) -> list[History]:
         """Raises ValueError, LookupError or TypeError for what is not as documented."""
-        found = _ONE.fullmatch(content)
+        found = _ONE.fullmatch(opening)
         if found is not None:
             since, outcomes, receivers, until, withheld = found.groups()
             return [
@@ -112,7 +131,7 @@ class Histories:
                 sum(count for _, count in value["withheld"]),
                 standing_text(value.get("receivers", [])),
             )
-            for value in parse(content)
+            for value in parse(opening)[1]
         ]
 
     def check(self, history: History, handed: HandedOut) -> str | None:
@@ -127,7 +146,9 @@ class Histories:
             if outcomes.get(effect, 0) != counts.get(effect, 0):
                 return "what was considered counts other releases than the places say"
         if since.lags or until.lags:
-            inside = all(_newly_dealt_with(since, until, place, handed.ruled) for place in handed.places)
+            inside = all(
+                _newly_dealt_with(since, until, place, handed.ruled) for place in places_of(handed.runs)
+            )
         elif considered != until.total - since.total:
             return "the counts do not add up to the range that was considered"
         else:
@@ -136,7 +157,7 @@ class Histories:
                 inside = inside and low[partition] <= least and most < high[partition]
         if not inside:
             return "a record was handed out that lies outside what was considered"
-        if history.withheld > considered - len(handed.places):
+        if history.withheld > considered - handed.total:
             return "more decisions withheld records than records were withheld"
         return None
 

@@ -33,7 +33,9 @@ def examine(task: Task) -> Chunk:
     _fill_tree(chunk, hashes, task.marks)
     if task.tables is not None and rows is not None and not chunk.misplaced:
         end = chunk.begin + chunk.count
-        for table, index in task.tables.differences(chunk.instance, chunk.begin, end, rows.tables):
+        compared = task.tables.differences(chunk.instance, chunk.begin, end, rows.tables)
+        chunk.rows = compared.rows
+        for table, index in compared.differences:
             what = f"table '{table}' of the SQLite file is not what the entries say"
             chunk.fault(index, what, "make the file again from the entries")
     return chunk
@@ -60,7 +62,7 @@ def _open_all(chunk: Chunk, entries: list[tuple[bytes, bytes]], rows: Rows | Non
             continue
         hashes.append(entry.leaf_hash)
         places.note(entry, index)
-        if entry.contents is not None:
+        if entry.opened is not None:
             collect(entry)
         else:
             _note_erased(chunk, entry, index)

@@ -111,8 +111,8 @@ def _own_parts(principal: Principal, entry: LedgerEntry) -> list[Part]:
 
 def _digest_keys(receipt: Receipt, entry: LedgerEntry) -> tuple[bytes, ...]:
     """The key of each row or delivery, which are the holder's own; nothing of where they were stored lies under them."""
-    held = {"publish": _items(entry, "records"), "delivery": places_of(_items(entry, "places"))}
-    return tuple(item_keys(receipt.secret, len(held.get(entry.kind, ()))))
+    rows = _items(entry, "records") if entry.kind == "publish" else places_of(_items(entry, "places"))
+    return tuple(item_keys(receipt.secret, len(rows)))
 
 
 def _items(entry: LedgerEntry, name: str) -> list[JsonValue]:

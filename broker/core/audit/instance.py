@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -72,6 +72,7 @@ class InstanceCheck:
         self.witnessed_size: int | None = None
         self.keys = KeyChain(instance, means.trust, means.findings)
         self.blocks: dict[int, bytes] = {}
+        self.rows: Counter[str] = Counter()
         self._means = means
         self._witnessed = witnessed
         self._queue = CheckpointQueue(means.reader.checkpoints(instance), instance, means.findings)
@@ -154,6 +155,7 @@ class InstanceCheck:
         findings.omitted += chunk.omitted
         self._growth.add(chunk)
         self.blocks |= chunk.blocks
+        self.rows.update(chunk.rows)
         self._means.accounting.add(chunk)
         await self._judge(due.checkpoints, chunk)
         self.end = chunk.begin + chunk.count

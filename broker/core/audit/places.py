@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from broker.core.ledger.runs import RUN_PLACES
+
 _PAGE_BITS = 12
 PAGE_OFFSETS = 1 << _PAGE_BITS
 _IN_PAGE = PAGE_OFFSETS - 1
@@ -30,6 +32,13 @@ class Places:
             page = self._pages[key] = bytearray(_PAGE_BYTES)
             self.firsts[key] = who
         page[(offset & _IN_PAGE) >> 3] |= 1 << (offset & 7)
+
+    def add_run(self, topic: str, partition: int, offset: int, count: int, who: int = 0) -> None:
+        """As `add`, `count` offsets in a row. Raises ValueError for what is no run of more than one place."""
+        if type(count) is not int or not 1 < count <= RUN_PLACES:
+            raise ValueError("no run")
+        for each in range(offset, offset + count):
+            self.add(topic, partition, each, who)
 
     def pages(self) -> dict[PageKey, int]:
         """Bit n of a page is its n-th offset."""

@@ -2,7 +2,8 @@
 
 `leaf` and `checkpoint` are texts as they were hashed and signed, `path` leads from the leaf to the checkpoint's root
 (RFC 6962 §2.1.1, hexadecimal, lowest first). Either `openings` is the entry's openings, whole, or `items` are single ones:
-`part`, `number` of `count`, `salt` (base64), `content` (canonical JSON, as text), and the `path` to the part's commitment.
+`part`, the name of a commitment, `number` of `count`, `salt` (base64), `content`, its openings as text, and the `path` to
+the commitment.
 Of a single item `count` is no more than what the path's form needs: a Merkle root does not say how many leaves it has.
 """
 
@@ -19,7 +20,7 @@ FORMAT = "entente-proof/1"
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One opened item of a part."""
+    """One opened item of what a commitment is over."""
 
     part: str
     number: int

@@ -1,8 +1,8 @@
 """Proofs for outsiders: one entry, or one subscription's or record's part of it, in a file that needs only a public key.
 
 A receiver's part of a delivery opens its own item of `receivers`, the class and the count. What the entry says besides
-(rules, places, decisions, what was considered) lies under salts of its own, which the file does not hold, so that it is
-the same whether or not anything was withheld.
+(rules, places, decisions, what was considered) lies under another commitment, of which the file holds neither salt nor
+content, so that it is the same whether or not anything was withheld.
 """
 
 from __future__ import annotations
@@ -11,12 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from broker.core.audit.opening import Cache, Opened, open_entry, parse
+from broker.core.audit.opening import PARTS, Cache, Opened, open_entry, parse
 from broker.core.audit.proof_file import Item, ProofFile
 from broker.core.audit.reading import read_entry
 from broker.core.checkpoint.checkpoint import Checkpoint, unverified_checkpoint
 from broker.core.checkpoint.note import NoteInvalid, SignedNote, VerifierKey
-from broker.core.ledger.leaf import LISTS, SALT_BYTES, EntryInvalid, item_hash, read_openings
+from broker.core.ledger.leaf import (
+    LISTS,
+    SALT_BYTES,
+    SHOWN,
+    EntryInvalid,
+    group_of,
+    item_hash,
+    read_openings,
+)
 from broker.core.merkle.proofs import ProofInvalid, inclusion_proof, subtrees_of, verify_inclusion
 from broker.model.ledger import EncodedEntry, JsonValue
 from broker.ports.audit_index import AuditIndex
@@ -92,7 +100,7 @@ async def prove(
         entry = open_entry(encoded.leaf, encoded.openings, Cache())
     except EntryInvalid as error:
         raise ProofRefused(f"entry {entry_index} is not what it was: {error}; verify the ledger") from error
-    if entry.contents is None:
+    if entry.opened is None:
         raise ProofRefused(f"the openings of entry {entry_index} were erased; what it said cannot be shown")
     items = () if part is None else _items(entry, encoded, part)
     stored = await index.checkpoint_covering(instance, entry_index)
@@ -142,25 +150,19 @@ def check(document: bytes, keys: Sequence[VerifierKey]) -> CheckedProof:
     )
 
 
-_SHOWN = {"delivery": ("class", "count", "receivers"), "publish": ("records",)}
-"""By kind the parts that a part's proof opens, in order; of a list part one item."""
-
-_PUBLISHER = ("call", "who")
-"""What the publisher's part opens of its entry before all of its rows."""
+_OPENED = {"delivery": ("receivers", SHOWN), "publish": ("records",)}
+"""By kind the commitments that a part's proof opens, in order; of a list part one item."""
 
 
 def _items(entry: Opened, encoded: EncodedEntry, part: Part) -> tuple[Item, ...]:
     kind, wanted = ("delivery", "receivers") if isinstance(part, ReceiverPart) else ("publish", "records")
     if entry.kind != kind:
         raise ProofRefused(f"entry {entry.index} is a {entry.kind} entry and has no {wanted}")
-    salts = read_openings(encoded.openings).salts()
+    groups = read_openings(encoded.openings).groups()
     if isinstance(part, PublisherPart):
-        own = [_item(name, salts[name], entry.items(name), 0) for name in _PUBLISHER]
-        return (*own, *_all_items(wanted, salts[wanted], entry.items(wanted)))
+        return (*_all_items(wanted, groups[wanted]), *_all_items(SHOWN, groups[SHOWN]))
     number = _find(entry.value(wanted), _matching(part), entry.index)
-    return tuple(
-        _item(name, salts[name], entry.items(name), number if name in LISTS else 0) for name in _SHOWN[kind]
-    )
+    return tuple(_all_items(name, groups[name])[number if name in LISTS else 0] for name in _OPENED[kind])
 
 
 def _matching(part: ReceiverPart | RecordPart) -> Callable[[dict[str, Any]], bool]:
@@ -181,47 +183,49 @@ def _find(rows: list[dict[str, Any]], matches: Callable[[dict[str, Any]], bool],
     return found[0]
 
 
-def _item(name: str, salts: list[bytes], contents: list[bytes], number: int) -> Item:
-    return _all_items(name, salts, contents, only=number)[0]
-
-
-def _all_items(
-    name: str, salts: list[bytes], contents: list[bytes], *, only: int | None = None
-) -> list[Item]:
-    """Each item of a part with its path under the part's commitment, or only one of them."""
-    hashes = [item_hash(*each) for each in zip(salts, contents, strict=True)]
-    subtree = subtrees_of(hashes)
-    numbers = range(len(hashes)) if only is None else [only]
+def _all_items(group: str, openings: list[tuple[bytes, bytes]]) -> list[Item]:
+    """Each item that a commitment is over, with its path."""
+    subtree = subtrees_of([item_hash(*each) for each in openings])
+    count = len(openings)
     return [
-        Item(name, n, len(hashes), salts[n], contents[n], tuple(inclusion_proof(n, len(hashes), subtree)))
-        for n in numbers
+        Item(group, n, count, salt, text, tuple(inclusion_proof(n, count, subtree)))
+        for n, (salt, text) in enumerate(openings)
     ]
 
 
 def _check_parts(entry: Opened, proof: ProofFile) -> dict[str, JsonValue]:
-    if entry.contents is not None:
-        return {name: entry.value(name) for name in entry.contents}
-    if entry.kind == "publish" and tuple(item.part for item in proof.items[:2]) == _PUBLISHER:
+    if entry.opened is not None:
+        return {name: entry.value(name) for name in PARTS[entry.kind]}
+    names = tuple(item.part for item in proof.items)
+    if entry.kind == "publish" and names[-1:] == (SHOWN,):
         return _check_publisher(entry, proof.items)
-    if tuple(item.part for item in proof.items) != _SHOWN.get(entry.kind):
+    if names != _OPENED.get(entry.kind):
         raise ProofRefused("it does not open exactly one receiver's, one record's or the publisher's part")
-    return {item.part: _check_item(entry, item) for item in proof.items}
+    return {name: value for item in proof.items for name, value in _check_item(entry, item).items()}
 
 
 def _check_publisher(entry: Opened, items: Sequence[Item]) -> dict[str, JsonValue]:
-    own, rows = items[:2], items[2:]
+    *rows, own = items
     places = [(item.part, item.number, item.count) for item in rows]
     if not rows or places != [("records", number, len(rows)) for number in range(len(rows))]:
         raise ProofRefused("it does not open all rows of the publisher's part")
-    parts = {item.part: _check_item(entry, item) for item in own}
-    return {**parts, "records": [_check_item(entry, row) for row in rows]}
+    return {**_check_item(entry, own), "records": [_check_item(entry, row)["records"] for row in rows]}
 
 
-def _check_item(entry: Opened, item: Item) -> JsonValue:
+def _check_item(entry: Opened, item: Item) -> dict[str, JsonValue]:
+    """The parts that it opens."""
     if len(item.salt) != SALT_BYTES or (item.part not in LISTS and item.count != 1):
         raise ProofRefused(f"what it opens as '{item.part}' is not in its form")
     committed = bytes.fromhex(entry.commitments[item.part])
     hashed = item_hash(item.salt, item.content)
     verify_inclusion(hashed, item.number, item.count, item.path, committed)
-    value: JsonValue = parse(item.content)
-    return value
+    shown = [parse(opening) for opening in item.content.split(b"\t")]
+    if [each[0] for each in shown if isinstance(each, list) and len(each) == 2] != _parts_of(
+        item.part, entry.kind
+    ):
+        raise ProofRefused(f"what it opens as '{item.part}' is not in its form")
+    return dict(shown)
+
+
+def _parts_of(group: str, kind: str) -> list[str]:
+    return [name for name in PARTS[kind] if group_of(name) == group]

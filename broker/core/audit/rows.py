@@ -5,10 +5,14 @@ Parts are handed on as they are stored, in canonical form: what the tables hold 
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from broker.core.audit.opening import Opened
+import orjson
+
+from broker.core.audit.opening import PARTS, Opened, parse
 
 Row = tuple[Any, ...]
 """The entry's index, then the columns as TABLES has them; texts are the bytes of canonical JSON."""
@@ -17,16 +21,19 @@ TABLES: dict[str, tuple[str, ...]] = {
     "entries": ("epoch", "kind", "time_ms", "leaf_hash", "opened", "rules", "who"),
     "concerns": ("agency",),
     "records": ("n", "content", "topic", "partition", "offset"),
-    "deliveries": ("class", "count", "receivers", "handed_out"),
-    "receivers": ("n", "content"),
+    "deliveries": ("class", "count", "receivers", "handed_out", "content"),
     "released": ("places",),
-    "decided": ("decisions",),
+    "decided": ("decisions", "handed_out"),
     "openings": ("content",),
     "closings": ("content", "ending"),
     "moves": ("content", "move"),
     "acknowledgements": ("n", "content"),
 }
-"""By table what its rows are made from. `released` and `decided` have a row for each of several places and decisions."""
+"""By table what its rows are made from.
+
+`released` has a row for each run of places, and `decided` one for each of several decisions; `handed_out` has, for each
+decision, how many records were handed out by it.
+"""
 
 INTERNED = {
     ("entries", "rules"): "rules",
@@ -37,7 +44,21 @@ INTERNED = {
 """By table and column the table that holds its distinct texts."""
 
 _NOTHING = b"[]"
-_AGENCIES = 4_096
+_REMEMBERED = 4_096
+_ERASED: list[bytes] = []
+_RULES = {kind: names.index("rules") - len(names) for kind, names in PARTS.items()}
+"""By kind where the rules stand in the openings, from the end: only what stands before them can be a list of many."""
+
+_RULES_CONTENT = slice(len('["rules",'), -1)
+_WHO_CONTENT = slice(len('["who",'), -1)
+
+
+class _Decisions(NamedTuple):
+    """What a part `decisions` says. nothing_handed_out: a nought for each."""
+
+    content: bytes
+    owners: list[str]
+    nothing_handed_out: tuple[int, ...]
 
 
 class Rows:
@@ -45,8 +66,10 @@ class Rows:
 
     def __init__(self) -> None:
         self.tables: dict[str, list[Row]] = {table: [] for table in TABLES}
-        self._agencies: dict[tuple[bytes, ...], list[str]] = {}
-        self._kinds: dict[str, Callable[[Opened, dict[str, list[bytes]]], None]] = {
+        self._decisions: dict[bytes, _Decisions] = {}
+        self._concerned: dict[tuple[bytes, bytes], list[str]] = {}
+        self._agencies: dict[bytes, str] = {}
+        self._kinds: dict[str, Callable[[Opened, list[bytes]], None]] = {
             "acknowledged": self._acknowledged,
             "delivery": self._delivery,
             "engine_fault": self._engine_fault,
@@ -59,92 +82,150 @@ class Rows:
 
     def add(self, entry: Opened) -> None:
         """One entry; of one that is not documented as it is, only that it is there."""
-        contents = entry.contents
-        head = (entry.index, entry.epoch, entry.kind, entry.time_ms, entry.leaf_hash)
-        if contents is None:
-            self.tables["entries"].append((*head, 0, None, None))
+        opened, kind, index = entry.opened, entry.kind, entry.index
+        if opened is None:
+            self.tables["entries"].append(
+                (index, entry.epoch, kind, entry.time_ms, entry.leaf_hash, 0, None, None)
+            )
             return
-        who = contents["who"][0] if "who" in contents else None
-        self.tables["entries"].append((*head, 1, contents["rules"][0], who))
-        make = self._kinds.get(entry.kind)
+        rules, who = opened[_RULES[kind]][_RULES_CONTENT], None
         try:
-            if who is not None:
-                self._concern(entry.index, self._known((who,), lambda: {entry.shared("who")["agency"]}))
-            if make is not None:
-                make(entry, contents)
-            decisions = contents.get("decisions")
-            if decisions is not None and decisions[0] != _NOTHING:
-                self.tables["decided"].append((entry.index, decisions[0]))
+            if PARTS[kind][-1] == "who":
+                who = opened[-1][_WHO_CONTENT]
+                self.tables["concerns"].append((index, self._agency(opened[-1])))
+            make = self._kinds.get(kind, self._other)
+            make(entry, opened)
         except (LookupError, TypeError, ValueError, AttributeError):
-            self._forget(entry.index)
+            self._forget(index)
+        row = (index, entry.epoch, kind, entry.time_ms, entry.leaf_hash, 1, rules, who)
+        self.tables["entries"].append(row)
 
     def add_unreadable(self, index: int, leaf_hash: bytes) -> None:
         """An entry that is not what it should be: only its leaf's hash, on which the tree is built all the same."""
         self.tables["entries"].append((index, 0, "", 0, leaf_hash, 0, None, None))
 
     def _forget(self, index: int) -> None:
-        for table, rows in self.tables.items():
-            while table != "entries" and rows and rows[-1][0] == index:
+        for rows in self.tables.values():
+            while rows and rows[-1][0] == index:
                 rows.pop()
 
-    def _known(self, key: tuple[bytes, ...], find: Callable[[], set[str]]) -> list[str]:
-        """The agencies that parts with these texts concern, sorted."""
-        agencies = self._agencies.get(key)
-        if agencies is None:
-            if len(self._agencies) >= _AGENCIES:
+    def _agency(self, opening: bytes) -> str:
+        """Of `who` or a class."""
+        agency = self._agencies.get(opening)
+        if agency is None:
+            if len(self._agencies) >= _REMEMBERED:
                 self._agencies.clear()
-            agencies = self._agencies[key] = sorted(find())
-        return agencies
+            agency = self._agencies[opening] = parse(opening)[1]["agency"]
+        return agency
 
-    def _concern(self, index: int, agencies: list[str]) -> None:
-        self.tables["concerns"].extend([(index, agency) for agency in agencies])
+    def _known(self, opening: bytes) -> _Decisions:
+        known = self._decisions.get(opening)
+        if known is None:
+            if len(self._decisions) >= _REMEMBERED:
+                self._decisions.clear()
+            decisions = parse(opening)[1]
+            owners = [owner for each in decisions if (owner := _owner(each)) is not None]
+            content = opening[len('["decisions",') : -1]
+            known = self._decisions[opening] = _Decisions(content, owners, (0,) * len(decisions))
+        return known
 
-    def _publish(self, entry: Opened, contents: dict[str, list[bytes]]) -> None:
-        index, topic = entry.index, entry.value("call")["topic"]
-        rows, places = contents["records"], entry.numbers("stored")
-        self.tables["records"].extend(
+    def _decide(self, index: int, opening: bytes) -> None:
+        """Decisions by which nothing was handed out."""
+        known = self._known(opening)
+        if known.content != _NOTHING:
+            self.tables["decided"].append((index, known.content, known.nothing_handed_out))
+
+    def _publish(self, entry: Opened, opened: list[bytes]) -> None:
+        _, call, decisions, _, *records, _, stored, _ = opened
+        index, tables = entry.index, self.tables
+        _, places = orjson.loads(stored)
+        topic = topic_of(call)
+        begin = len('["records",')
+        tables["records"].extend(
             [
-                (index, n, row, topic, *(place or (None, None)))
-                for n, (row, place) in enumerate(zip(rows, places, strict=True))
+                (index, n, row[begin:-1], topic, *(place or (None, None)))
+                for n, (row, place) in enumerate(zip(records, places, strict=True))
             ]
         )
+        self._decide(index, decisions)
 
-    def _delivery(self, entry: Opened, contents: dict[str, list[bytes]]) -> None:
-        index, group, decisions = entry.index, contents["class"][0], contents["decisions"][0]
-        receivers, places = contents["receivers"], contents["places"][0]
-        handed_out = bytes.fromhex(entry.commitments["handed_out"])
-        row = (index, group, int(contents["count"][0]), len(receivers), handed_out)
-        self.tables["deliveries"].append(row)
-        self.tables["receivers"].extend([(index, n, item) for n, item in enumerate(receivers)])
-        if places != _NOTHING:
-            self.tables["released"].append((index, places))
-        self._concern(index, self._known((group, decisions), lambda: _of_delivery(entry)))
+    def _delivery(self, entry: Opened, opened: list[bytes]) -> None:
+        _, of, _, count, decisions, _, places, *receivers, _ = opened
+        index, tables = entry.index, self.tables
+        known = self._known(decisions)
+        handed_out = int(count[len('["count",') : -1])
+        begin = len('["receivers",')
+        named = b"[%b]" % b",".join([row[begin:-1] for row in receivers])
+        group = of[len('["class",') : -1]
+        tables["deliveries"].append((index, group, handed_out, len(receivers), entry.handed_out, named))
+        runs = places[len('["places",') : -1]
+        if runs != _NOTHING:
+            tables["released"].append((index, runs))
+        key = (of, decisions)
+        concerned = self._concerned.get(key)
+        if concerned is None:
+            if len(self._concerned) >= _REMEMBERED:
+                self._concerned.clear()
+            concerned = self._concerned[key] = sorted({self._agency(of), *known.owners})
+        tables["concerns"].extend([(index, agency) for agency in concerned])
+        if known.content != _NOTHING:
+            several = len(known.nothing_handed_out) > 1
+            counts = _counted(runs, known.nothing_handed_out) if several else (handed_out,)
+            tables["decided"].append((index, known.content, counts))
 
-    def _engine_fault(self, entry: Opened, contents: dict[str, list[bytes]]) -> None:
-        group = contents["class"][0]
-        self._concern(entry.index, self._known((group,), lambda: {entry.shared("class")["agency"]}))
+    def _engine_fault(self, entry: Opened, opened: list[bytes]) -> None:
+        self.tables["concerns"].append((entry.index, self._agency(entry.opening("class"))))
 
-    def _stream_opened(self, entry: Opened, contents: dict[str, list[bytes]]) -> None:
-        self.tables["openings"].append((entry.index, contents["stream"][0]))
+    def _stream_opened(self, entry: Opened, opened: list[bytes]) -> None:
+        self.tables["openings"].append((entry.index, entry.items("stream")[0]))
+        self._decide(entry.index, entry.opening("decisions"))
 
-    def _stream_closed(self, entry: Opened, contents: dict[str, list[bytes]]) -> None:
-        self.tables["closings"].append((entry.index, contents["stream"][0], contents["end"][0]))
+    def _stream_closed(self, entry: Opened, opened: list[bytes]) -> None:
+        row = (entry.index, entry.items("stream")[0], entry.items("end")[0])
+        self.tables["closings"].append(row)
 
-    def _moved(self, entry: Opened, contents: dict[str, list[bytes]]) -> None:
-        self.tables["moves"].append((entry.index, contents["stream"][0], contents["move"][0]))
+    def _moved(self, entry: Opened, opened: list[bytes]) -> None:
+        row = (entry.index, entry.items("stream")[0], entry.items("move")[0])
+        self.tables["moves"].append(row)
 
-    def _acknowledged(self, entry: Opened, contents: dict[str, list[bytes]]) -> None:
-        index = entry.index
-        rows = [(index, n, item) for n, item in enumerate(contents["acknowledged"])]
-        self.tables["acknowledgements"].extend(rows)
-        self._concern(index, sorted({row["agency"] for row in entry.value("acknowledged")}))
+    def _acknowledged(self, entry: Opened, opened: list[bytes]) -> None:
+        index, items = entry.index, entry.items("acknowledged")
+        self.tables["acknowledgements"].extend([(index, n, item) for n, item in enumerate(items)])
+        agencies = sorted({parse(item)["agency"] for item in items})
+        self.tables["concerns"].extend([(index, agency) for agency in agencies])
 
-    def _refused_aggregate(self, entry: Opened, contents: dict[str, list[bytes]]) -> None:
+    def _refused_aggregate(self, entry: Opened, opened: list[bytes]) -> None:
         agency = entry.value("refused").get("agency")
-        self._concern(entry.index, [] if agency is None else [agency])
+        if agency is not None:
+            self.tables["concerns"].append((entry.index, agency))
+
+    def _other(self, entry: Opened, opened: list[bytes]) -> None:
+        if "decisions" in PARTS[entry.kind]:
+            self._decide(entry.index, entry.opening("decisions"))
 
 
-def _of_delivery(entry: Opened) -> set[str]:
-    """The receivers' agency, and the owners of what they were handed."""
-    owners = [decision["input"]["record"]["agency"] for decision in entry.shared("decisions")]
-    return {entry.shared("class")["agency"], *owners}
+def topic_of(call: bytes) -> str:
+    """That of a publish call; each has a reference of its own, so that hardly any two are the same."""
+    found = _CALL(call)
+    topic: str = found[1].decode() if found is not None else parse(call)[1]["topic"]
+    return topic
+
+
+_CALL = re.compile(rb'\["call",\{"reference":"[ !#-\[\]-~]*","topic":"([ !#-\[\]-~]*)"\}\]').fullmatch
+
+
+def _counted(runs: bytes, noughts: tuple[int, ...]) -> tuple[int, ...]:
+    """How many records each decision handed out."""
+    counts: Counter[int] = Counter()
+    for _, _, number, *several in orjson.loads(runs):
+        counts[number] += several[0] if several else 1
+    return tuple(counts[number] for number in range(len(noughts)))
+
+
+def _owner(decision: dict[str, Any]) -> str | None:
+    """Of the record that a decision, or the notice of a withdrawal, is about; None if it is about none."""
+    if "withdrawal" in decision:
+        owner: str = decision["withdrawal"]["owner"]
+        return owner
+    agency: str | None = decision["input"].get("record", {}).get("agency")
+    return agency

@@ -1,14 +1,15 @@
 """How an entry is stored: a leaf that holds only commitments, and beside it what opens them.
 
-The leaf is the canonical JSON of `{"v":1,"instance","epoch","index","kind","time_ms","parts":{name: commitment}}`. A part is
-committed to as a Merkle root, hexadecimal, over one salted hash for each of its items; a part that is no list has one item.
-So any part, or one item of a list, can be shown to somebody without the rest, and erased openings leave the tree
-verifiable (the idea of salted digests is that of SD-JWT, RFC 9901 §4.2.3).
-
 The openings are JSON arrays with tabs between them, which canonical JSON never contains: `["salt", base64 of 32 bytes]`,
-then `[name, item]` for each item, parts in the order of their names; a list part without items is `[name]`. What was
-hashed can be cut out of them as it is. The items' salts are consecutive 32 bytes of SHAKE-256 (FIPS 202) over the entry's
-salt, in the order of the openings, so that showing one item shows nothing of another's.
+then `[name, item]` for each item, parts in the order of their names; a list part without items is `[name]`.
+
+The leaf is the canonical JSON of `{"v":1,"instance","epoch","index","kind","time_ms","parts":{name: commitment}}`. There is
+a commitment, hexadecimal, for each list part, a Merkle root over one salted hash for each of its items; one for `shown`, the
+parts that are shown together to those whom an entry is about; and one for `sealed`, all others. So each can be shown to
+somebody without the rest, and erased openings leave the tree verifiable (the idea of salted digests is that of SD-JWT,
+RFC 9901 §4.2.3). What is hashed are the openings as they are, of `shown` and `sealed` with the tabs between them. The salts
+are consecutive 32 bytes of SHAKE-256 (FIPS 202) over the entry's salt, in the order of the commitments' names, so that one
+that is shown says nothing of another.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256, shake_256
-from itertools import islice
 
 import orjson
 
@@ -33,6 +33,11 @@ SALTS = b"entente item salts v1\0"
 
 LISTS = frozenset({"acknowledged", "receivers", "records"})
 """Parts whose items can be shown one by one."""
+
+SHOWN_PARTS = frozenset({"call", "class", "count", "who"})
+"""Parts that are committed to together as SHOWN; those that are no lists and not here, as SEALED."""
+
+SHOWN, SEALED = "shown", "sealed"
 
 
 class EntryInvalid(ValueError):
@@ -58,24 +63,22 @@ class Openings:
     salt: bytes
     parts: dict[str, list[bytes]]
 
-    def salts(self) -> dict[str, list[bytes]]:
-        """By part the salt of each item, 32 bytes."""
-        salts = self._salts()
-        return {name: list(islice(salts, len(self.parts[name]))) for name in sorted(self.parts)}
-
-    def commitments(self) -> dict[str, bytes]:
-        """By part the Merkle root over the salted hashes of its items, 32 bytes."""
-        salts = self._salts()
+    def groups(self) -> dict[str, list[tuple[bytes, bytes]]]:
+        """By commitment what it is over: salt (32 bytes) and opening of each item."""
+        texts: dict[str, list[bytes]] = {}
+        for name, contents in self.parts.items():
+            texts.setdefault(group_of(name), []).extend(_opened(name, contents) if contents else ())
+        texts = {name: each if name in LISTS else [b"\t".join(each)] for name, each in texts.items()}
+        salts = iter(item_salts(self.salt, sum(map(len, texts.values()))))
+        # The texts come first: at their end zip must not have taken a salt.
         return {
-            # The items come first: at their end zip must not have taken a salt.
-            name: root_of(
-                [item_hash(salt, item) for item, salt in zip(self.parts[name], salts, strict=False)]
-            )
-            for name in sorted(self.parts)
+            name: [(salt, text) for text, salt in zip(texts[name], salts, strict=False)]
+            for name in sorted(texts)
         }
 
-    def _salts(self) -> Iterator[bytes]:
-        return iter(item_salts(self.salt, sum(map(len, self.parts.values()))))
+    def commitments(self) -> dict[str, bytes]:
+        """By commitment the Merkle root over the salted hashes of its items, 32 bytes."""
+        return {name: root_of([item_hash(*item) for item in items]) for name, items in self.groups().items()}
 
     def values(self) -> dict[str, JsonValue]:
         """The parts as they were written."""
@@ -121,8 +124,7 @@ def commit(entry: LedgerEntry, salt: bytes) -> Committed:
         if not _NAME.fullmatch(name):
             raise ValueError("a part's name is of small letters and underscores")
         contents = parts[name] = [canonical(item) for item in _items(name, entry.body[name])]
-        title = name.encode()
-        opened.extend([b'["%b",%b]' % (title, content) for content in contents] or [b'["%b"]' % title])
+        opened.extend(_opened(name, contents))
     roots = {**entry.roots, **Openings(salt, parts).commitments()}
     commitments: dict[str, JsonValue] = {name: root.hex() for name, root in roots.items()}
     return Committed(entry.kind, entry.time_ms, commitments, b"\t".join(opened))
@@ -134,7 +136,7 @@ def encode(entry: LedgerEntry, instance: str, epoch: int, index: int, salt: byte
 
 
 def item_salts(salt: bytes, count: int) -> list[bytes]:
-    """The salts of an entry's first `count` items, parts in the order of their names; 32 bytes each.
+    """The salts of an entry's first `count` items, in the order of the commitments' names; 32 bytes each.
 
     An extendable-output function of a secret: no stretch of its output says anything of another, or of the secret.
     """
@@ -142,9 +144,14 @@ def item_salts(salt: bytes, count: int) -> list[bytes]:
     return [stream[begin : begin + SALT_BYTES] for begin in range(0, len(stream), SALT_BYTES)]
 
 
-def item_hash(salt: bytes, content: bytes) -> bytes:
-    """What stands for one item in its part's tree: RFC 6962's leaf hash over salt and canonical form."""
-    return sha256(b"\x00" + salt + content).digest()
+def item_hash(salt: bytes, opening: bytes) -> bytes:
+    """What stands for one item in its commitment's tree: RFC 6962's leaf hash over salt and opening."""
+    return sha256(b"\x00" + salt + opening).digest()
+
+
+def group_of(part: str) -> str:
+    """The name of the commitment that a part is under."""
+    return part if part in LISTS else SHOWN if part in SHOWN_PARTS else SEALED
 
 
 def read_leaf(leaf: bytes) -> Leaf:
@@ -177,9 +184,10 @@ def read_openings(openings: bytes) -> Openings:
         if found is None:
             raise EntryInvalid("the openings are not readable")
         name, content = found.groups()
-        if name > previous:
+        is_list = name.decode() in LISTS
+        if name > previous and (is_list or content is not None):
             contents = parts[name.decode()] = [] if content is None else [content]
-        elif name == previous and contents and content is not None:
+        elif name == previous and is_list and contents and content is not None:
             contents.append(content)
         else:
             raise EntryInvalid("the openings are not in order")
@@ -191,7 +199,7 @@ def check(leaf: Leaf, openings: Openings) -> None:
     """Raises EntryInvalid if a part that is opened is not the one that the leaf commits to."""
     for name, found in openings.commitments().items():
         if leaf.parts.get(name) != found:
-            raise EntryInvalid(f"what is stored as '{name[:40]}' is not what the leaf commits to")
+            raise EntryInvalid(f"what is stored as '{name}' is not what the leaf commits to")
 
 
 def open_entry(encoded: EncodedEntry) -> tuple[Leaf, LedgerEntry]:
@@ -205,7 +213,8 @@ def open_entry(encoded: EncodedEntry) -> tuple[Leaf, LedgerEntry]:
         values = openings.values()
     except (orjson.JSONDecodeError, IndexError) as error:
         raise EntryInvalid("the openings are not readable") from error
-    roots = {name: root for name, root in leaf.parts.items() if name not in values}
+    opened = {group_of(name) for name in values}
+    roots = {name: root for name, root in leaf.parts.items() if name not in opened}
     return leaf, LedgerEntry(leaf.kind, leaf.time_ms, values, roots)
 
 
@@ -223,6 +232,11 @@ def _items(name: str, value: JsonValue) -> Iterator[JsonValue]:
         yield from value
     else:
         raise ValueError(f"the part '{name}' of a ledger entry is a list")
+
+
+def _opened(name: str, contents: list[bytes]) -> list[bytes]:
+    title = name.encode()
+    return [b'["%b",%b]' % (title, content) for content in contents] or [b'["%b"]' % title]
 
 
 def _read_salt(salted: bytes) -> bytes:
