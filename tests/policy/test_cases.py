@@ -17,6 +17,7 @@ from broker.core.rulebook.cases import Case, read_cases
 from broker.core.rulebook.cases.run import Outcome, run_cases
 from broker.core.rulebook.load import read_rulebook
 from broker.core.rulebook.registry import parse_registry
+from broker.model.decision import Effect
 from tests.policy.engine import RULEBOOK, Output, decide
 
 pytestmark = pytest.mark.opa
@@ -85,9 +86,14 @@ def test_the_cases_that_leave_nothing_out_are_inputs_as_the_schema_has_them() ->
         case.item for case in CASES if case.item["id"] in ("cases/publishing.yaml#1", "cases/auditing.yaml#1")
     ]
     subscribing = [case.item for case in CASES if case.item["id"] == "cases/subscribing.yaml#1"]
+    permitted = [
+        case.item
+        for case in CASES
+        if case.item.get("action") == "administer" and case.expected.effect is Effect.RELEASE
+    ]
 
-    assert len(whole) > 20 and len(others) == 2 and len(subscribing) == 1
-    validator.validate({"items": [*whole, *others, *subscribing]})
+    assert len(whole) > 20 and len(others) == 2 and len(subscribing) == 1 and len(permitted) > 10
+    validator.validate({"items": [*whole, *others, *subscribing, *permitted]})
     for broken in ({**whole[0], "extra": 1}, {**whole[0], "id": 7}, {**whole[0], "subject": {}}, {"id": "1"}):
         assert not validator.is_valid({"items": [broken]})
 

@@ -100,6 +100,28 @@ def test_each_action_has_its_own_item() -> None:
     assert audit["scope"] == "records" and "topic" not in audit
 
 
+def test_a_case_of_administering_names_areas_and_persons() -> None:
+    item = one(
+        "action: administer, who: administrator, as: {id: admin-9}, verb: activate, areas: [module/ems, exchange],"
+        " author: agency-administrator, approvals: [second-administrator, agency-administrator], about: {owner: ems},"
+        " effect: release"
+    ).item
+    assert {key: value for key, value in item.items() if key != "id"} == {
+        "action": "administer",
+        "subject": {
+            "agency": "exchange",
+            "roles": ["exchange-admin"],
+            "attributes": {"clearance": "clear"},
+            "id": "admin-9",
+        },
+        "verb": "activate",
+        "areas": [{"kind": "exchange", "owner": ""}, {"kind": "module", "owner": "ems"}],
+        "author": {"agency": "ems", "id": "admin-1"},
+        "approvals": [{"agency": "ems", "id": "admin-1"}, {"agency": "exchange", "id": "admin-2"}],
+        "about": {"owner": "ems"},
+    }
+
+
 def test_a_case_may_be_as_wrong_as_it_likes() -> None:
     item = one(
         "who: paramedic, as: {clearance: 4, roles: [b, a], agency: nobody}, record: crash, owner: Nobody, type: none,"
@@ -160,6 +182,30 @@ WRONG = {
     "a scope": (
         "who: officer, record: crash, scope: x, effect: release",
         "'scope' belongs to 'action: audit'",
+    ),
+    "no verb": (
+        "action: administer, who: officer, effect: release",
+        "'verb' belongs to 'action: administer'",
+    ),
+    "a verb": (
+        "who: officer, record: crash, verb: read, effect: release",
+        "'verb' belongs to 'action: administer'",
+    ),
+    "areas": (
+        "who: officer, record: crash, areas: [exchange], effect: release",
+        "'areas', 'author', 'approvals' and 'about' belong to 'action: administer'",
+    ),
+    "a topic to administer": (
+        "action: administer, who: officer, verb: read, topic: x, effect: release",
+        "a case of 'administer' has no labels, owner or type",
+    ),
+    "nobody who approved": (
+        "action: administer, who: officer, verb: read, approvals: [officer, oficer], effect: release",
+        "2: approvals: 'oficer' is none of the principals",
+    ),
+    "a person where only the class counts": (
+        "who: officer, as: {id: admin-1}, record: crash, effect: release",
+        "2: as.id: 'id' is nothing that a principal has",
     ),
     "another label": (
         "who: officer, record: crash, labels: {colour: red}, effect: release",

@@ -13,6 +13,10 @@ from broker.core.rulebook.shapes import TreatmentShape
 from broker.model.decision import Effect, Treatment, TreatmentKind
 from broker.model.registry import Registry
 
+_OF_A_CLASS = frozenset({"agency", "roles", "purpose"})
+_OF_A_PERSON = _OF_A_CLASS | {"id"}
+"""What may be different about a principal; a class, for which records are decided, has no subject id."""
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -28,11 +32,14 @@ def case_faults(shape: CaseShape, known: Known, agency: str | None) -> Iterator[
     """Where the case names what is not there, or, in an agency's folder, what is not that agency's."""
     if shape.who not in known.principals:
         yield ("who",), f"'{shape.who}' is none of the principals", "correct it, or add it to principals.yaml"
+    for key, named in (("author", shape.author), *(("approvals", each) for each in shape.approvals)):
+        if named is not None and named not in known.principals:
+            yield (key,), f"'{named}' is none of the principals", "correct it, or add it to principals.yaml"
     if shape.record is not None and shape.record not in known.records:
         yield ("record",), f"'{shape.record}' is none of the records", "correct it, or add it to records.yaml"
     words = known.registry.vocabulary
     for key in shape.as_:
-        if key not in {"agency", "roles", "purpose", *words.attributes}:
+        if key not in {*(_OF_A_CLASS if shape.action == "deliver" else _OF_A_PERSON), *words.attributes}:
             yield ("as", key), f"'{key}' is nothing that a principal has", "correct the name"
     for marking in shape.treatments or ():
         if marking not in words.markings:
@@ -60,8 +67,8 @@ def _is_about(shape: CaseShape, known: Known, agency: str) -> bool:
 def case_of(shape: CaseShape, known: Known, *, file: str, line: int, number: int, agency: str | None) -> Case:
     """The file's case `number`, which has no faults. Raises NotInItem if it leaves out what is not there."""
     record = known.records.get(shape.record or "")
-    item = make_item(shape, known.principals[shape.who], record, known.registry)
-    about = shape.record or shape.topic or shape.scope
+    item = make_item(shape, known.principals, record, known.registry)
+    about = shape.record or shape.topic or shape.scope or shape.verb
     title = f"{shape.who} {shape.action} {about}"
     item["id"] = f"{file}#{number}"
     return Case(file, line, agency, title, item, _expectation(shape, known))
@@ -75,7 +82,7 @@ def _expectation(shape: CaseShape, known: Known) -> Expectation:
     if shape.all is not None:
         whole = make_item(
             shape.model_copy(update={"without": []}),
-            known.principals[shape.who],
+            known.principals,
             known.records[shape.record or ""],
             known.registry,
         )

@@ -19,12 +19,14 @@ class NotInItem(Exception):
 
 
 def make_item(
-    shape: CaseShape, who: Sample, record: RecordSample | None, registry: Registry
+    shape: CaseShape, people: Mapping[str, Sample], record: RecordSample | None, registry: Registry
 ) -> dict[str, object]:
-    """The item without its id. Raises NotInItem."""
-    item: dict[str, Any] = {"action": shape.action, "subject": _subject(shape, who, registry)}
+    """The item without its id. people: the principals that cases may name. Raises NotInItem."""
+    item: dict[str, Any] = {"action": shape.action, "subject": _subject(shape, people[shape.who], registry)}
     if shape.action == "audit":
         item["scope"] = shape.scope
+    elif shape.action == "administer":
+        item |= _administered(shape, people)
     elif record is None:
         item["topic"] = shape.topic
     else:
@@ -43,11 +45,26 @@ def _subject(shape: CaseShape, who: Sample, registry: Registry) -> dict[str, obj
     attributes = {name: changed.pop(name) for name in list(changed) if name in registry.vocabulary.attributes}
     subject |= changed | {"attributes": {**dict(who.subject.attributes), **attributes}}
     subject["roles"] = _sorted(subject["roles"])
-    if shape.action in {"audit", "publish"} or subject["purpose"] == "":
+    if shape.action in {"administer", "audit", "publish"} or subject["purpose"] == "":
         del subject["purpose"]
     if shape.action != "deliver":
-        subject["id"] = who.name
+        subject["id"] = changed.get("id", who.id)
     return subject
+
+
+def _administered(shape: CaseShape, people: Mapping[str, Sample]) -> dict[str, object]:
+    """What is to be done. An area is written KIND or KIND/OWNER."""
+    areas = [dict(zip(("kind", "owner"), area.partition("/")[::2], strict=True)) for area in shape.areas]
+    persons = {name: {"agency": each.subject.agency, "id": each.id} for name, each in people.items()}
+    return {
+        "verb": shape.verb,
+        "areas": sorted(areas, key=lambda area: (area["kind"], area["owner"])),
+        "author": None if shape.author is None else persons[shape.author],
+        "approvals": sorted(
+            (persons[name] for name in set(shape.approvals)), key=lambda each: (each["agency"], each["id"])
+        ),
+        "about": shape.about,
+    }
 
 
 def _record(shape: CaseShape, record: RecordSample, registry: Registry) -> dict[str, object]:

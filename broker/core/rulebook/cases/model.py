@@ -12,10 +12,11 @@ from broker.model.principal import SubjectClass
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A principal that cases name; `subject` has the purpose "" where it states none."""
+    """A principal that cases name; `subject` has the purpose "" where it states none. id: the subject id."""
 
     name: str
     subject: SubjectClass
+    id: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ def split_attributes(member: Mapping[str, object], words: Vocabulary) -> dict[st
 def principal_of(name: str, shape: PrincipalShape) -> Sample:
     """The principal as decisions see it."""
     roles, attributes = tuple(sorted(shape.roles)), tuple(sorted(shape.attributes.items()))
-    return Sample(name, SubjectClass(shape.agency, roles, attributes, shape.purpose or ""))
+    return Sample(name, SubjectClass(shape.agency, roles, attributes, shape.purpose or ""), shape.id or name)
 
 
 def record_of(name: str, shape: RecordShape) -> RecordSample:

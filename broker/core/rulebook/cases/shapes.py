@@ -6,7 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from broker.core.rulebook.shapes import Label, Labels, Moment, Name, Names, Text, TreatmentShape, TypeName
+from broker.core.rulebook.shapes import (
+    Label,
+    Labels,
+    Moment,
+    Name,
+    Names,
+    Subject,
+    Text,
+    TreatmentShape,
+    TypeName,
+)
 
 Kind = Literal["keep", "remove", "mask", "pseudonym"]
 LabelName = Literal["dataclassification", "dataregulation", "datacategory", "purposes", "releasableto"]
@@ -23,6 +33,7 @@ class PrincipalShape(_Shape):
     """One member of a file of principals, but for its attributes, whose names the vocabulary knows."""
 
     agency: Name
+    id: Subject | None = None
     roles: Names
     purpose: Name | None = None
     unregistered: Literal[True] | None = None
@@ -48,17 +59,25 @@ class RecordShape(_Shape):
     labels: LabelsShape
 
 
+_WITHOUT_TOPIC = frozenset({"audit", "administer"})
+
+
 def _needs(given: CaseShape) -> CaseShape:
     """Which keys belong to which action."""
-    topic_only, scope_only = given.action == "subscribe", given.action == "audit"
-    if (given.record is None) != (topic_only or scope_only):
-        raise ValueError(f"a case of '{given.action}' has {'no' if given.record else 'a'} record")
-    if topic_only and given.topic is None:
+    action = given.action
+    if (given.record is None) != (action in {"subscribe", *_WITHOUT_TOPIC}):
+        raise ValueError(f"a case of '{action}' has {'no' if given.record else 'a'} record")
+    if action == "subscribe" and given.topic is None:
         raise ValueError("a case of 'subscribe' has a topic")
-    if (given.scope is None) == scope_only:
+    if (given.scope is None) == (action == "audit"):
         raise ValueError("'scope' belongs to 'action: audit', which needs it")
-    if given.record is None and (given.labels or given.owner or given.type or (scope_only and given.topic)):
-        raise ValueError(f"a case of '{given.action}' has no labels, owner or type")
+    if (given.verb is None) == (action == "administer"):
+        raise ValueError("'verb' belongs to 'action: administer', which needs it")
+    if given.verb is None and (given.areas or given.author or given.approvals or given.about):
+        raise ValueError("'areas', 'author', 'approvals' and 'about' belong to 'action: administer'")
+    topicless = action in _WITHOUT_TOPIC and given.topic
+    if given.record is None and (given.labels or given.owner or given.type or topicless):
+        raise ValueError(f"a case of '{action}' has no labels, owner or type")
     if given.treatments is not None and given.all is not None:
         raise ValueError("'treatments' and 'all' say the same; keep one")
     if given.effect != "release" and (given.treatments or given.all):
@@ -71,7 +90,7 @@ def _needs(given: CaseShape) -> CaseShape:
 class CaseShape(_Shape):
     """One case. What it changes, by `as`, `labels` and so on, may be of any form: wrong input is what many are about."""
 
-    action: Literal["deliver", "publish", "subscribe", "audit"] = "deliver"
+    action: Literal["deliver", "publish", "subscribe", "audit", "administer"] = "deliver"
     who: Name
     as_: Annotated[dict[Name, Any], Field(alias="as")] = Field(default_factory=dict)
     record: Name | None = None
@@ -80,6 +99,11 @@ class CaseShape(_Shape):
     type: Text | None = None
     topic: Text | None = None
     scope: Text | None = None
+    verb: Text | None = None
+    areas: Annotated[list[Text], Field(max_length=100)] = Field(default_factory=list)
+    author: Name | None = None
+    approvals: Annotated[list[Name], Field(max_length=100)] = Field(default_factory=list)
+    about: dict[Name, Any] = Field(default_factory=dict)
     without: Annotated[list[Text], Field(max_length=20)] = Field(default_factory=list)
     at: Moment | None = None
     effect: Literal["release", "notice", "withhold"]
