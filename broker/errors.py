@@ -184,6 +184,10 @@ class Reason(Enum):
     ACTIVATION_FAILED = _Entry(
         "FAILED_PRECONDITION", "The revision was not activated, and nothing changed: {detail}."
     )
+    SIMULATION_FAILED = _Entry(
+        "FAILED_PRECONDITION",
+        "The simulation came to no result: {detail}; simulate it again, or look at it with `entente rulebook check`.",
+    )
     ACTIVATION_UNDER_WAY = _Entry("ABORTED", "Another activation is under way: {detail}; try again after it.")
     AGREEMENT_UNAVAILABLE = _Entry(
         "UNAVAILABLE",

@@ -60,6 +60,62 @@ PROPOSAL_STATE_ACTIVATED: ProposalState.ValueType  # 6
 """It was put in force."""
 Global___ProposalState: _TypeAlias = ProposalState  # noqa: Y015
 
+class _SimulationPart:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SimulationPartEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SimulationPart.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SIMULATION_PART_UNSPECIFIED: _SimulationPart.ValueType  # 0
+    """Never sent."""
+    SIMULATION_PART_RECORDED: _SimulationPart.ValueType  # 1
+    """The ledger has it."""
+    SIMULATION_PART_STORED: _SimulationPart.ValueType  # 2
+    """Such records are stored, and such subjects came for their topic or are named by an agreement."""
+    SIMULATION_PART_WHAT_IF: _SimulationPart.ValueType  # 3
+    """It could occur."""
+
+class SimulationPart(_SimulationPart, metaclass=_SimulationPartEnumTypeWrapper):
+    """Where a combination comes from; of several it is the first."""
+
+SIMULATION_PART_UNSPECIFIED: SimulationPart.ValueType  # 0
+"""Never sent."""
+SIMULATION_PART_RECORDED: SimulationPart.ValueType  # 1
+"""The ledger has it."""
+SIMULATION_PART_STORED: SimulationPart.ValueType  # 2
+"""Such records are stored, and such subjects came for their topic or are named by an agreement."""
+SIMULATION_PART_WHAT_IF: SimulationPart.ValueType  # 3
+"""It could occur."""
+Global___SimulationPart: _TypeAlias = SimulationPart  # noqa: Y015
+
+class _SimulationShift:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SimulationShiftEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SimulationShift.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SIMULATION_SHIFT_UNSPECIFIED: _SimulationShift.ValueType  # 0
+    """Never sent."""
+    SIMULATION_SHIFT_GAINS: _SimulationShift.ValueType  # 1
+    """There is more than before."""
+    SIMULATION_SHIFT_LOSES: _SimulationShift.ValueType  # 2
+    """There is less."""
+    SIMULATION_SHIFT_DIFFERS: _SimulationShift.ValueType  # 3
+    """The same records are seen differently."""
+
+class SimulationShift(_SimulationShift, metaclass=_SimulationShiftEnumTypeWrapper):
+    """What a change does."""
+
+SIMULATION_SHIFT_UNSPECIFIED: SimulationShift.ValueType  # 0
+"""Never sent."""
+SIMULATION_SHIFT_GAINS: SimulationShift.ValueType  # 1
+"""There is more than before."""
+SIMULATION_SHIFT_LOSES: SimulationShift.ValueType  # 2
+"""There is less."""
+SIMULATION_SHIFT_DIFFERS: SimulationShift.ValueType  # 3
+"""The same records are seen differently."""
+Global___SimulationShift: _TypeAlias = SimulationShift  # noqa: Y015
+
 @_typing.final
 class ProposeRequest(_message.Message):
     """A part of a proposal on its way to the exchange."""
@@ -1141,3 +1197,676 @@ class DiffRevisionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DiffRevisionsResponse: _TypeAlias = DiffRevisionsResponse  # noqa: Y015
+
+@_typing.final
+class SimulateRequest(_message.Message):
+    """Asks what a proposal would do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROPOSAL_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    proposal: _builtins.str
+    """Its id."""
+    last: _builtins.int
+    """Count so many decisions instead, the newest ones, up to 1,000,000; 0: by time."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Count decisions that were recorded since then; absent, and without `last`: in the last seven days."""
+
+    def __init__(
+        self,
+        *,
+        proposal: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        last: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last", b"last", "proposal", b"proposal", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulateRequest: _TypeAlias = SimulateRequest  # noqa: Y015
+
+@_typing.final
+class SimulateResponse(_message.Message):
+    """A part of the answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def progress(self) -> Global___SimulationProgress:
+        """Again and again, until there is a result."""
+
+    @_builtins.property
+    def summary(self) -> Global___SimulationSummary:
+        """Once."""
+
+    @_builtins.property
+    def rows(self) -> Global___SimulationRows:
+        """After the summary, up to 500 at a time."""
+
+    def __init__(
+        self,
+        *,
+        progress: Global___SimulationProgress | None = ...,
+        summary: Global___SimulationSummary | None = ...,
+        rows: Global___SimulationRows | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["part", b"part", "progress", b"progress", "rows", b"rows", "summary", b"summary"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["part", b"part", "progress", b"progress", "rows", b"rows", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["progress", "summary", "rows"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___SimulateResponse: _TypeAlias = SimulateResponse  # noqa: Y015
+
+@_typing.final
+class SimulationProgress(_message.Message):
+    """How far it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    stage: _builtins.str
+    """Such as "deciding"."""
+    done: _builtins.int
+    """How much of it is done."""
+    total: _builtins.int
+    """Of how much; 0: nobody knows, or it is not told."""
+    def __init__(
+        self,
+        *,
+        stage: _builtins.str = ...,
+        done: _builtins.int = ...,
+        total: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "stage", b"stage", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulationProgress: _TypeAlias = SimulationProgress  # noqa: Y015
+
+@_typing.final
+class SimulationSummary(_message.Message):
+    """What a simulation comes to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    REACHES_FIELD_NUMBER: _builtins.int
+    VOLUMES_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    before: _builtins.str
+    """The revision in force."""
+    after: _builtins.str
+    """The proposal's."""
+    @_builtins.property
+    def reaches(self) -> _containers.RepeatedCompositeFieldContainer[Global___SimulationReach]:
+        """Pairs of agencies for which something changes."""
+
+    @_builtins.property
+    def volumes(self) -> _containers.RepeatedCompositeFieldContainer[Global___SimulationVolume]:
+        """What it was taken from, by owner."""
+
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What was not looked at, a line each."""
+
+    def __init__(
+        self,
+        *,
+        before: _builtins.str = ...,
+        after: _builtins.str = ...,
+        reaches: _abc.Iterable[Global___SimulationReach] | None = ...,
+        volumes: _abc.Iterable[Global___SimulationVolume] | None = ...,
+        notes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "notes", b"notes", "reaches", b"reaches", "volumes", b"volumes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulationSummary: _TypeAlias = SimulationSummary  # noqa: Y015
+
+@_typing.final
+class SimulationReach(_message.Message):
+    """How much of one owner's records on one topic another agency gets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_FIELD_NUMBER: _builtins.int
+    CONSUMER_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    RECORDED_BEFORE_FIELD_NUMBER: _builtins.int
+    RECORDED_AFTER_FIELD_NUMBER: _builtins.int
+    STORED_BEFORE_FIELD_NUMBER: _builtins.int
+    STORED_AFTER_FIELD_NUMBER: _builtins.int
+    owner: _builtins.str
+    """The records' owner."""
+    consumer: _builtins.str
+    """The agency that receives."""
+    topic: _builtins.str
+    """The topic."""
+    recorded_before: _builtins.int
+    """Recorded decisions, made again under both revisions, that hand something out. Absent: not told."""
+    recorded_after: _builtins.int
+    """The same under the proposal's revision."""
+    stored_before: _builtins.int
+    """Distinct stored records that somebody of the agency can receive, or be told of. Absent: not known."""
+    stored_after: _builtins.int
+    """The same under the proposal's revision."""
+    def __init__(
+        self,
+        *,
+        owner: _builtins.str = ...,
+        consumer: _builtins.str = ...,
+        topic: _builtins.str = ...,
+        recorded_before: _builtins.int | None = ...,
+        recorded_after: _builtins.int | None = ...,
+        stored_before: _builtins.int | None = ...,
+        stored_after: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_recorded_after", b"_recorded_after", "_recorded_before", b"_recorded_before", "_stored_after", b"_stored_after", "_stored_before", b"_stored_before", "recorded_after", b"recorded_after", "recorded_before", b"recorded_before", "stored_after", b"stored_after", "stored_before", b"stored_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_recorded_after", b"_recorded_after", "_recorded_before", b"_recorded_before", "_stored_after", b"_stored_after", "_stored_before", b"_stored_before", "consumer", b"consumer", "owner", b"owner", "recorded_after", b"recorded_after", "recorded_before", b"recorded_before", "stored_after", b"stored_after", "stored_before", b"stored_before", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__recorded_after: _TypeAlias = _typing.Literal["recorded_after"]  # noqa: Y015
+    _WhichOneofArgType__recorded_after: _TypeAlias = _typing.Literal["_recorded_after", b"_recorded_after"]  # noqa: Y015
+    _WhichOneofReturnType__recorded_before: _TypeAlias = _typing.Literal["recorded_before"]  # noqa: Y015
+    _WhichOneofArgType__recorded_before: _TypeAlias = _typing.Literal["_recorded_before", b"_recorded_before"]  # noqa: Y015
+    _WhichOneofReturnType__stored_after: _TypeAlias = _typing.Literal["stored_after"]  # noqa: Y015
+    _WhichOneofArgType__stored_after: _TypeAlias = _typing.Literal["_stored_after", b"_stored_after"]  # noqa: Y015
+    _WhichOneofReturnType__stored_before: _TypeAlias = _typing.Literal["stored_before"]  # noqa: Y015
+    _WhichOneofArgType__stored_before: _TypeAlias = _typing.Literal["_stored_before", b"_stored_before"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recorded_after) -> _WhichOneofReturnType__recorded_after | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__recorded_before) -> _WhichOneofReturnType__recorded_before | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stored_after) -> _WhichOneofReturnType__stored_after | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stored_before) -> _WhichOneofReturnType__stored_before | None: ...
+
+Global___SimulationReach: _TypeAlias = SimulationReach  # noqa: Y015
+
+@_typing.final
+class SimulationVolume(_message.Message):
+    """What one owner's part was taken from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_FIELD_NUMBER: _builtins.int
+    HANDED_OUT_FIELD_NUMBER: _builtins.int
+    WITHHELD_FIELD_NUMBER: _builtins.int
+    STORED_FIELD_NUMBER: _builtins.int
+    CUT_FIELD_NUMBER: _builtins.int
+    TALLIES_FIELD_NUMBER: _builtins.int
+    owner: _builtins.str
+    """The owner."""
+    handed_out: _builtins.int
+    """Recorded decisions that handed something out."""
+    withheld: _builtins.int
+    """Recorded decisions that withheld something; 0 for who does not see all."""
+    stored: _builtins.int
+    """Stored records; absent: not known."""
+    cut: _builtins.bool
+    """Whether more was recorded or stored than is looked at."""
+    @_builtins.property
+    def tallies(self) -> _containers.RepeatedCompositeFieldContainer[Global___SimulationTally]:
+        """By where combinations come from."""
+
+    def __init__(
+        self,
+        *,
+        owner: _builtins.str = ...,
+        handed_out: _builtins.int = ...,
+        withheld: _builtins.int = ...,
+        stored: _builtins.int | None = ...,
+        cut: _builtins.bool = ...,
+        tallies: _abc.Iterable[Global___SimulationTally] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_stored", b"_stored", "stored", b"stored"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stored", b"_stored", "cut", b"cut", "handed_out", b"handed_out", "owner", b"owner", "stored", b"stored", "tallies", b"tallies", "withheld", b"withheld"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__stored: _TypeAlias = _typing.Literal["stored"]  # noqa: Y015
+    _WhichOneofArgType__stored: _TypeAlias = _typing.Literal["_stored", b"_stored"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stored) -> _WhichOneofReturnType__stored | None: ...
+
+Global___SimulationVolume: _TypeAlias = SimulationVolume  # noqa: Y015
+
+@_typing.final
+class SimulationTally(_message.Message):
+    """Distinct combinations of a class of subjects and a kind of records."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PART_FIELD_NUMBER: _builtins.int
+    POSSIBLE_FIELD_NUMBER: _builtins.int
+    DECIDED_FIELD_NUMBER: _builtins.int
+    GAINS_FIELD_NUMBER: _builtins.int
+    LOSES_FIELD_NUMBER: _builtins.int
+    DIFFERS_FIELD_NUMBER: _builtins.int
+    part: Global___SimulationPart.ValueType
+    """Where they come from."""
+    possible: _builtins.int
+    """How many there are; absent: not told."""
+    decided: _builtins.int
+    """How many were decided; absent: not told."""
+    gains: _builtins.int
+    """For how many there is more."""
+    loses: _builtins.int
+    """For how many there is less."""
+    differs: _builtins.int
+    """For how many there is something else to see."""
+    def __init__(
+        self,
+        *,
+        part: Global___SimulationPart.ValueType = ...,
+        possible: _builtins.int | None = ...,
+        decided: _builtins.int | None = ...,
+        gains: _builtins.int = ...,
+        loses: _builtins.int = ...,
+        differs: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_decided", b"_decided", "_possible", b"_possible", "decided", b"decided", "possible", b"possible"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decided", b"_decided", "_possible", b"_possible", "decided", b"decided", "differs", b"differs", "gains", b"gains", "loses", b"loses", "part", b"part", "possible", b"possible"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__decided: _TypeAlias = _typing.Literal["decided"]  # noqa: Y015
+    _WhichOneofArgType__decided: _TypeAlias = _typing.Literal["_decided", b"_decided"]  # noqa: Y015
+    _WhichOneofReturnType__possible: _TypeAlias = _typing.Literal["possible"]  # noqa: Y015
+    _WhichOneofArgType__possible: _TypeAlias = _typing.Literal["_possible", b"_possible"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__decided) -> _WhichOneofReturnType__decided | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__possible) -> _WhichOneofReturnType__possible | None: ...
+
+Global___SimulationTally: _TypeAlias = SimulationTally  # noqa: Y015
+
+@_typing.final
+class SimulationRows(_message.Message):
+    """Some of the rows, in order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROWS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___SimulationRow]:
+        """By owner, consumer, topic, type, purpose and roles."""
+
+    def __init__(
+        self,
+        *,
+        rows: _abc.Iterable[Global___SimulationRow] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulationRows: _TypeAlias = SimulationRows  # noqa: Y015
+
+@_typing.final
+class SimulationRow(_message.Message):
+    """A combination for which something changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class AttributesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PART_FIELD_NUMBER: _builtins.int
+    CONSUMER_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    SHIFT_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
+    HANDED_OUT_FIELD_NUMBER: _builtins.int
+    WITHHELD_FIELD_NUMBER: _builtins.int
+    STORED_FIELD_NUMBER: _builtins.int
+    STORED_BEFORE_FIELD_NUMBER: _builtins.int
+    STORED_AFTER_FIELD_NUMBER: _builtins.int
+    EXAMPLE_FIELD_NUMBER: _builtins.int
+    part: Global___SimulationPart.ValueType
+    """Where it comes from."""
+    consumer: _builtins.str
+    """The agency that receives."""
+    purpose: _builtins.str
+    """For what."""
+    topic: _builtins.str
+    """The topic."""
+    type: _builtins.str
+    """The records' type."""
+    owner: _builtins.str
+    """The records' owner."""
+    shift: Global___SimulationShift.ValueType
+    """What changes."""
+    handed_out: _builtins.int
+    """How often the ledger has it decided so that something was handed out."""
+    withheld: _builtins.int
+    """How often so that something was withheld; 0 for who does not see all."""
+    stored: _builtins.int
+    """Records of the kind that are stored; absent: not known."""
+    stored_before: _builtins.int
+    """How many of them could be received, or be told of, under the revision in force."""
+    stored_after: _builtins.int
+    """The same under the proposal's."""
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Its people's roles; none for who does not see all."""
+
+    @_builtins.property
+    def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Their attributes, such as the clearance; none for who does not see all."""
+
+    @_builtins.property
+    def labels(self) -> Global___SimulationLabels:
+        """The records' labels."""
+
+    @_builtins.property
+    def before(self) -> Global___SimulationOutcome:
+        """What is decided under the revision in force."""
+
+    @_builtins.property
+    def after(self) -> Global___SimulationOutcome:
+        """What is decided under the proposal's."""
+
+    @_builtins.property
+    def details(self) -> _containers.RepeatedCompositeFieldContainer[Global___SimulationDetail]:
+        """Each thing that is different; none where the effects are."""
+
+    @_builtins.property
+    def example(self) -> Global___SimulationExample:
+        """One of the records, if they are the caller's own agency's."""
+
+    def __init__(
+        self,
+        *,
+        part: Global___SimulationPart.ValueType = ...,
+        consumer: _builtins.str = ...,
+        roles: _abc.Iterable[_builtins.str] | None = ...,
+        attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        purpose: _builtins.str = ...,
+        topic: _builtins.str = ...,
+        type: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        labels: Global___SimulationLabels | None = ...,
+        shift: Global___SimulationShift.ValueType = ...,
+        before: Global___SimulationOutcome | None = ...,
+        after: Global___SimulationOutcome | None = ...,
+        details: _abc.Iterable[Global___SimulationDetail] | None = ...,
+        handed_out: _builtins.int = ...,
+        withheld: _builtins.int = ...,
+        stored: _builtins.int | None = ...,
+        stored_before: _builtins.int | None = ...,
+        stored_after: _builtins.int | None = ...,
+        example: Global___SimulationExample | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_stored", b"_stored", "_stored_after", b"_stored_after", "_stored_before", b"_stored_before", "after", b"after", "before", b"before", "example", b"example", "labels", b"labels", "stored", b"stored", "stored_after", b"stored_after", "stored_before", b"stored_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stored", b"_stored", "_stored_after", b"_stored_after", "_stored_before", b"_stored_before", "after", b"after", "attributes", b"attributes", "before", b"before", "consumer", b"consumer", "details", b"details", "example", b"example", "handed_out", b"handed_out", "labels", b"labels", "owner", b"owner", "part", b"part", "purpose", b"purpose", "roles", b"roles", "shift", b"shift", "stored", b"stored", "stored_after", b"stored_after", "stored_before", b"stored_before", "topic", b"topic", "type", b"type", "withheld", b"withheld"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__stored: _TypeAlias = _typing.Literal["stored"]  # noqa: Y015
+    _WhichOneofArgType__stored: _TypeAlias = _typing.Literal["_stored", b"_stored"]  # noqa: Y015
+    _WhichOneofReturnType__stored_after: _TypeAlias = _typing.Literal["stored_after"]  # noqa: Y015
+    _WhichOneofArgType__stored_after: _TypeAlias = _typing.Literal["_stored_after", b"_stored_after"]  # noqa: Y015
+    _WhichOneofReturnType__stored_before: _TypeAlias = _typing.Literal["stored_before"]  # noqa: Y015
+    _WhichOneofArgType__stored_before: _TypeAlias = _typing.Literal["_stored_before", b"_stored_before"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stored) -> _WhichOneofReturnType__stored | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stored_after) -> _WhichOneofReturnType__stored_after | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stored_before) -> _WhichOneofReturnType__stored_before | None: ...
+
+Global___SimulationRow: _TypeAlias = SimulationRow  # noqa: Y015
+
+@_typing.final
+class SimulationLabels(_message.Message):
+    """The labels of records."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATACLASSIFICATION_FIELD_NUMBER: _builtins.int
+    DATAREGULATION_FIELD_NUMBER: _builtins.int
+    DATACATEGORY_FIELD_NUMBER: _builtins.int
+    PURPOSES_FIELD_NUMBER: _builtins.int
+    RELEASABLETO_FIELD_NUMBER: _builtins.int
+    dataclassification: _builtins.str
+    """The classification."""
+    datacategory: _builtins.str
+    """Empty: none."""
+    @_builtins.property
+    def dataregulation(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sorted."""
+
+    @_builtins.property
+    def purposes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sorted; none: for any."""
+
+    @_builtins.property
+    def releasableto(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sorted; none: to any."""
+
+    def __init__(
+        self,
+        *,
+        dataclassification: _builtins.str = ...,
+        dataregulation: _abc.Iterable[_builtins.str] | None = ...,
+        datacategory: _builtins.str = ...,
+        purposes: _abc.Iterable[_builtins.str] | None = ...,
+        releasableto: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["datacategory", b"datacategory", "dataclassification", b"dataclassification", "dataregulation", b"dataregulation", "purposes", b"purposes", "releasableto", b"releasableto"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulationLabels: _TypeAlias = SimulationLabels  # noqa: Y015
+
+@_typing.final
+class SimulationOutcome(_message.Message):
+    """What is decided."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class TreatmentsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___SimulationTreatment: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___SimulationTreatment | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    EFFECT_FIELD_NUMBER: _builtins.int
+    TREATMENTS_FIELD_NUMBER: _builtins.int
+    OBLIGATIONS_FIELD_NUMBER: _builtins.int
+    NOT_BEFORE_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    effect: _builtins.str
+    """"release", "notice" or "withhold"; empty: there is no well-formed decision."""
+    @_builtins.property
+    def treatments(self) -> _containers.MessageMap[_builtins.str, Global___SimulationTreatment]:
+        """What becomes of each marking that such records may carry."""
+
+    @_builtins.property
+    def obligations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What receivers must do."""
+
+    @_builtins.property
+    def not_before(self) -> _timestamp_pb2.Timestamp:
+        """Records that were recorded earlier stay closed; absent: none does."""
+
+    @_builtins.property
+    def valid_until(self) -> _timestamp_pb2.Timestamp:
+        """From then on nothing is released; absent: it holds for good."""
+
+    def __init__(
+        self,
+        *,
+        effect: _builtins.str = ...,
+        treatments: _abc.Mapping[_builtins.str, Global___SimulationTreatment] | None = ...,
+        obligations: _abc.Iterable[_builtins.str] | None = ...,
+        not_before: _timestamp_pb2.Timestamp | None = ...,
+        valid_until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["not_before", b"not_before", "valid_until", b"valid_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["effect", b"effect", "not_before", b"not_before", "obligations", b"obligations", "treatments", b"treatments", "valid_until", b"valid_until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulationOutcome: _TypeAlias = SimulationOutcome  # noqa: Y015
+
+@_typing.final
+class SimulationTreatment(_message.Message):
+    """What becomes of the fields of a marking."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    KEEP_FIRST_FIELD_NUMBER: _builtins.int
+    KEEP_LAST_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """"keep", "mask", "pseudonym" or "remove"."""
+    keep_first: _builtins.int
+    """Of a mask, how many characters stay at the beginning."""
+    keep_last: _builtins.int
+    """And at the end."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        keep_first: _builtins.int = ...,
+        keep_last: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_first", b"keep_first", "keep_last", b"keep_last", "kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulationTreatment: _TypeAlias = SimulationTreatment  # noqa: Y015
+
+@_typing.final
+class SimulationDetail(_message.Message):
+    """One thing that is different."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHAT_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    what: _builtins.str
+    """Such as "marking pii" or "obligation delete-after-90-days"."""
+    before: _builtins.str
+    """What it was; absent: not there."""
+    after: _builtins.str
+    """What it would be; absent: not there."""
+    def __init__(
+        self,
+        *,
+        what: _builtins.str = ...,
+        before: _builtins.str | None = ...,
+        after: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "_before", b"_before", "after", b"after", "before", b"before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_after", b"_after", "_before", b"_before", "after", b"after", "before", b"before", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__after: _TypeAlias = _typing.Literal["after"]  # noqa: Y015
+    _WhichOneofArgType__after: _TypeAlias = _typing.Literal["_after", b"_after"]  # noqa: Y015
+    _WhichOneofReturnType__before: _TypeAlias = _typing.Literal["before"]  # noqa: Y015
+    _WhichOneofArgType__before: _TypeAlias = _typing.Literal["_before", b"_before"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__after) -> _WhichOneofReturnType__after | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__before) -> _WhichOneofReturnType__before | None: ...
+
+Global___SimulationDetail: _TypeAlias = SimulationDetail  # noqa: Y015
+
+@_typing.final
+class SimulationExample(_message.Message):
+    """One record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """Its source."""
+    id: _builtins.str
+    """Its id."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When it was recorded."""
+
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        id: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "source", b"source", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulationExample: _TypeAlias = SimulationExample  # noqa: Y015

@@ -64,6 +64,11 @@ class RulebookStub:
                 request_serializer=entente_dot_v1_dot_rulebook__pb2.ApproveRequest.SerializeToString,
                 response_deserializer=entente_dot_v1_dot_rulebook__pb2.ApproveResponse.FromString,
                 _registered_method=True)
+        self.Simulate = channel.unary_stream(
+                '/entente.v1.Rulebook/Simulate',
+                request_serializer=entente_dot_v1_dot_rulebook__pb2.SimulateRequest.SerializeToString,
+                response_deserializer=entente_dot_v1_dot_rulebook__pb2.SimulateResponse.FromString,
+                _registered_method=True)
         self.Reject = channel.unary_unary(
                 '/entente.v1.Rulebook/Reject',
                 request_serializer=entente_dot_v1_dot_rulebook__pb2.RejectRequest.SerializeToString,
@@ -150,6 +155,20 @@ class RulebookServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Simulate(self, request, context):
+        """Tells what a proposal would do: who would gain, lose or see differently what.
+
+        Decided under the revision in force and under the proposal's: what the ledger has recorded, what is still stored, and what
+        could be. Nobody receives anything from it, and it leaves one entry in the ledger, `ledger_read`. An agency's administrators
+        are told about their agency's own records, by receiving agency and purpose; who sees all is told about all, with examples of
+        its own agency's records only. Answers are progress, then the summary, then rows. Errors: PROPOSAL_NOT_FOUND,
+        PROPOSAL_UNCHECKED, PROPOSAL_CLOSED, PROPOSAL_STALE, LIMIT_EXCEEDED (one simulation runs at a time), SIMULATION_FAILED,
+        CONSUMER_TOO_SLOW.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Reject(self, request, context):
         """Closes a proposal for good; its author may do it too. Errors: PROPOSAL_NOT_FOUND, PROPOSAL_CLOSED.
         """
@@ -228,6 +247,11 @@ def add_RulebookServicer_to_server(servicer, server):
                     servicer.Approve,
                     request_deserializer=entente_dot_v1_dot_rulebook__pb2.ApproveRequest.FromString,
                     response_serializer=entente_dot_v1_dot_rulebook__pb2.ApproveResponse.SerializeToString,
+            ),
+            'Simulate': grpc.unary_stream_rpc_method_handler(
+                    servicer.Simulate,
+                    request_deserializer=entente_dot_v1_dot_rulebook__pb2.SimulateRequest.FromString,
+                    response_serializer=entente_dot_v1_dot_rulebook__pb2.SimulateResponse.SerializeToString,
             ),
             'Reject': grpc.unary_unary_rpc_method_handler(
                     servicer.Reject,
@@ -383,6 +407,33 @@ class Rulebook:
             '/entente.v1.Rulebook/Approve',
             entente_dot_v1_dot_rulebook__pb2.ApproveRequest.SerializeToString,
             entente_dot_v1_dot_rulebook__pb2.ApproveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Simulate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/entente.v1.Rulebook/Simulate',
+            entente_dot_v1_dot_rulebook__pb2.SimulateRequest.SerializeToString,
+            entente_dot_v1_dot_rulebook__pb2.SimulateResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -61,6 +61,16 @@ class RulebookStub:
     Approving again what one has approved changes nothing. Errors: PROPOSAL_NOT_FOUND, PROPOSAL_CHANGED (its revision is another
     one now), PROPOSAL_UNCHECKED, PROPOSAL_CLOSED, PROPOSAL_STALE.
     """
+    Simulate: _grpc.UnaryStreamMultiCallable[_rulebook_pb2.SimulateRequest, _rulebook_pb2.SimulateResponse]
+    """Tells what a proposal would do: who would gain, lose or see differently what.
+
+    Decided under the revision in force and under the proposal's: what the ledger has recorded, what is still stored, and what
+    could be. Nobody receives anything from it, and it leaves one entry in the ledger, `ledger_read`. An agency's administrators
+    are told about their agency's own records, by receiving agency and purpose; who sees all is told about all, with examples of
+    its own agency's records only. Answers are progress, then the summary, then rows. Errors: PROPOSAL_NOT_FOUND,
+    PROPOSAL_UNCHECKED, PROPOSAL_CLOSED, PROPOSAL_STALE, LIMIT_EXCEEDED (one simulation runs at a time), SIMULATION_FAILED,
+    CONSUMER_TOO_SLOW.
+    """
     Reject: _grpc.UnaryUnaryMultiCallable[_rulebook_pb2.RejectRequest, _rulebook_pb2.RejectResponse]
     """Closes a proposal for good; its author may do it too. Errors: PROPOSAL_NOT_FOUND, PROPOSAL_CLOSED."""
     Activate: _grpc.UnaryUnaryMultiCallable[_rulebook_pb2.ActivateRequest, _rulebook_pb2.ActivateResponse]
@@ -117,6 +127,16 @@ class RulebookAsyncStub(RulebookStub):
 
     Approving again what one has approved changes nothing. Errors: PROPOSAL_NOT_FOUND, PROPOSAL_CHANGED (its revision is another
     one now), PROPOSAL_UNCHECKED, PROPOSAL_CLOSED, PROPOSAL_STALE.
+    """
+    Simulate: _aio.UnaryStreamMultiCallable[_rulebook_pb2.SimulateRequest, _rulebook_pb2.SimulateResponse]  # type: ignore[assignment]
+    """Tells what a proposal would do: who would gain, lose or see differently what.
+
+    Decided under the revision in force and under the proposal's: what the ledger has recorded, what is still stored, and what
+    could be. Nobody receives anything from it, and it leaves one entry in the ledger, `ledger_read`. An agency's administrators
+    are told about their agency's own records, by receiving agency and purpose; who sees all is told about all, with examples of
+    its own agency's records only. Answers are progress, then the summary, then rows. Errors: PROPOSAL_NOT_FOUND,
+    PROPOSAL_UNCHECKED, PROPOSAL_CLOSED, PROPOSAL_STALE, LIMIT_EXCEEDED (one simulation runs at a time), SIMULATION_FAILED,
+    CONSUMER_TOO_SLOW.
     """
     Reject: _aio.UnaryUnaryMultiCallable[_rulebook_pb2.RejectRequest, _rulebook_pb2.RejectResponse]  # type: ignore[assignment]
     """Closes a proposal for good; its author may do it too. Errors: PROPOSAL_NOT_FOUND, PROPOSAL_CLOSED."""
@@ -195,6 +215,22 @@ class RulebookServicer(metaclass=_abc_1.ABCMeta):
 
         Approving again what one has approved changes nothing. Errors: PROPOSAL_NOT_FOUND, PROPOSAL_CHANGED (its revision is another
         one now), PROPOSAL_UNCHECKED, PROPOSAL_CLOSED, PROPOSAL_STALE.
+        """
+
+    @_abc_1.abstractmethod
+    def Simulate(
+        self,
+        request: _rulebook_pb2.SimulateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_rulebook_pb2.SimulateResponse], _abc.AsyncIterator[_rulebook_pb2.SimulateResponse]]:
+        """Tells what a proposal would do: who would gain, lose or see differently what.
+
+        Decided under the revision in force and under the proposal's: what the ledger has recorded, what is still stored, and what
+        could be. Nobody receives anything from it, and it leaves one entry in the ledger, `ledger_read`. An agency's administrators
+        are told about their agency's own records, by receiving agency and purpose; who sees all is told about all, with examples of
+        its own agency's records only. Answers are progress, then the summary, then rows. Errors: PROPOSAL_NOT_FOUND,
+        PROPOSAL_UNCHECKED, PROPOSAL_CLOSED, PROPOSAL_STALE, LIMIT_EXCEEDED (one simulation runs at a time), SIMULATION_FAILED,
+        CONSUMER_TOO_SLOW.
         """
 
     @_abc_1.abstractmethod
