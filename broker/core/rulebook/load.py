@@ -42,8 +42,8 @@ _DEPTHS: Mapping[str, range] = {"cases": range(2, 4)}
 _GUARANTEES_DEPTHS: Mapping[str, int] = {"entente": 2, "agencies": 3}
 _SINGLE = frozenset({"capabilities.json", "manifest.yaml"})
 _REQUIRED = frozenset({*_SINGLE, "schemas/input.schema.json", "schemas/decision.schema.json"})
-_BESIDE = frozenset({"README.md", ".regal"})
-"""What may lie in the directory without being part of the revision: a text, and the linter's settings."""
+_BESIDE = frozenset({"README.md", ".regal", ".git", ".gitignore", ".gitattributes"})
+"""What may lie in the directory without being part of the revision: a text, the linter's settings, version control's."""
 
 
 def read_rulebook(directory: Path) -> Revision:
