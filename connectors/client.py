@@ -24,6 +24,7 @@ from connectors.calls import Caller
 from connectors.channel import ClientCertificate, open_channel
 from connectors.cloudevents import to_timestamp
 from connectors.delivery import StreamChoices, StreamOptions
+from connectors.overlaying import Overlaying
 from connectors.publishing import PublishOutcome, PublishPipe, cut, outcomes
 from connectors.receipts import ReceiptFile
 from connectors.retry import Retry
@@ -33,6 +34,7 @@ from protos.entente.v1 import catalog_pb2, exchange_pb2, subscriptions_pb2
 from protos.entente.v1.catalog_pb2_grpc import CatalogStub
 from protos.entente.v1.exchange_pb2_grpc import ExchangeStub
 from protos.entente.v1.ledger_pb2_grpc import LedgerStub
+from protos.entente.v1.overlays_pb2_grpc import OverlaysStub
 from protos.entente.v1.rulebook_pb2_grpc import RulebookStub
 from protos.entente.v1.subscriptions_pb2_grpc import SubscriptionsStub
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
@@ -80,6 +82,7 @@ class Client:
         self._subscriptions = SubscriptionsStub(self._channel)
         self._ledger = LedgerStub(self._channel)
         self._rulebook = RulebookStub(self._channel)
+        self._overlays = OverlaysStub(self._channel)
         return self
 
     async def __aexit__(
@@ -183,6 +186,13 @@ class Client:
     def rulebook(self) -> Administering:
         """What the caller may see and change of the rulebook."""
         return Administering(self._rulebook, self._caller)
+
+    # -- overlays -------------------------------------------------------------------------------------------------
+
+    @property
+    def overlays(self) -> Overlaying:
+        """What the caller may suspend and withdraw."""
+        return Overlaying(self._overlays, self._caller)
 
     # -- catalog --------------------------------------------------------------------------------------------------
 

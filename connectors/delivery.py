@@ -18,7 +18,9 @@ Start = Literal["earliest", "latest"] | datetime | bytes
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One record or notice; exactly one of the two is set.
+    """One record, notice or withdrawal; exactly one of them is set.
+
+    A withdrawal tells that a record which the agency was handed before is not to be used any more.
 
     cursor: where to resume so that nothing is lost. The last delivery of a batch carries the batch's cursor, the
     earlier ones the cursor from before the batch: resuming from one of those repeats part of the batch.
@@ -28,6 +30,7 @@ class Delivery:
 
     record: CloudEvent | None
     notice: pb.Notice | None
+    withdrawal: pb.Withdrawal | None
     disclosure: pb.Disclosure
     cursor: bytes
     size_bytes: int
@@ -97,6 +100,7 @@ def deliveries(batch: pb.Batch, before: bytes, session: int) -> list[Delivery]:
         Delivery(
             record=item.record if item.WhichOneof("content") == "record" else None,
             notice=item.notice if item.WhichOneof("content") == "notice" else None,
+            withdrawal=item.withdrawal if item.WhichOneof("content") == "withdrawal" else None,
             disclosure=item.disclosure,
             cursor=batch.cursor if index == last else before,
             size_bytes=_encoded_bytes(item.ByteSize()),

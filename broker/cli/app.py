@@ -19,7 +19,10 @@ from broker.cli.rulebook import rulebook
 from broker.cli.serve import serve
 from broker.cli.subscribe import subscribe
 from broker.cli.subscriptions import subscription
+from broker.cli.suspend import suspend
+from broker.cli.suspension import suspension
 from broker.cli.tokens import token
+from broker.cli.withdraw import withdraw
 from broker.cli.witness import witness
 
 app = typer.Typer(
@@ -55,6 +58,12 @@ for _name, _command, _example in (
         "entente subscribe crash-reports --purpose emergency-response --subscription intake --idle-timeout 5"
         " --context ems",
     ),
+    ("suspend", suspend, "entente suspend agency ems --reason 'stolen key' --for 24h --context admin-1"),
+    (
+        "withdraw",
+        withdraw,
+        "entente withdraw //highway-patrol/crashes 2026-0117 --reason 'wrong person' --context highway-patrol-admin",
+    ),
     ("demo", demo, "entente demo"),
 ):
     app.command(_name, epilog=example(_example))(_command)
@@ -62,6 +71,7 @@ app.add_typer(audit)
 app.add_typer(rulebook)
 app.add_typer(catalog)
 app.add_typer(subscription)
+app.add_typer(suspension)
 app.add_typer(witness)
 
 

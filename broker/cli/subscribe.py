@@ -45,6 +45,8 @@ def subscribe(
 ) -> None:
     """Receive records. A line holds the CloudEvents JSON format, "cursor" and "disclosure".
 
+    A line with "withdrawal" names a record of earlier that its owner has withdrawn: stop using it.
+
     Resuming from any line's cursor loses nothing; it may repeat records of the line's batch, since only the last
     record of a batch has the position after it.
     """
@@ -118,18 +120,21 @@ class _Writer:
         if delivery.notice is not None:
             notice = delivery.notice
             write_line(_row(effect, notice.type, notice.id, f"{notice.owner} {notice.contact}", masked))
+        elif delivery.withdrawal is not None:
+            gone = delivery.withdrawal
+            write_line(_row("withdrawn", gone.type, gone.id, gone.source, ""))
         elif delivery.record is not None:
             record = delivery.record
             write_line(_row(effect, record.type, record.id, record.source, masked))
 
 
 def _row(*cells: str) -> str:
-    widths = (8, 26, 44, 36, 0)
+    widths = (9, 26, 44, 36, 0)
     return " ".join(printable(cell).ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
 def delivery_object(delivery: Delivery) -> dict[str, object]:
-    """A delivery as one JSON object: the CloudEvents JSON format, or `notice`; with `cursor` and `disclosure`."""
+    """A delivery as one JSON object: the CloudEvents JSON format, `notice` or `withdrawal`; `cursor` and `disclosure`."""
     from connectors.cloudevents import to_json_event
 
     shown: dict[str, object] = {}
@@ -144,6 +149,9 @@ def delivery_object(delivery: Delivery) -> dict[str, object]:
             "contact": notice.contact,
         }
     shown["cursor"] = encode_cursor(delivery.cursor)
+    if delivery.withdrawal is not None:
+        names = ("source", "id", "type", "owner", "contact", "reason")
+        return {"withdrawal": {name: getattr(delivery.withdrawal, name) for name in names}, **shown}
     shown["disclosure"] = {
         "effect": _effect(delivery.disclosure),
         "masked": list(delivery.disclosure.masked),

@@ -55,11 +55,11 @@ def token(
         show_one(OutputFormat(given.output), {"token": minted})
 
 
-def parse_ttl(text: str) -> int:
+def parse_ttl(text: str, option: str = "--ttl") -> int:
     """Seconds of a lifetime such as 90s, 30m, 1h or 1d. Raises CommandFailed (usage)."""
     match = re.fullmatch(r"([1-9]\d{0,5})([smhd])", text)
     if match is None:
-        raise CommandFailed("--ttl is a number and a unit, for example 90s, 30m or 1h", ExitCode.USAGE)
+        raise CommandFailed(f"{option} is a number and a unit, for example 90s, 30m or 1h", ExitCode.USAGE)
     return int(match[1]) * _UNITS_S[match[2]]
 
 
