@@ -266,6 +266,7 @@ NEW_FILES = [
     "agencies/road-works/module_test.rego",
     "cases/road-works/principals.yaml",
     "cases/road-works/receiving.yaml",
+    "data/administrators/road-works/data.yaml",
     "data/agencies/road-works/data.yaml",
 ]
 

@@ -16,6 +16,12 @@ from broker.model.registry import Registry, Vocabulary
 _RECORDS = 3
 _SCHEMA = "schemas/agency.schema.json"
 _AT = "2026-01-01T00:00:00Z"
+_NOBODY_YET = """# Who administers: subjects (claim `sub`) of this agency's tokens that may do so, in the role agency-admin.
+# Nobody approves what they proposed themselves, so list at least two. Until there is one, the exchange's administrators
+# approve what is this agency's:
+#   - somebody@agency.example
+[]
+"""
 _KEYWORDS = frozenset(
     [
         "as",
@@ -75,6 +81,7 @@ def skeleton(
     at = f'at: "{_AT}", ' if time_dependent else ""
     folder = f"agencies/{agency.name}"
     return {
+        f"data/administrators/{agency.name}/data.yaml": _NOBODY_YET,
         f"data/agencies/{agency.name}/data.yaml": _data(agency, words),
         f"{folder}/module.rego": _module(agency, words, has_schema=_SCHEMA in files),
         f"{folder}/module_test.rego": _module_test(agency, words),
