@@ -34,6 +34,7 @@ async def open_ledger_reader(backend: Backend) -> LedgerReader:
 
 
 async def _open_embedded(backend: Backend, ledger: Ledger, clock: Clock) -> Stores:
+    from broker.adapters.sqlite.control import SqliteControlLog
     from broker.adapters.sqlite.ledger import SqliteLedgerLog
     from broker.adapters.sqlite.record_log import SqliteRecordLog
     from broker.adapters.sqlite.rulebook_store import SqliteRulebookStore
@@ -43,6 +44,7 @@ async def _open_embedded(backend: Backend, ledger: Ledger, clock: Clock) -> Stor
     return Stores(
         record_log=await SqliteRecordLog.open(directory, clock=clock),
         ledger_log=await SqliteLedgerLog.open(directory, ledger.instance),
+        control_log=await SqliteControlLog.open(directory),
         subscriptions=await SqliteSubscriptionStore.open(directory),
         rulebooks=await SqliteRulebookStore.open(directory),
     )

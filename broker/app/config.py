@@ -18,6 +18,7 @@ from broker.app.ledger_sections import Ledger, LedgerWitness
 from broker.app.sections import (
     Backend,
     Context,
+    Control,
     Development,
     DevelopmentToken,
     Exchange,
@@ -41,6 +42,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "Context",
+    "Control",
     "Development",
     "DevelopmentToken",
     "Exchange",
@@ -109,6 +111,7 @@ class Config(_Shared):
     rulebook: Rulebook
     keys: KeyStore
     ledger: Ledger = Ledger()
+    control: Control = Control()
     jwks: JwksFetch = JwksFetch()
     limits: Limits = Limits()
 

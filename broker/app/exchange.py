@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from broker.app.auditing import auditing, fresh_index
 from broker.app.foundation import Foundation, Opened, stream_times
 from broker.core.audit.fresh import FreshIndex
+from broker.core.control.desk import ControlDesk
 from broker.core.deliver.fanout import FanOut
 from broker.core.deliver.group import Tools
 from broker.core.deliver.prepare import Preparer
@@ -39,6 +40,7 @@ class Exchange:
     fanout: FanOut
     audit_index: FreshIndex
     evidence: Evidence
+    control: ControlDesk
 
 
 def wire(opened: Opened) -> Exchange:
@@ -70,6 +72,7 @@ def wire(opened: Opened) -> Exchange:
         fanout=fanout,
         audit_index=audit_index,
         evidence=base.evidence,
+        control=base.control,
     )
 
 

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from broker.app.config import Config
+from broker.app.control import control_desk
 from broker.app.ledger import OpenLedger
 from broker.app.stores import Stores
+from broker.core.control.desk import ControlDesk
+from broker.core.control.runtime import ControlRuntime
 from broker.core.cursor import CursorCodec
 from broker.core.evidence import Evidence
 from broker.core.in_force import InForce
@@ -28,6 +31,7 @@ class Opened:
     stores: Stores
     ledger: OpenLedger
     in_force: InForce[Regime]
+    control: ControlRuntime
     opa: Path
     keys: Keys
     clock: Clock
@@ -44,20 +48,23 @@ class Foundation:
     places: Places
     quotas: Quotas
     identify: IdentityInterceptor
+    control: ControlDesk
 
     @classmethod
     def of(cls, opened: Opened) -> Foundation:
         """The parts, which look at what is in force whenever they are used."""
         in_force, clock = opened.in_force, opened.clock
         codec = CursorCodec(opened.keys)
+        evidence = Evidence(opened.ledger.writer, clock, in_force)
         return cls(
             opened=opened,
             in_force=in_force,
             codec=codec,
-            evidence=Evidence(opened.ledger.writer, clock, in_force),
+            evidence=evidence,
             places=Places(opened.stores.record_log, codec),
             quotas=Quotas(_quota_limits(opened.config), clock),
-            identify=IdentityInterceptor(in_force),
+            identify=IdentityInterceptor(in_force, clock),
+            control=control_desk(opened.control, opened.stores.ledger_log, evidence, clock),
         )
 
 

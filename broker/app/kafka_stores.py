@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from broker.adapters.kafka.connection import KafkaConnection
+from broker.adapters.kafka.control import KafkaControlLog
 from broker.adapters.kafka.ledger import KafkaLedgerLog
 from broker.adapters.kafka.record_log import KafkaRecordLog
 from broker.adapters.kafka.rulebook_store import KafkaRulebookStore
@@ -38,6 +39,7 @@ async def open_kafka_stores(backend: Backend, ledger: Ledger) -> Stores:
         ledger_log=await KafkaLedgerLog.open(
             connection, ledger.instance, partitions=ledger.partitions, retention_ms=ledger.retention_ms
         ),
+        control_log=await KafkaControlLog.open(connection, timeout_s=timeout_s),
         subscriptions=await KafkaSubscriptionStore.open(connection, timeout_s=timeout_s),
         rulebooks=await KafkaRulebookStore.open(connection),
     )

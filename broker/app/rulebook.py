@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import sys
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from broker.errors import RulebookRefused
 from broker.model.registry import Registry
 from broker.model.rulebook import Revision
 from broker.ports.rulebook_store import RulebookStore
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +40,63 @@ def find_opa(configured: Path | None) -> Path:
     raise RulebookRefused(("opa: no such program; run 'make setup', or set rulebook.opa to its path",))
 
 
-async def prepare_rulebook(settings: Rulebook, opa: Path, store: RulebookStore) -> PreparedRulebook:
-    """Read and check the rulebook, and keep it for later replay. Raises RulebookRefused with every finding."""
-    revision = await asyncio.to_thread(read_rulebook, settings.directory)
-    findings = await check_rulebook(OpaCompiler(opa), revision)
-    if findings:
-        raise RulebookRefused(findings)
-    registry = parse_registry(revision)
-    await store.put(revision)
-    return PreparedRulebook(revision, registry)
+class RulebookDoor:
+    """What may become a regime here: it passed all checks that need no run, by the OPA that will run it."""
+
+    def __init__(self, opa: Path, store: RulebookStore) -> None:
+        self._opa = opa
+        self._store = store
+        self._passed: set[str] = set()
+
+    async def at_start(self, settings: Rulebook, active: str | None) -> PreparedRulebook:
+        """What is in force, or if nothing is yet, the directory's. Raises RulebookRefused, StorageUnavailable."""
+        if active is None:
+            return await self.from_directory(settings.directory)
+        found = await self.stored(active)
+        if not settings.insecure_from_directory:
+            await _compare(settings.directory, active)
+        return found
+
+    async def from_directory(self, directory: Path) -> PreparedRulebook:
+        """Read it, and keep it for later replay. Raises RulebookRefused with every finding, StorageUnavailable."""
+        revision = await asyncio.to_thread(read_rulebook, directory)
+        prepared = await self._let_in(revision)
+        await self._store.put(revision)
+        return prepared
+
+    async def stored(self, revision_id: str) -> PreparedRulebook:
+        """A revision of the store, which is not believed either. Raises RulebookRefused, StorageUnavailable."""
+        try:
+            revision = await self._store.get(revision_id)
+        except ValueError as error:
+            raise RulebookRefused((str(error),)) from None
+        if revision is None:
+            missing = (
+                f"revision {revision_id} is not in the store of rulebooks; restore the store from a copy"
+            )
+            raise RulebookRefused((missing,))
+        return await self._let_in(revision)
+
+    async def _let_in(self, revision: Revision) -> PreparedRulebook:
+        """Each revision is checked once, as it never changes."""
+        if revision.id not in self._passed:
+            findings = await check_rulebook(OpaCompiler(self._opa), revision)
+            if findings:
+                raise RulebookRefused(findings)
+            self._passed.add(revision.id)
+        return PreparedRulebook(revision, await asyncio.to_thread(parse_registry, revision))
+
+
+async def _compare(directory: Path, active: str) -> None:
+    """Whoever edited the directory should know that it changes nothing by itself."""
+    try:
+        found = (await asyncio.to_thread(read_rulebook, directory)).id
+    except RulebookRefused as error:
+        found = f"none: {error.findings[0]}" if error.findings else "none"
+    if found != active:
+        log.warning(
+            "%s is not the rulebook in force (revision %s, there: %s); propose it with 'entente rulebook propose'",
+            directory,
+            active,
+            found,
+        )

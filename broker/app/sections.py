@@ -190,10 +190,21 @@ class Backend(Section):
 
 
 class Rulebook(Section):
-    """The rulebook's directory, and the OPA binary (default: `opa` beside this Python, else on PATH)."""
+    """The rulebook that the first start of an exchange takes, and the OPA binary.
+
+    The default binary is `opa` beside this Python, else on PATH. `insecure_from_directory`: each start activates what
+    stands in the directory, without approval.
+    """
 
     directory: DirectoryPath
     opa: FilePath | None = None
+    insecure_from_directory: bool = False
+
+
+class Control(Section):
+    """How the instances of an exchange agree. `lease_s`: how long one counts as alive after its last sign of life."""
+
+    lease_s: float = Field(default=10.0, ge=0.5, le=300)
 
 
 class KeyStore(Section):

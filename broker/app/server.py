@@ -23,15 +23,17 @@ from broker.adapters.clock import SystemClock
 from broker.adapters.keyring import USES, FileKeys, read_private_file
 from broker.app.backends import open_stores
 from broker.app.config import Config, Limits, Tls
+from broker.app.control import account_genesis, activate_directory, followed, membership
 from broker.app.exchange import Exchange, wire
 from broker.app.foundation import Opened
 from broker.app.ledger import opened_ledger
 from broker.app.regime import RegimeBuilder
-from broker.app.rulebook import find_opa, prepare_rulebook
+from broker.app.rulebook import RulebookDoor, find_opa
+from broker.app.switching import Switching
 from broker.core.in_force import InForce, Order
 from broker.errors import LedgerFenced
 from broker.model.ledger import JsonValue
-from broker.model.overlay import Overlays
+from broker.ports.keys import Keys
 from broker.rpc.services import PACKAGE, generic_handlers
 
 # Imported for their descriptors, which reflection serves.
@@ -99,26 +101,41 @@ async def running(config: Config) -> AsyncIterator[Ready]:
     stores = await open_stores(config.backend, config.ledger, clock)
     try:
         opa = find_opa(config.rulebook.opa)
-        rulebook = await prepare_rulebook(config.rulebook, opa, stores.rulebooks)
-        opened_regime = await RegimeBuilder(config, stores, keys, clock, opa).build(rulebook)
+        control = await followed(config, stores.control_log, clock)
+        door = RulebookDoor(opa, stores.rulebooks)
+        builder = RegimeBuilder(config, stores, keys, clock, opa)
+        regime = await builder.build(await door.at_start(config.rulebook, control.state.activations.revision))
+        in_force = InForce(Order(regime.regime, control.state.overlays.overlays))
+        switching = Switching(builder, door, in_force, regime)
         try:
             async with (
                 # Before the ledger is claimed: a second start by mistake fails here, and stops nobody.
                 _bound(config) as (server, tls, mtls),
                 opened_ledger(config, stores.ledger_log, keys, clock) as ledger,
             ):
-                rules = opened_regime.regime.rules
-                in_force = InForce(Order(opened_regime.regime, Overlays()))
-                opened = Opened(config, stores, ledger, in_force, opa, keys, clock)
-                exchange = wire(opened)
-                await ledger.account_start(exchange.evidence, _start(config, keys))
-                async with _serving(server, exchange):
-                    warnings = insecure_settings(config)
+                opened = Opened(config, stores, ledger, in_force, control, opa, keys, clock)
+                async with _agreeing(opened, switching, door) as exchange, _serving(server, exchange):
+                    rules, warnings = in_force.present.regime.rules, insecure_settings(config)
                     yield Ready(tls, mtls, rules.revision, rules.engine, warnings, ledger.writer.fenced)
         finally:
-            await opened_regime.close()
+            await switching.close()
     finally:
         await stores.close()
+
+
+@asynccontextmanager
+async def _agreeing(opened: Opened, switching: Switching, door: RulebookDoor) -> AsyncIterator[Exchange]:
+    """The exchange, as a member of which nothing older can be released than what is agreed on."""
+    config, ledger = opened.config, opened.ledger
+    exchange = wire(opened)
+    rules = opened.in_force.present.regime.rules
+    await ledger.account_start(exchange.evidence, _start(config, opened.keys))
+    await account_genesis(exchange.control, exchange.evidence, rules)
+    async with membership(opened.control, exchange.control, switching, ledger, rules.revision):
+        if config.rulebook.insecure_from_directory:
+            rulebook = await door.from_directory(config.rulebook.directory)
+            await activate_directory(exchange.control, exchange.evidence, rulebook.revision.id)
+        yield exchange
 
 
 @asynccontextmanager
@@ -195,7 +212,7 @@ def _add(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentia
 
 def insecure_settings(config: Config) -> tuple[str, ...]:
     """The names of the insecure options that are set, for the warning at start and for the ledger."""
-    sections = {"jwks": config.jwks.model_dump()}
+    sections = {"jwks": config.jwks.model_dump(), "rulebook": config.rulebook.model_dump()}
     if config.backend.kind == "kafka" and config.backend.kafka is not None:
         sections["backend.kafka"] = config.backend.kafka.model_dump()
     for witness in config.ledger.witnesses:
@@ -225,7 +242,7 @@ def _options(limits: Limits) -> list[tuple[str, int]]:
     ]
 
 
-def _start(config: Config, keys: FileKeys) -> dict[str, JsonValue]:
+def _start(config: Config, keys: Keys) -> dict[str, JsonValue]:
     """What the ledger says of a start: nothing here is secret."""
     return {
         "version": __version__,

@@ -58,11 +58,55 @@ async def test_another_number_of_partitions_is_refused(config: Config) -> None:
     topics.write_text(topics.read_text().replace("partitions: 3", "partitions: 4"))
 
     with pytest.raises(RulebookRefused) as refused:
-        async with running(config):
+        async with running(_from_directory(config)):
             pass
 
     (finding,) = refused.value.findings
-    assert finding.startswith("data/topics/data.yaml: topic 'crash-reports' is stored with 3 partitions")
+    assert finding.startswith(
+        "the instance 'broker' cannot prepare it: data/topics/data.yaml: topic 'crash-reports'"
+    )
+
+
+def _from_directory(config: Config) -> Config:
+    """Each start activates the directory."""
+    rulebook = config.rulebook.model_copy(update={"insecure_from_directory": True})
+    return config.model_copy(update={"rulebook": rulebook})
+
+
+async def test_an_edited_directory_changes_nothing_by_itself(
+    config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(config) as ready:
+        first = ready.revision
+    topics = config.rulebook.directory / "data/topics/data.yaml"
+    topics.write_text(topics.read_text() + "\n# a remark\n")
+    async with running(config) as ready:
+        assert ready.revision == first
+    assert "propose it with 'entente rulebook propose'" in caplog.text
+    caplog.clear()
+    async with running(_from_directory(config)) as ready:
+        second = ready.revision
+        assert second != first and "rulebook.insecure_from_directory" in ready.warnings
+    assert "INSECURE: rulebook.insecure_from_directory" in caplog.text
+    async with running(config) as ready:
+        assert ready.revision == second
+    assert config.backend.data_dir is not None
+    entries = ledger_entries(config.backend.data_dir.parent, "rulebook_changed")
+    changes = [cast(dict[str, str], entry.body["change"]) for entry in entries]
+    assert [(change["what"], change["revision"]) for change in changes] == [
+        ("genesis", first),
+        ("activated", second),
+    ]
+
+
+async def test_without_the_revision_in_force_nothing_starts(config: Config) -> None:
+    async with running(config) as ready:
+        revision = ready.revision
+    assert config.backend.data_dir is not None
+    (config.backend.data_dir / "rulebooks.db").unlink()
+    with pytest.raises(RulebookRefused, match=f"revision {revision} is not in the store"):
+        async with running(config):
+            pass
 
 
 def _change_ledger(config: Config, statement: str) -> None:
@@ -87,7 +131,7 @@ async def test_a_ledger_that_was_changed_is_refused_with_its_place_and_nothing_i
     await _started_twice(config)
     _change_ledger(
         config,
-        "UPDATE entries SET openings = CAST(replace(openings, 'start', 'stalk') AS BLOB) WHERE number = 1",
+        "UPDATE entries SET openings = CAST(replace(openings, 'start', 'stalk') AS BLOB) WHERE number = 2",
     )
 
     with pytest.raises(LedgerRefused) as refused:
@@ -95,7 +139,7 @@ async def test_a_ledger_that_was_changed_is_refused_with_its_place_and_nothing_i
             pass
 
     (finding,) = refused.value.findings
-    assert finding.startswith("instance broker, entry 1: ")
+    assert finding.startswith("instance broker, entry 2: ")
     command = [ENTENTE, "serve", "--config", tmp_path / "exchange" / "entente.toml"]
     served = await asyncio.to_thread(
         subprocess.run, command, capture_output=True, text=True, timeout=60, check=False
@@ -107,9 +151,9 @@ async def test_a_ledger_that_was_changed_is_refused_with_its_place_and_nothing_i
 
 async def test_a_ledger_that_went_back_behind_its_checkpoints_is_refused(config: Config) -> None:
     await _started_twice(config)
-    _change_ledger(config, "DELETE FROM entries WHERE number = 1")
+    _change_ledger(config, "DELETE FROM entries WHERE number = 2")
 
-    with pytest.raises(LedgerRefused, match="entry 1: it is missing, and a checkpoint covers 2 entries"):
+    with pytest.raises(LedgerRefused, match="entry 2: it is missing, and a checkpoint covers 3 entries"):
         async with running(config):
             pass
 
@@ -124,10 +168,11 @@ async def test_a_start_names_the_key_and_a_change_of_it_is_announced(
     keys.write_text(json.dumps(listed))
     await _started_twice(config)
     entries = ledger_entries(tmp_path / "exchange")
-    kinds = ["configuration", "configuration", "key_rotated", "configuration", "configuration"]
+    kinds = ["configuration", "rulebook_changed", "configuration"]
+    kinds += ["key_rotated", "configuration", "configuration"]
     assert [entry.kind for entry in entries] == kinds
     public = (config.keys.directory / "ledger.vkey").read_text().split()
-    change = entries[2].body["change"]
+    change = entries[3].body["change"]
     assert isinstance(change, dict)
     assert change["from"] == {"id": 0, "key": public[0]}
     starts = [cast(dict[str, Any], entry.body["start"]) for entry in entries if entry.kind == "configuration"]

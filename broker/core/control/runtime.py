@@ -88,9 +88,11 @@ class ControlRuntime:
         self._readiness = Readiness(applier, self.settings.run, self.append)
         self._react()
         self._beater = asyncio.get_running_loop().create_task(self._beat_on())
-        async with asyncio.timeout(_START_TIMEOUT_S):
-            while not self.leases.holds():
-                await self.next_news()
+        give_up_s = self._clock.monotonic_s() + _START_TIMEOUT_S
+        while not self.leases.holds():
+            await self.next_news()
+            if self._clock.monotonic_s() >= give_up_s:
+                raise StorageUnavailable("the control log does not bring this instance's signs of life")
 
     async def leave(self) -> None:
         """Nothing is released here any more: say so. Idempotent, and does not raise."""
@@ -102,9 +104,9 @@ class ControlRuntime:
         if self._beater is not None:
             self._beater.cancel()
             await asyncio.wait([self._beater])
-            if not self.stopped.done():
-                with contextlib.suppress(StorageUnavailable):
-                    await self.append("left", {"run": self.settings.run})
+        if self.member is not None and not self.stopped.done():
+            with contextlib.suppress(StorageUnavailable):
+                await self.append("left", {"run": self.settings.run})
 
     def may_release(self) -> bool:
         """Whether this instance is a member, as far as it can know: asked before each write of the ledger."""

@@ -28,6 +28,9 @@ def end_agreement(directory: Path) -> None:
     agreements = yaml.safe_load(path.read_text())
     del agreements["ems-crash-reports"]
     path.write_text(yaml.safe_dump(agreements))
+    configuration = directory / "entente.toml"
+    insecure = "[rulebook]\ninsecure_from_directory = true\n"
+    configuration.write_text(configuration.read_text().replace("[rulebook]\n", insecure))
 
 
 def engines() -> set[str]:

@@ -1,0 +1,109 @@
+"""This instance's part in the agreement: the first revision of an exchange, joining, leaving."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from broker.app.config import Config
+from broker.app.ledger import OpenLedger
+from broker.core.control.applier import Applier, PreparationFailed
+from broker.core.control.confirming import Confirming
+from broker.core.control.desk import ControlDesk
+from broker.core.control.fold import EventVoid
+from broker.core.control.members import Member
+from broker.core.control.runtime import ControlRuntime, ControlSettings
+from broker.core.evidence import Evidence
+from broker.errors import EntenteError, Reason, RulebookRefused, StorageUnavailable
+from broker.model.ledger import JsonValue
+from broker.model.rulebook import Rules
+from broker.ports.clock import Clock
+from broker.ports.control import ControlLog, LedgerFence
+
+_RUN_BYTES = 8
+
+
+async def followed(config: Config, control_log: ControlLog, clock: Clock) -> ControlRuntime:
+    """What was agreed on so far, and all that comes. Raises StorageUnavailable."""
+    settings = ControlSettings(config.ledger.instance, secrets.token_hex(_RUN_BYTES), config.control.lease_s)
+    runtime = ControlRuntime(control_log, settings, clock, _boot_s)
+    await runtime.follow()
+    return runtime
+
+
+def control_desk(
+    runtime: ControlRuntime, fence: LedgerFence, evidence: Evidence, clock: Clock
+) -> ControlDesk:
+    """What use cases ask; it accounts for each instance that it fences."""
+
+    async def account_fenced(member: Member) -> None:
+        await evidence.write("instance_fenced", {"change": {"instance": member.instance, "run": member.run}})
+
+    return ControlDesk(runtime, Confirming(runtime, fence, account_fenced), clock)
+
+
+async def account_genesis(desk: ControlDesk, evidence: Evidence, rules: Rules) -> None:
+    """At the first start of an exchange, before anything else is in force: its rulebook, which nobody had approved.
+
+    Of instances that start at once the first counts. Raises StorageUnavailable.
+    """
+    if desk.state.activations.number:
+        return
+    body: dict[str, JsonValue] = {"revision": rules.revision, "engine": rules.engine}
+    try:
+        await evidence.write("rulebook_changed", {"change": {"what": "genesis", **body}})
+        await desk.record("genesis", body)
+    except EventVoid:
+        return
+    except EntenteError as error:
+        raise StorageUnavailable(str(error)) from None
+
+
+@asynccontextmanager
+async def membership(
+    runtime: ControlRuntime, desk: ControlDesk, applier: Applier, ledger: OpenLedger, revision: str
+) -> AsyncIterator[None]:
+    """Belong to the exchange inside the block: what is agreed on is in force here, and the ledger is this instance's.
+
+    Raises StorageUnavailable, and RulebookRefused if what is in force elsewhere cannot be put in force here.
+    """
+    runtime.stopped.add_done_callback(lambda stopped: ledger.writer.stop(stopped.result()))
+    try:
+        await runtime.join(applier, revision, ledger.epoch)
+        ledger.writer.may_release = runtime.may_release
+        yield
+    except PreparationFailed as error:
+        raise RulebookRefused((f"the revision in force: {error}",)) from None
+    finally:
+        await desk.close()
+        await runtime.leave()
+
+
+async def activate_directory(desk: ControlDesk, evidence: Evidence, revision: str) -> None:
+    """For development (`insecure_from_directory`): put in force what nobody approved.
+
+    Raises RulebookRefused, StorageUnavailable.
+    """
+    present = desk.state.activations.revision
+    if present == revision:
+        return
+    change: dict[str, JsonValue] = {
+        "what": "activated",
+        "revision": revision,
+        "parent": present,
+        "insecure_from_directory": True,
+    }
+    try:
+        await evidence.write("rulebook_changed", {"change": change})
+        await desk.activate(revision, by={}, proposal=None, rollback=False)
+    except EntenteError as error:
+        if error.reason is Reason.ACTIVATION_FAILED:
+            raise RulebookRefused((error.detail,)) from None
+        raise StorageUnavailable(str(error)) from None
+
+
+def _boot_s() -> float:
+    """Seconds that go on while the machine is suspended, unlike those of CLOCK_MONOTONIC."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
