@@ -16,9 +16,9 @@ from broker.core.control.fold import EventVoid
 from broker.core.control.members import Member
 from broker.core.control.runtime import ControlRuntime, ControlSettings
 from broker.core.evidence import Evidence
+from broker.core.regime import Regime
 from broker.errors import EntenteError, Reason, RulebookRefused, StorageUnavailable
 from broker.model.ledger import JsonValue
-from broker.model.rulebook import Rules
 from broker.ports.clock import Clock
 from broker.ports.control import ControlLog, LedgerFence
 
@@ -44,16 +44,22 @@ def control_desk(
     return ControlDesk(runtime, Confirming(runtime, fence, account_fenced), clock)
 
 
-async def account_genesis(desk: ControlDesk, evidence: Evidence, rules: Rules) -> None:
+async def account_genesis(desk: ControlDesk, evidence: Evidence, regime: Regime) -> None:
     """At the first start of an exchange, before anything else is in force: its rulebook, which nobody had approved.
+
+    The ledger names the first administrators, by whom every later change is approved.
 
     Of instances that start at once the first counts. Raises StorageUnavailable.
     """
     if desk.state.activations.number:
         return
-    body: dict[str, JsonValue] = {"revision": rules.revision, "engine": rules.engine}
+    body: dict[str, JsonValue] = {"revision": regime.rules.revision, "engine": regime.rules.engine}
+    listed: dict[str, JsonValue] = {
+        agency: list(subjects) for agency, subjects in regime.registry.administrators.items()
+    }
     try:
-        await evidence.write("rulebook_changed", {"change": {"what": "genesis", **body}})
+        change: dict[str, JsonValue] = {"what": "genesis", **body, "administrators": listed}
+        await evidence.write("rulebook_changed", {"change": change})
         await desk.record("genesis", body)
     except EventVoid:
         return

@@ -37,9 +37,11 @@ from broker.ports.keys import Keys
 from broker.rpc.services import PACKAGE, generic_handlers
 
 # Imported for their descriptors, which reflection serves.
-from protos.entente.v1 import catalog_pb2, exchange_pb2, ledger_pb2, subscriptions_pb2
+from protos.entente.v1 import catalog_pb2, exchange_pb2, ledger_pb2, rulebook_pb2, subscriptions_pb2
 
-_FILES = tuple(module.DESCRIPTOR for module in (exchange_pb2, subscriptions_pb2, catalog_pb2, ledger_pb2))
+_FILES = tuple(
+    module.DESCRIPTOR for module in (exchange_pb2, subscriptions_pb2, catalog_pb2, ledger_pb2, rulebook_pb2)
+)
 SERVICES = tuple(f"{PACKAGE}.{name}" for file in _FILES for name in file.services_by_name)
 
 log = logging.getLogger(__name__)
@@ -128,10 +130,11 @@ async def _agreeing(opened: Opened, switching: Switching, door: RulebookDoor) ->
     """The exchange, as a member of which nothing older can be released than what is agreed on."""
     config, ledger = opened.config, opened.ledger
     exchange = wire(opened)
-    rules = opened.in_force.present.regime.rules
+    switching.attach(exchange.fanout)
+    regime = opened.in_force.present.regime
     await ledger.account_start(exchange.evidence, _start(config, opened.keys))
-    await account_genesis(exchange.control, exchange.evidence, rules)
-    async with membership(opened.control, exchange.control, switching, ledger, rules.revision):
+    await account_genesis(exchange.control, exchange.evidence, regime)
+    async with membership(opened.control, exchange.control, switching, ledger, regime.rules.revision):
         if config.rulebook.insecure_from_directory:
             rulebook = await door.from_directory(config.rulebook.directory)
             await activate_directory(exchange.control, exchange.evidence, rulebook.revision.id)
@@ -171,6 +174,7 @@ async def _serving(server: grpc.aio.Server, exchange: Exchange) -> AsyncIterator
         await exchange.fanout.close()
         await exchange.subscribe.settle()
         await exchange.publisher.settle()
+        await exchange.checking.close()
         flusher.cancel()
         await exchange.ledger_interceptor.flush()
         await exchange.audit_index.close()

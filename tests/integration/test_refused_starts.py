@@ -92,11 +92,13 @@ async def test_an_edited_directory_changes_nothing_by_itself(
         assert ready.revision == second
     assert config.backend.data_dir is not None
     entries = ledger_entries(config.backend.data_dir.parent, "rulebook_changed")
-    changes = [cast(dict[str, str], entry.body["change"]) for entry in entries]
+    changes = [cast(dict[str, object], entry.body["change"]) for entry in entries]
     assert [(change["what"], change["revision"]) for change in changes] == [
         ("genesis", first),
         ("activated", second),
     ]
+    listed = cast(dict[str, list[str]], changes[0]["administrators"])
+    assert listed["exchange"] == listed["ems"] == ["admin-1", "admin-2"]
 
 
 async def test_without_the_revision_in_force_nothing_starts(config: Config) -> None:
