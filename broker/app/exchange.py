@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from broker.app.administering import administering
 from broker.app.auditing import auditing, fresh_index
 from broker.app.foundation import Foundation, Opened, stream_times
 from broker.core.audit.fresh import FreshIndex
@@ -15,6 +16,7 @@ from broker.core.evidence import Evidence
 from broker.core.ledger.receipt import ReceiptCodec
 from broker.core.preview import Previewer
 from broker.core.publish import Publisher
+from broker.core.rulebook.checking import Checking
 from broker.core.streams import Streams
 from broker.core.subscriptions import SubscriptionDesk
 from broker.rpc.call import Interceptor
@@ -41,6 +43,7 @@ class Exchange:
     audit_index: FreshIndex
     evidence: Evidence
     control: ControlDesk
+    checking: Checking
 
 
 def wire(opened: Opened) -> Exchange:
@@ -50,6 +53,7 @@ def wire(opened: Opened) -> Exchange:
     fanout = _fanout(base)
     subscribe = _subscribe(base, fanout)
     audit_index = fresh_index(base)
+    rulebook = administering(base)
     account = LedgerInterceptor(base.evidence)
     message_bytes = opened.config.limits.message_bytes
     return Exchange(
@@ -59,6 +63,7 @@ def wire(opened: Opened) -> Exchange:
             _subscriptions(base),
             CatalogServicer(base.in_force, opened.clock),
             auditing(base, audit_index),
+            rulebook.servicer,
         ),
         interceptors=(
             account,
@@ -73,6 +78,7 @@ def wire(opened: Opened) -> Exchange:
         audit_index=audit_index,
         evidence=base.evidence,
         control=base.control,
+        checking=rulebook.checking,
     )
 
 

@@ -16,6 +16,7 @@ from broker.rpc.catalog import CatalogServicer
 from broker.rpc.exchange import ExchangeServicer
 from broker.rpc.interceptors import chain
 from broker.rpc.ledger import LedgerServicer
+from broker.rpc.rulebook import RulebookServicer
 from broker.rpc.subscribe import SubscribeServicer
 from broker.rpc.subscriptions import SubscriptionsServicer
 
@@ -40,6 +41,7 @@ def routes(
     subscriptions: SubscriptionsServicer,
     catalog: CatalogServicer,
     ledger: LedgerServicer,
+    rulebook: RulebookServicer,
 ) -> tuple[Route, ...]:
     """All methods of package entente.v1."""
     return (
@@ -65,6 +67,17 @@ def routes(
         Route("Ledger/ProveEntry", ledger.prove_entry),
         Route("Ledger/CheckReceipts", ledger.check_receipts),
         Route("Ledger/ReplayRecords", ledger.replay_records, streaming=True),
+        Route("Rulebook/Propose", rulebook.propose, streaming=True),
+        Route("Rulebook/GetProposal", rulebook.get_proposal),
+        Route("Rulebook/ListProposals", rulebook.list_proposals),
+        Route("Rulebook/Approve", rulebook.approve),
+        Route("Rulebook/Reject", rulebook.reject),
+        Route("Rulebook/Activate", rulebook.activate),
+        Route("Rulebook/Rollback", rulebook.rollback, streaming=True),
+        Route("Rulebook/GetStatus", rulebook.get_status),
+        Route("Rulebook/ListRevisions", rulebook.list_revisions),
+        Route("Rulebook/PullRevision", rulebook.pull_revision, streaming=True),
+        Route("Rulebook/DiffRevisions", rulebook.diff_revisions),
     )
 
 
