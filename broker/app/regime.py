@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from broker.adapters.jwt.identity import JwtIdentity
@@ -15,7 +15,8 @@ from broker.app.rulebook import PreparedRulebook
 from broker.app.stores import Stores
 from broker.core.access import Access
 from broker.core.catalog import Catalog
-from broker.core.decide import Decider
+from broker.core.decide import Decider, DeciderLimits
+from broker.core.decide.quota import LabelSetQuota
 from broker.core.deliver.disclose import Discloser
 from broker.core.deliver.view import RecordViews
 from broker.core.record.admission import RecordLimits
@@ -28,6 +29,12 @@ from broker.ports.clock import Clock
 from broker.ports.keys import Keys
 
 
+def _label_set_quota() -> LabelSetQuota:
+    """One for all revisions: a label set is not new because the revision is."""
+    limits = DeciderLimits()
+    return LabelSetQuota(limits.label_sets_per_minute, limits.label_sets_known)
+
+
 @dataclass(frozen=True, slots=True)
 class RegimeBuilder:
     """What every regime of an exchange is built from, besides its revision."""
@@ -37,19 +44,24 @@ class RegimeBuilder:
     keys: Keys
     clock: Clock
     opa: Path
+    _quota: LabelSetQuota = field(default_factory=_label_set_quota)
 
-    async def build(self, rulebook: PreparedRulebook) -> OpenRegime:
-        """A regime at work; close it when it is over. Raises RulebookRefused, OpaStartFailed, StorageUnavailable."""
+    async def build(self, rulebook: PreparedRulebook, before: OpenRegime | None = None) -> OpenRegime:
+        """A regime at work; close it when it is over. before: the one in force, whose fetched keys it goes on with.
+
+        Raises RulebookRefused, OpaStartFailed, StorageUnavailable.
+        """
         async with AsyncExitStack() as stack:
             engine = await OpaEngine.start(self.opa, rulebook.revision)
             stack.push_async_callback(engine.close)
-            decider = Decider(engine, self.clock, time_dependent=rulebook.revision.time_dependent)
+            dependent = rulebook.revision.time_dependent
+            decider = Decider(engine, self.clock, time_dependent=dependent, quota=self._quota)
             stack.push_async_callback(decider.close)
-            identity = await asyncio.to_thread(self._identity, rulebook)
+            identity = await asyncio.to_thread(self._identity, rulebook, before)
             stack.push_async_callback(identity.close)
             topics = await self._topics(rulebook)
             regime = self._regime(rulebook, engine, decider, topics, identity)
-            return OpenRegime(regime, engine, stack.pop_all())
+            return OpenRegime(regime, engine, identity, stack.pop_all())
 
     def _regime(
         self,
@@ -84,7 +96,7 @@ class RegimeBuilder:
         except ValueError as error:
             raise RulebookRefused((f"data/topics/data.yaml: {error}",)) from None
 
-    def _identity(self, rulebook: PreparedRulebook) -> JwtIdentity:
+    def _identity(self, rulebook: PreparedRulebook, before: OpenRegime | None) -> JwtIdentity:
         config = self.config
         jwks = JwksSettings(
             ttl_s=config.jwks.ttl_s,
@@ -100,6 +112,7 @@ class RegimeBuilder:
             clock=self.clock,
             leeway_s=config.limits.token_leeway_s,
             jwks=jwks,
+            before=None if before is None else before.identity,
         )
 
 
@@ -109,6 +122,7 @@ class OpenRegime:
 
     regime: Regime
     engine: OpaEngine
+    identity: JwtIdentity
     _stack: AsyncExitStack
 
     async def close(self) -> None:

@@ -17,6 +17,7 @@ from broker.core.redact.fieldmap import FieldMap
 from broker.core.redact.plan import Unredactable
 from broker.core.redact.unreviewed import unreviewed_paths
 from broker.core.regime import Regime
+from broker.core.restrictions import require_unsuspended
 from broker.errors import EntenteError, NoDecision, Reason
 from broker.model.decision import Effect
 from broker.model.ledger import JsonValue
@@ -66,6 +67,7 @@ class Previewer:
         while True:
             order = self._in_force.present
             topic = await order.regime.access.require_publish(principal, topic_name)
+            require_unsuspended(order, principal, topic_name, self._clock.now_ms())
             asked: JsonValue = {"topic": topic_name, "reference": reference, "records": len(events)}
             await self._evidence.write("preview", {"who": who(principal), "call": asked}, order=order)
             parties = list(_parties(order.regime, principal, topic))

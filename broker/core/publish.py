@@ -17,6 +17,7 @@ from broker.core.publication import Attempt, entries_of, publish_body
 from broker.core.questions import publish_question
 from broker.core.record.admission import Candidate, stamp
 from broker.core.regime import Regime
+from broker.core.restrictions import require_unsuspended
 from broker.errors import EntenteError, NoDecision, Reason, StorageUnavailable
 from broker.model.decision import Decision
 from broker.model.principal import Principal
@@ -68,26 +69,40 @@ class Publisher:
     ) -> list[Outcome]:
         """One outcome for each event, in order.
 
-        Raises EntenteError: TOPIC_NOT_FOUND, POLICY_UNAVAILABLE, STORAGE_UNAVAILABLE, STORAGE_FULL, LEDGER_UNAVAILABLE; the
-        call may then be repeated, since a record that was stored is acknowledged as a duplicate.
+        Raises EntenteError: TOPIC_NOT_FOUND, SUSPENDED, POLICY_UNAVAILABLE, STORAGE_UNAVAILABLE, STORAGE_FULL,
+        LEDGER_UNAVAILABLE; the call may then be repeated, since a stored record is acknowledged as a duplicate.
         """
         while True:
             order = self._in_force.present
-            topic = await order.regime.access.require_publish(principal, topic_name)
-            examined = await order.regime.examiner.examine(events, principal, topic)
-            attempts = [
-                Attempt(found) if isinstance(found, Candidate) else Attempt(None, refusal=found)
-                for found in examined
-            ]
-            await self._decide(order, attempts, principal, topic)
-            # A caller that hangs up meanwhile must not keep what is stored out of the ledger.
-            storing = asyncio.ensure_future(self._store(order, principal, topic, attempts, reference))
-            self._storing.add(storing)
-            storing.add_done_callback(self._storing.discard)
             try:
-                return await asyncio.shield(storing)
+                return await self._publish(order, principal, topic_name, events, reference)
             except OrderReplaced:
                 continue  # before anything was stored: decide again by what is in force now
+            except EntenteError as error:
+                if error.reason is not Reason.POLICY_UNAVAILABLE or order is self._in_force.present:
+                    raise  # else the engine of what was replaced meanwhile may have stopped
+
+    async def _publish(
+        self,
+        order: Order[Regime],
+        principal: Principal,
+        topic_name: str,
+        events: Sequence[CloudEvent],
+        reference: str,
+    ) -> list[Outcome]:
+        topic = await order.regime.access.require_publish(principal, topic_name)
+        require_unsuspended(order, principal, topic_name, self._clock.now_ms())
+        examined = await order.regime.examiner.examine(events, principal, topic)
+        attempts = [
+            Attempt(found) if isinstance(found, Candidate) else Attempt(None, refusal=found)
+            for found in examined
+        ]
+        await self._decide(order, attempts, principal, topic)
+        # A caller that hangs up meanwhile must not keep what is stored out of the ledger.
+        storing = asyncio.ensure_future(self._store(order, principal, topic, attempts, reference))
+        self._storing.add(storing)
+        storing.add_done_callback(self._storing.discard)
+        return await asyncio.shield(storing)
 
     async def settle(self) -> None:
         """Wait until all that was stored is accounted for, also for callers that have gone."""

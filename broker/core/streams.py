@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from broker.core.acknowledgements import Acknowledgements
 from broker.core.claims import Claims, OpenRequest
@@ -19,6 +19,7 @@ from broker.core.ledger.receipt import ReceiptCodec
 from broker.core.moves import Cause, moved_body, stream_part
 from broker.core.places import Places
 from broker.core.regime import Regime
+from broker.core.restrictions import require_unsuspended
 from broker.errors import EntenteError, EpochConflict, Reason, StorageUnavailable
 from broker.model.ledger import JsonValue
 from broker.model.principal import Principal
@@ -67,8 +68,7 @@ class Streams:
 
         Raises EntenteError: see Exchange.Subscribe.
         """
-        order = self._in_force.present
-        rulings = await order.regime.access.require_subscribe(principal, request.topic, request.purpose)
+        order, rulings = await self._permitted(principal, request.topic, request.purpose)
         topic = order.regime.topics[request.topic]
         binding = CursorBinding(principal.agency, principal.subject, topic.incarnation, request.subscription)
         begin = await self._claims.begin(principal, request, topic, binding)
@@ -78,6 +78,7 @@ class Streams:
         session = Session(
             principal=principal,
             admitted=order.regime,
+            rulings=rulings,
             purpose=request.purpose,
             topic=request.topic,
             binding=binding,
@@ -94,21 +95,30 @@ class Streams:
         while True:
             try:
                 with self._in_force.passage(order):
-                    await self._begin(session, order, rulings, moved)
+                    await self._begin(session, order, moved)
                     return session
             except OrderReplaced:
-                order = self._in_force.present
-            rulings = await order.regime.access.require_subscribe(principal, request.topic, request.purpose)
-            session.admitted = order.regime
+                order, session.rulings = await self._permitted(principal, request.topic, request.purpose)
+                session.admitted = order.regime
 
-    async def _begin(
-        self,
-        session: Session,
-        order: Order[Regime],
-        rulings: Iterable[Ruling],
-        moved: Mapping[str, JsonValue],
-    ) -> None:
-        opened = {**_of(session), "decisions": decisions(rulings, order.regime.rules)}
+    async def _permitted(
+        self, principal: Principal, topic: str, purpose: str
+    ) -> tuple[Order[Regime], tuple[Ruling, ...]]:
+        """The order that is in force once it has permitted the stream, and its decisions."""
+        while True:
+            order = self._in_force.present
+            try:
+                rulings = await order.regime.access.require_subscribe(principal, topic, purpose)
+            except EntenteError as error:
+                if error.reason is not Reason.POLICY_UNAVAILABLE or order is self._in_force.present:
+                    raise
+                continue  # the engine of what was replaced meanwhile may have stopped
+            if order is self._in_force.present:
+                require_unsuspended(order, principal, topic, self._clock.now_ms())
+                return order, rulings
+
+    async def _begin(self, session: Session, order: Order[Regime], moved: Mapping[str, JsonValue]) -> None:
+        opened = {**_of(session), "decisions": decisions(session.rulings, order.regime.rules)}
         await self._evidence.write_all(
             [
                 self._evidence.entry("stream_opened", opened, order=order),
@@ -136,13 +146,12 @@ class Streams:
     async def refresh(self, session: Session, principal: Principal) -> None:
         """Go on under a new token of the same principal; a changed class is decided anew.
 
-        Raises EntenteError REFRESH_REFUSED, PURPOSE_NOT_PERMITTED, POLICY_DENIED, LEDGER_UNAVAILABLE.
+        Raises EntenteError REFRESH_REFUSED, PURPOSE_NOT_PERMITTED, POLICY_DENIED, SUSPENDED, LEDGER_UNAVAILABLE.
         """
         if principal.key != session.principal.key:
             raise EntenteError(Reason.REFRESH_REFUSED)
-        regime = self._in_force.present.regime
         try:
-            await regime.access.require_subscribe(principal, session.topic, session.purpose)
+            order, rulings = await self._permitted(principal, session.topic, session.purpose)
         except EntenteError as error:
             # An open stream tells no secret by naming its topic's owner as the one to ask.
             raise (
@@ -150,17 +159,16 @@ class Streams:
                 if error.reason is Reason.TOPIC_NOT_FOUND
                 else error
             ) from None
-        if principal.subject_class(session.purpose) == session.subject_class:
-            session.principal = principal
-            return
-        self._fanout.remove(session)
-        await session.accounted()
-        session.principal = principal
-        if session.history.until != session.standing:
+        changed = principal.subject_class(session.purpose) != session.subject_class
+        if changed:
+            self._fanout.remove(session)
+            await session.accounted()
+        session.principal, session.admitted, session.rulings = principal, order.regime, rulings
+        if changed and session.history.until != session.standing:
             # Named in an entry that became durable meanwhile, and handed nothing of what was decided for the old class.
             session.accounting = asyncio.ensure_future(self._move_back(session))
             await asyncio.shield(session.accounting)
-        self._fanout.park(session)
+        self._fanout.resume(session)
 
     async def close(self, session: Session, cause: str) -> None:
         """Serve the session no more and account for its end; an entry that cannot be written now is written later."""

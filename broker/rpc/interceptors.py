@@ -16,9 +16,11 @@ from broker.core.decide import Ruling
 from broker.core.evidence import Evidence, decisions, who
 from broker.core.in_force import InForce
 from broker.core.regime import Regime
+from broker.core.restrictions import require_caller
 from broker.errors import EntenteError, Reason, fault_place
 from broker.model.ledger import JsonValue
 from broker.model.principal import Principal
+from broker.ports.clock import Clock
 from broker.rpc.call import Call, Interceptor, Method
 from broker.rpc.quotas import Quotas
 from broker.rpc.status import abort
@@ -124,18 +126,24 @@ async def errors_interceptor(call: Call, proceed: Method) -> None:
 class IdentityInterceptor:
     """From metadata and certificate to a principal."""
 
-    def __init__(self, in_force: InForce[Regime]) -> None:
+    def __init__(self, in_force: InForce[Regime], clock: Clock) -> None:
         self._in_force = in_force
+        self._clock = clock
 
     async def __call__(self, call: Call, proceed: Method) -> None:
-        """Raises the identity part of the catalogue."""
+        """Raises the identity part of the catalogue, and SUSPENDED."""
         call.principal = await self.principal(call, bearer_token(call))
+        require_caller(self._in_force.present, call.principal, self._clock.now_ms())
         await proceed(call)
 
     async def principal(self, call: Call, token: str) -> Principal:
         """The principal of a token on this call's connection."""
-        identity = self._in_force.present.regime.identity
-        return await identity.authenticate(token, client_certificate(call.context.auth_context()))
+        certificate = client_certificate(call.context.auth_context())
+        while True:
+            regime = self._in_force.present.regime
+            principal = await regime.identity.authenticate(token, certificate)
+            if regime is self._in_force.present.regime:  # else keys were fetched meanwhile, for what is over
+                return principal
 
 
 def bearer_token(call: Call) -> str:

@@ -15,21 +15,23 @@ from broker.core.deliver.prepare import Preparer
 from broker.core.deliver.session import Outgoing, Session
 from broker.core.deliver.standing import Standing
 from broker.core.evidence import Evidence
+from broker.core.in_force import Order
 from broker.core.ledger.receipt import ReceiptCodec
 from broker.core.ledger.runs import places_of
 from broker.errors import PositionExpired, StorageUnavailable
 from broker.model.decision import KEEP, Decision, Effect
 from broker.model.ledger import LedgerEntry, Place, StoredEntry
+from broker.model.overlay import Overlays, Suspension
 from broker.model.principal import Principal
 from broker.model.record import AppendResult, Chunk, LogTopic, NewRecord, Positions, StoredRecord
-from broker.model.registry import Topic
+from broker.model.registry import Registry, Topic
 from broker.model.rulebook import Rules
 from broker.model.subscription import SubscriptionKey
 from broker.ports.subscription_store import SubscriptionStore
 from protos.entente.v1.exchange_pb2 import SubscribeResponse
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from tests.fakes.clock import TurnedClock
-from tests.fakes.regimes import RULES, TOPIC, TYPE, FixedKeys, in_force, registry
+from tests.fakes.regimes import RULES, TOPIC, TYPE, FixedKeys, in_force, regime, registry
 
 RELEASE = Decision(Effect.RELEASE, {"unreviewed": KEEP})
 WITHHOLD = Decision(Effect.WITHHOLD, reasons=("scripted",))
@@ -165,6 +167,7 @@ class ScriptedDecider:
     def __init__(self, rules: Rules = RULES) -> None:
         self.rules = rules
         self.answer: Answer = lambda _: RELEASE
+        self.decided: dict[bytes, Decision] = {}
         self.calls = 0
         self.hold: asyncio.Event | None = None
 
@@ -174,7 +177,13 @@ class ScriptedDecider:
         await asyncio.sleep(0)
         if self.hold is not None and any(each.item["action"] == "deliver" for each in questions):
             await self.hold.wait()
-        return [self.answer(question) for question in questions]
+        answers = [self.answer(question) for question in questions]
+        self.decided |= {q.key: answer for q, answer in zip(questions, answers, strict=True) if answer}
+        return answers
+
+    def recall(self, question: Question) -> Decision | None:
+        """See Decider."""
+        return self.decided.get(question.key)
 
 
 class MovingClock(TurnedClock):
@@ -194,6 +203,8 @@ class World:
         self.epochs = Epochs()
         self.decider = ScriptedDecider()
         self.keys = FixedKeys()
+        self.revisions = 0
+        self.judged: asyncio.Future[None] | None = None
         self.codec = CursorCodec(self.keys)
         self.receipts = ReceiptCodec(self.keys)
         self.in_force = in_force(
@@ -243,6 +254,7 @@ class World:
         session = Session(
             principal=self.principal(subject, agency, role),
             admitted=self.in_force.present.regime,
+            rulings=(),
             purpose="work",
             topic=TOPIC,
             binding=CursorBinding(agency, subject, b"i" * 16, subscription),
@@ -268,6 +280,28 @@ class World:
         """More credit."""
         session.grant(records, size_bytes)
         self.fanout.wake(session)
+
+    def switch(
+        self, decider: ScriptedDecider | None = None, known: Registry | None = None, **parts: Any
+    ) -> asyncio.Future[None]:
+        """Put another revision in force: what it decides, what it registers; done when nothing older can be released."""
+        self.revisions += 1
+        self.decider = decider or ScriptedDecider()
+        self.decider.rules = Rules(f"sha256:{self.revisions}", "scripted 1")
+        parts = {"topics": dict(self.in_force.present.regime.topics), **parts}
+        later = regime(
+            self.decider, known, rules=self.decider.rules, keys=self.keys, clock=self.clock, **parts
+        )
+        over = self.in_force.replace(Order(later, self.in_force.present.overlays))
+        self.judged = asyncio.ensure_future(self.fanout.switched())
+        return over
+
+    def restrict(self, *suspensions: Suspension, epoch: int = 1) -> asyncio.Future[None]:
+        """Put other overlays in force: done when nothing can be released without them."""
+        overlays = Overlays(epoch, {each.id: each for each in suspensions})
+        over = self.in_force.replace(Order(self.in_force.present.regime, overlays))
+        self.fanout.restricted()
+        return over
 
     async def receive(self, session: Session, count: int) -> list[str]:
         """The ids of the next so many records; fails if a batch holds more, or the stream ends."""

@@ -11,6 +11,7 @@ from broker.core.decide import Ruling
 from broker.core.in_force import InForce
 from broker.core.questions import audit_question
 from broker.core.regime import Regime
+from broker.core.restrictions import require_caller
 from broker.errors import EntenteError, NoDecision, Reason
 from broker.model.principal import Principal
 from broker.ports.clock import Clock
@@ -23,7 +24,10 @@ class _Answer:
 
 
 class AuditAccess:
-    """Asks the revision in force. Both methods raise EntenteError AUDIT_DENIED, POLICY_UNAVAILABLE."""
+    """Asks the revision in force. Both methods raise EntenteError AUDIT_DENIED, SUSPENDED, POLICY_UNAVAILABLE.
+
+    The principal may have been authenticated by an earlier one, so they raise what `Identity.confirm` does too.
+    """
 
     def __init__(self, in_force: InForce[Regime], clock: Clock) -> None:
         self._in_force = in_force
@@ -46,7 +50,10 @@ class AuditAccess:
 
     async def _ask(self, principal: Principal, scopes: Sequence[str]) -> list[_Answer]:
         questions = [audit_question(principal, scope) for scope in scopes]
-        regime = self._in_force.present.regime
+        order = self._in_force.present
+        regime = order.regime
+        await regime.identity.confirm(principal)
+        require_caller(order, principal, self._clock.now_ms())
         try:
             decisions = await regime.decider.decide(questions)
         except NoDecision:

@@ -55,11 +55,14 @@ class Readings:
     ) -> AsyncIterator[Reading]:
         """A reading; `about`: the question, for the ledger. What fails inside is translated as well.
 
+        Nothing of it is shown if the principal's eyes are others by the end: EntenteError POLICY_UNAVAILABLE, ask again.
         page_token: a further page is of what was there when the first one was read, or later.
         """
         await self.account(principal, method, about)
         async with self.unrestricted(now=not page_token) as (reader, index):
             yield Reading(scope, reader, index)
+        if await self._access.scope(principal) != scope:
+            raise EntenteError(Reason.POLICY_UNAVAILABLE)
 
     @asynccontextmanager
     async def unrestricted(self, *, now: bool = True) -> AsyncIterator[tuple[LedgerReader, AuditIndex]]:

@@ -83,11 +83,12 @@ class ReplayedRecord:
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """One revision at work: what it registers, and what answers for it."""
+    """One revision at work: what it registers, and what answers for it. present: the regime that lends both, if one does."""
 
     registry: Registry
     engine: PolicyEngine
     time_dependent: bool
+    present: Regime | None = None
 
 
 class RecordReplay:
@@ -126,10 +127,10 @@ class RecordReplay:
         left = question.limit or _UNLIMITED
         async with self._rules(order.regime, question) as rules:
             subject = question.subject
-            show = _Whole(order.judge) if subject is None else self._seen(order, rules, question, subject)
+            show = _Whole() if subject is None else self._seen(rules, question, subject)
             try:
                 async for chunk in self._chunks(question):
-                    shown = (await show.shown(chunk))[:left]
+                    shown = (await self._shown(principal, show, rules, chunk))[:left]
                     left -= len(shown)
                     if shown:
                         yield shown
@@ -138,11 +139,27 @@ class RecordReplay:
             finally:
                 await show.close()
 
+    async def _shown(
+        self, principal: Principal, show: _Whole | _Seen, rules: _Rules, chunk: Chunk
+    ) -> list[ReplayedRecord]:
+        """What is shown of a chunk, to whom may still replay, and without what was withdrawn by then."""
+        while True:
+            order = self._in_force.present
+            if rules.present is not None and rules.present is not order.regime:
+                raise EntenteError(
+                    Reason.POLICY_UNAVAILABLE
+                )  # it was to be by the rules in force, which are others now
+            shown = await show.shown(order, chunk)
+            await self._readings.require_records(principal)
+            if order is self._in_force.present:
+                return shown
+
     @asynccontextmanager
     async def _rules(self, regime: Regime, question: ReplayQuestion) -> AsyncIterator[_Rules]:
         """Those in force, or those of another revision, one at a time: each takes an engine of its own."""
         if question.subject is None or question.revision in ("", regime.rules.revision):
-            yield _Rules(regime.registry, regime.engine, regime.time_dependent)
+            present = None if question.subject is None else regime
+            yield _Rules(regime.registry, regime.engine, regime.time_dependent, present)
             return
         if self._older.locked():
             raise EntenteError(Reason.LIMIT_EXCEEDED, "one replay under an older revision at a time")
@@ -166,14 +183,12 @@ class RecordReplay:
             raise EntenteError(Reason.REVISION_NOT_FOUND, revision_id)
         return revision
 
-    def _seen(
-        self, order: Order[Regime], rules: _Rules, question: ReplayQuestion, subject: SubjectClass
-    ) -> _Seen:
+    def _seen(self, rules: _Rules, question: ReplayQuestion, subject: SubjectClass) -> _Seen:
         clock = self._clock if question.at_ms is None else _Moment(question.at_ms, self._clock)
         decider = Decider(rules.engine, clock, time_dependent=rules.time_dependent, limits=_LIMITS)
         views, discloser = RecordViews(rules.registry), Discloser(rules.registry, self._keys)
         lens = Lens(question.topic, subject, decider, views, discloser)
-        return _Seen(order, Preparer(clock), lens)
+        return _Seen(Preparer(clock), lens)
 
     async def _chunks(self, question: ReplayQuestion) -> AsyncIterator[Chunk]:
         """From the start to the end that the topic has now; what is gone meanwhile is left out."""
@@ -206,24 +221,12 @@ class RecordReplay:
 class _Whole:
     """Shows records as they are stored, but for those that were withdrawn."""
 
-    def __init__(self, judge: Judge) -> None:
-        self._judge = judge
-
-    async def shown(self, chunk: Chunk) -> list[ReplayedRecord]:
+    async def shown(self, order: Order[Regime], chunk: Chunk) -> list[ReplayedRecord]:
         return [
             ReplayedRecord(r.partition, r.offset, r.recorded_ms, whole=r.body)
             for r in chunk.records
-            if not self._is_withdrawn(r)
+            if not _is_withdrawn(order.judge, r)
         ]
-
-    def _is_withdrawn(self, record: StoredRecord) -> bool:
-        if not self._judge.withdraws_anything:
-            return False
-        try:
-            named, _ = fingerprint(record.body)
-        except DecodeError:
-            return False  # not stored by an exchange, and so by no name that could be withdrawn
-        return self._judge.is_withdrawn(named)
 
     async def close(self) -> None:
         return None
@@ -232,15 +235,14 @@ class _Whole:
 class _Seen:
     """Shows what one class would have received, by the very code that delivers."""
 
-    def __init__(self, order: Order[Regime], preparer: Preparer, lens: Lens) -> None:
-        self._order = order
+    def __init__(self, preparer: Preparer, lens: Lens) -> None:
         self._preparer = preparer
         self._lens = lens
 
-    async def shown(self, chunk: Chunk) -> list[ReplayedRecord]:
+    async def shown(self, order: Order[Regime], chunk: Chunk) -> list[ReplayedRecord]:
         """Raises EntenteError POLICY_UNAVAILABLE if there is no decision for some record."""
         for _ in range(TRIES):
-            prepared = Prepared(Standing((0,) * len(chunk.next_positions)), self._order)
+            prepared = Prepared(Standing((0,) * len(chunk.next_positions)), order)
             await self._preparer.prepare(self._lens, chunk, Budget(_UNLIMITED, _UNLIMITED), prepared)
             if not prepared.stalled:
                 return self._delivered(chunk, prepared)
@@ -291,3 +293,13 @@ def _check(question: ReplayQuestion) -> None:
             raise EntenteError(Reason.REQUEST_INVALID, "revision and at belong to seen_by")
     elif not subject.agency or not subject.purpose or not all(subject.roles):
         raise EntenteError(Reason.REQUEST_INVALID, "seen_by needs an agency, a purpose and no empty role")
+
+
+def _is_withdrawn(judge: Judge, record: StoredRecord) -> bool:
+    if not judge.withdraws_anything:
+        return False
+    try:
+        named, _ = fingerprint(record.body)
+    except DecodeError:
+        return False  # not stored by an exchange, and so by no name that could be withdrawn
+    return judge.is_withdrawn(named)

@@ -33,15 +33,24 @@ class Decider:
     """
 
     def __init__(
-        self, engine: PolicyEngine, clock: Clock, *, time_dependent: bool, limits: DeciderLimits | None = None
+        self,
+        engine: PolicyEngine,
+        clock: Clock,
+        *,
+        time_dependent: bool,
+        limits: DeciderLimits | None = None,
+        quota: LabelSetQuota | None = None,
     ) -> None:
+        """quota: that of earlier revisions, to which label sets are not new because the revision is."""
         self._engine = engine
         self._clock = clock
         self._time_dependent = time_dependent
         self._limits = limits or DeciderLimits()
         self._classes = Memo(self._limits.memo_entries, self._limits.memo_bytes)
         self._persons = Memo(self._limits.personal_entries, _PERSONAL_KEY_BYTES)
-        self._quota = LabelSetQuota(self._limits.label_sets_per_minute, self._limits.label_sets_known)
+        self._quota = quota or LabelSetQuota(
+            self._limits.label_sets_per_minute, self._limits.label_sets_known
+        )
         self._faults = Faults(self._limits)
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._tick_ms = 0
@@ -85,6 +94,10 @@ class Decider:
                 decisions[number] = answer.result() if answer.done() else None
             self._counters["without_decision"] += sum(decision is None for decision in decisions)
         return decisions
+
+    def recall(self, question: Question) -> Decision | None:
+        """What was decided before and still counts; nobody is asked."""
+        return self._recall(question, self._time(), self._clock.now_ms())
 
     async def ask(self, question: Question) -> Decision:
         """The decision for one question. Raises NoDecision if there is none now."""

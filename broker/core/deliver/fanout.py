@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
+from broker.core.deliver.admission import Admissions
 from broker.core.deliver.group import Group, Tools
+from broker.core.deliver.outcomes import decide_again
 from broker.core.deliver.prepare import Lens
 from broker.core.deliver.session import Buffers, Outgoing, Session
 from broker.core.regime import Regime
+from broker.core.restrictions import require_unsuspended
 from broker.errors import EntenteError, Reason
 from broker.model.principal import SubjectClass
 from broker.model.subscription import SubscriptionKey
@@ -42,6 +46,7 @@ class FanOut:
         self._parked: set[Session] = set()
         self._closed = False
         self._sessions: set[Session] = set()
+        self._admissions = Admissions(tools.in_force, self.resume)
         self._sweeper: asyncio.Task[None] | None = None
 
     def begin(self, session: Session) -> None:
@@ -70,7 +75,8 @@ class FanOut:
 
     def place(self, session: Session) -> None:
         """Let the session be served from its position: in the group that stands there, or in a new one."""
-        if session.admitted is not self._tools.in_force.present.regime:
+        if not self._is_admitted(session):
+            self._admissions.add([session])
             return
         if not session.budget().is_open:
             self.park(session)
@@ -85,7 +91,9 @@ class FanOut:
         """Set the session aside until it has credit and room; one that the present rules have not admitted until they do."""
         if self._closed or not session.is_open:
             return
-        if session.budget().is_open:
+        if not self._is_admitted(session):
+            self._admissions.add([session])
+        elif session.budget().is_open:
             self.place(session)
         else:
             self._parked.add(session)
@@ -104,6 +112,7 @@ class FanOut:
     def remove(self, session: Session) -> None:
         """Serve the session no more; it keeps its position, and what an entry is being written of (see `accounted`)."""
         self._parked.discard(session)
+        self._admissions.discard(session)
         for group in list(self._groups.get((session.topic, session.subject_class), ())):
             group.leave(session)
             if not group.members and group.task is not None:
@@ -125,15 +134,21 @@ class FanOut:
             self.wake(waiting)
 
     def is_served(self, session: Session) -> bool:
-        """Whether the session may still be handed records: open, its token valid, its subscription not taken over."""
+        """Whether it may be handed records: open, its token valid, its subscription not taken over, nothing suspended."""
         if not session.is_open:
             return False
         key = session.subscription_key
         if key is not None and self._subscriptions.present_epoch(key) != session.epoch:
             session.fail(EntenteError(Reason.SUBSCRIPTION_TAKEN_OVER))
             return False
-        if session.principal.expires_at.timestamp() * 1000 <= self._tools.clock.now_ms():
+        now_ms = self._tools.clock.now_ms()
+        if session.principal.expires_at.timestamp() * 1000 <= now_ms:
             session.fail(EntenteError(Reason.TOKEN_EXPIRED))
+            return False
+        try:
+            require_unsuspended(self._tools.in_force.present, session.principal, session.topic, now_ms)
+        except EntenteError as suspended:
+            session.fail(suspended)
             return False
         return True
 
@@ -160,9 +175,42 @@ class FanOut:
             known = self._lenses[topic, subject] = regime, Lens.of(regime, topic, subject)
         return known[1]
 
+    def switched(self) -> Awaitable[None]:
+        """Other rules are in force: no stream is served by them before they have admitted it.
+
+        The result is done when they were asked about each.
+        """
+        regime = self._tools.in_force.present.regime
+        earlier = {key: lens for key, (seen_by, lens) in self._lenses.items() if seen_by is not regime}
+        self._lenses = {key: known for key, known in self._lenses.items() if key not in earlier}
+        seen = {key: lens.seen() for key, lens in earlier.items()}
+        left = [session for session in self._sessions if session.admitted is not regime]
+        of = {session: seen[key] for session in left if (key := _class_of(session)) in seen}
+        self._admissions.add(left, of)
+        return self._admissions.judged_once()
+
+    def restricted(self) -> None:
+        """Other overlays hold: end the streams of whoever and whatever is suspended."""
+        self.sweep()
+
+    async def warm(self, regime: Regime) -> None:
+        """Have a regime that is not in force yet decide what the open streams will ask of it."""
+        await self._admissions.ask(list(self._sessions), regime)
+        for _, lens in list(self._lenses.values()):
+            await decide_again(lens.seen(), regime)
+
+    def _is_admitted(self, session: Session) -> bool:
+        return session.admitted is self._tools.in_force.present.regime
+
+    def resume(self, session: Session) -> None:
+        """The rules in force have admitted the stream, which may not even have left its group."""
+        groups = self._groups.get(_class_of(session), ())
+        if session not in self._parked and not any(session in group.members for group in groups):
+            self.park(session)
+
     def _forget_lenses(self) -> None:
         """Those of classes of which no stream is open."""
-        seen = self._groups.keys() | {(session.topic, session.subject_class) for session in self._sessions}
+        seen = self._groups.keys() | {_class_of(session) for session in self._sessions}
         for key in self._lenses.keys() - seen:
             del self._lenses[key]
 
@@ -173,6 +221,7 @@ class FanOut:
         tasks = [group.task for group in groups if group.task is not None]
         if self._sweeper is not None:
             tasks.append(self._sweeper)
+        await self._admissions.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -185,3 +234,7 @@ class FanOut:
         groups.append(group)
         group.task = asyncio.get_running_loop().create_task(group.run())
         return group
+
+
+def _class_of(session: Session) -> _Class:
+    return session.topic, session.subject_class

@@ -10,6 +10,7 @@ from enum import Enum
 from broker.core.decide import ENGINE_FAULT, Decider, Question, Ruling
 from broker.core.deliver.account import Account
 from broker.core.deliver.disclose import Discloser, Treated
+from broker.core.deliver.outcomes import Seen
 from broker.core.deliver.standing import Lag, Progress, Standing
 from broker.core.deliver.view import LabelSet, RecordView, RecordViews
 from broker.core.deliver.wire import Encoded
@@ -97,6 +98,11 @@ class Lens:
     def of(cls, regime: Regime, topic: str, subject: SubjectClass) -> Lens:
         """Through the revision of a regime."""
         return cls(topic, subject, regime.decider, regime.views, regime.discloser)
+
+    def seen(self) -> Seen:
+        """What was decided so far, as far as it is still remembered."""
+        decided = tuple((label_set, decision) for label_set, (decision, _) in self._rulings.items())
+        return Seen(self.topic, self.subject, decided)
 
     def question(self, label_set: LabelSet) -> Question:
         """The question for records of this label set, made once."""

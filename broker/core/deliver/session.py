@@ -8,6 +8,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from broker.core.cursor import Cursor, CursorBinding, CursorCodec
+from broker.core.decide import Ruling
 from broker.core.deliver.history import History
 from broker.core.deliver.prepare import Budget
 from broker.core.deliver.standing import Standing
@@ -65,7 +66,7 @@ class Session:
     served. history: what no entry accounts for yet; while the session is in a group it is the group's to extend. It ends
     where the session stands, unless an entry says that something was handed out to it which it left too early to get.
     accounting: writes an entry that names it. acknowledged: the newest positions, () if there are none. admitted: by whose
-    rules it may be served: those that were last asked whether its principal may subscribe.
+    rules it may be served: those that were last asked whether its principal may subscribe. rulings: what they answered.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Session:
         *,
         principal: Principal,
         admitted: Regime,
+        rulings: tuple[Ruling, ...],
         purpose: str,
         topic: str,
         binding: CursorBinding,
@@ -86,6 +88,7 @@ class Session:
         self.stream = secrets.token_hex(_STREAM_ID_BYTES)
         self.principal = principal
         self.admitted = admitted
+        self.rulings = rulings
         self.purpose = purpose
         self.topic = topic
         self.binding = binding

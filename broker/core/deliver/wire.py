@@ -23,6 +23,10 @@ _BATCH_RECEIPT = 3
 _RESPONSE_BATCH = 2
 
 
+POLICY_CHANGE = exchange_pb2.SubscribeResponse(policy_change=exchange_pb2.PolicyChange()).SerializeToString()
+"""A whole response: decisions for this stream may differ from here on."""
+
+
 class Encoded(NamedTuple):
     """One entry of Batch.deliveries with its tag and length, and the SHA-256 of the `Delivery` in it."""
 

@@ -1,0 +1,160 @@
+"""Puts another revision, or other overlays, in force in this instance while it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Coroutine
+from dataclasses import dataclass
+
+from broker.adapters.opa.child import OpaStartFailed
+from broker.app.regime import OpenRegime, RegimeBuilder
+from broker.app.rulebook import RulebookDoor
+from broker.core.control.applier import PreparationFailed, Prepared
+from broker.core.decide.question import canary
+from broker.core.deliver.fanout import FanOut
+from broker.core.in_force import InForce, Order
+from broker.core.regime import Regime
+from broker.errors import NoDecision, RulebookRefused, StorageUnavailable, fault_place
+from broker.model.overlay import Overlays
+
+log = logging.getLogger(__name__)
+
+CLOSE_AFTER_S = 2.0
+"""How long the engine of what was in force before still answers: longer than anybody waits who asked it just before."""
+
+WARM_S = 5.0
+"""The longest that a preparation waits for what the open streams will ask; what is left is asked when it is needed."""
+
+
+@dataclass(slots=True, eq=False)
+class PreparedRegime:
+    """A regime that waits to be put in force. taken: it was."""
+
+    open_regime: OpenRegime
+    taken: bool = False
+
+    @property
+    def revision(self) -> str:
+        """See Prepared."""
+        return self.open_regime.regime.rules.revision
+
+    @property
+    def engine(self) -> str:
+        """See Prepared."""
+        return self.open_regime.regime.rules.engine
+
+    async def discard(self) -> None:
+        """See Prepared."""
+        if not self.taken:
+            await self.open_regime.close()
+
+
+class Switching:
+    """Implements Applier: owns the regime in force and, for a moment, the one before it."""
+
+    def __init__(
+        self, builder: RegimeBuilder, door: RulebookDoor, in_force: InForce[Regime], present: OpenRegime
+    ) -> None:
+        self._builder = builder
+        self._door = door
+        self._in_force = in_force
+        self._present = present
+        self._fanout: FanOut | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._over: set[OpenRegime] = set()
+
+    def attach(self, fanout: FanOut) -> None:
+        """The streams that a switch is about; before the first one."""
+        self._fanout = fanout
+
+    async def prepare(self, revision_id: str) -> PreparedRegime:
+        """See Applier: checked as at the door, its engine running and tried, and warm for the open streams."""
+        try:
+            opened = await self._builder.build(await self._door.stored(revision_id), self._present)
+        except RulebookRefused as error:
+            raise PreparationFailed(error.findings[0] if error.findings else "it is refused") from None
+        except (OpaStartFailed, StorageUnavailable, OSError) as error:
+            raise PreparationFailed(str(error)) from None
+        try:
+            await self._try(opened.regime)
+            if self._fanout is not None:
+                await self._warm(self._fanout, opened.regime)
+        except BaseException:
+            await opened.close()
+            raise
+        return PreparedRegime(opened)
+
+    def switch(self, prepared: Prepared) -> asyncio.Future[None]:
+        """See Applier."""
+        if not isinstance(prepared, PreparedRegime) or prepared.taken:
+            raise ValueError("this was not prepared here, or is in force already")
+        prepared.taken = True
+        before, self._present = self._present, prepared.open_regime
+        overlays = self._in_force.present.overlays
+        over = self._in_force.replace(Order(prepared.open_regime.regime, overlays))
+        judged = self._fanout.switched() if self._fanout is not None else None
+        log.info("in force: revision=%s engine=%s", prepared.revision, prepared.engine)
+        self._over.add(before)
+        return self._begin(self._conclude(over, judged, before))
+
+    def restrict(self, overlays: Overlays) -> asyncio.Future[None]:
+        """See Applier."""
+        over = self._in_force.replace(Order(self._present.regime, overlays))
+        if self._fanout is not None:
+            self._fanout.restricted()
+        return over
+
+    async def close(self) -> None:
+        """Stop what is in force, and what was; nothing is served any more. Idempotent."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for over in (self._present, *self._over):
+            await over.close()
+        self._over.clear()
+
+    async def _conclude(
+        self, over: asyncio.Future[None], judged: Awaitable[None] | None, before: OpenRegime
+    ) -> None:
+        """Until nothing can be released under what was before, and every stream was looked at once."""
+        await over
+        if judged is not None:
+            await judged
+        self._begin(self._close_later(before))
+
+    async def _close_later(self, before: OpenRegime) -> None:
+        await asyncio.sleep(CLOSE_AFTER_S)
+        await before.close()
+        self._over.discard(before)
+
+    def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a switch did not end well: error=%s", fault_place(error))
+
+    async def _try(self, regime: Regime) -> None:
+        """A revision that cannot answer what every one answers would stall everything."""
+        time = "2026-01-01T00:00:00Z" if regime.time_dependent else None
+        try:
+            answers = await regime.engine.decide([canary(time)])
+        except NoDecision as error:
+            raise PreparationFailed(f"its engine gives no decision: {error}") from None
+        if "canary" not in answers:
+            raise PreparationFailed("its engine has no well-formed answer to what every rulebook answers")
+
+    async def _warm(self, fanout: FanOut, regime: Regime) -> None:
+        try:
+            async with asyncio.timeout(WARM_S):
+                await fanout.warm(regime)
+        except TimeoutError:
+            log.warning(
+                "not all that open streams will ask was decided beforehand: revision=%s",
+                regime.rules.revision,
+            )
