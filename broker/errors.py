@@ -158,6 +158,9 @@ class Reason(Enum):
     PROPOSAL_CHANGED = _Entry(
         "ABORTED", "The proposal is of another revision by now; look at it again, and approve that."
     )
+    PROPOSAL_OWN = _Entry(
+        "PERMISSION_DENIED", "The proposal is your own; another administrator has to approve it."
+    )
     PROPOSAL_UNCHECKED = _Entry("FAILED_PRECONDITION", "The proposal cannot go on: {detail}.")
     APPROVAL_MISSING = _Entry(
         "FAILED_PRECONDITION", "The proposal needs more approvals: {detail}; have others approve it."

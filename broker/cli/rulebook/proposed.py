@@ -54,14 +54,15 @@ def proposal_lines(proposal: pb.Proposal) -> list[str]:
         f"proposal {proposal.id}: {state_of(proposal)}",
         f"  revision {proposal.revision}",
         f"  changes  {proposal.parent}",
-        one_line(f"  by {person(proposal.author)} at {proposal.propose_time.ToJsonString()}"),
-        one_line(f"  for: {proposal.message}"),
-        one_line("  about: " + ", ".join(map(_area, proposal.areas))),
+        f"  by {person(proposal.author)} at {proposal.propose_time.ToJsonString()}",
+        f"  for: {proposal.message}",
+        "  about: " + ", ".join(map(_area, proposal.areas)),
     ]
-    lines += [one_line(f"  approved by {person(each.by)}") for each in proposal.approvals]
-    lines += [one_line(f"  missing: {each}") for each in proposal.missing]
+    lines += [f"  approved by {person(each.by)}" for each in proposal.approvals]
+    lines += [f"  missing: {each}" for each in proposal.missing]
     if proposal.HasField("rejection"):
-        lines.append(one_line(f"  rejected by {person(proposal.rejection.by)}: {proposal.rejection.reason}"))
+        lines.append(f"  rejected by {person(proposal.rejection.by)}: {proposal.rejection.reason}")
+    lines = [f"{line[:2]}{one_line(line[2:])}" for line in lines]
     lines += [f"  {line}" for line in change_lines(proposal.changes)]
     if proposal.HasField("check"):
         lines += finding_lines(proposal.check.findings)

@@ -69,7 +69,7 @@ class RulebookDesk:
         self._require_open(proposal)
         if revision != await self._library.id_for(view, proposal.revision):
             raise EntenteError(Reason.PROPOSAL_CHANGED)
-        rulings = await self._require(principal, "approve", proposal)
+        rulings = await self._require_approver(principal, proposal)
         if _person(principal) not in [each.by for each in proposal.approvals]:
             await self._entries.tell(principal, "approved", proposal, rulings)
             body: dict[str, JsonValue] = {"revision": proposal.revision, "by": by(principal)}
@@ -126,6 +126,15 @@ class RulebookDesk:
         return await self._access.require(
             principal, verb, proposal.areas, proposal.author, [each.by for each in proposal.approvals]
         )
+
+    async def _require_approver(self, principal: Principal, proposal: Proposal) -> tuple[Ruling, ...]:
+        """Raises ADMINISTRATION_DENIED, and PROPOSAL_OWN where the rulebook says that it is this."""
+        try:
+            return await self._require(principal, "approve", proposal)
+        except EntenteError as error:
+            if error.reason is Reason.ADMINISTRATION_DENIED and _person(principal) == proposal.author:
+                raise EntenteError(Reason.PROPOSAL_OWN, decisions=error.decisions) from None
+            raise
 
     async def _require_approved(
         self, principal: Principal, view: View, proposal: Proposal

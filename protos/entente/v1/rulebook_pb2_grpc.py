@@ -148,8 +148,8 @@ class RulebookServicer:
     def Approve(self, request, context):
         """Approves one version of a proposal; whoever made the proposal cannot.
 
-        Approving again what one has approved changes nothing. Errors: PROPOSAL_NOT_FOUND, PROPOSAL_CHANGED (its revision is another
-        one now), PROPOSAL_UNCHECKED, PROPOSAL_CLOSED, PROPOSAL_STALE.
+        Approving again what one has approved changes nothing. Errors: PROPOSAL_NOT_FOUND, PROPOSAL_OWN, PROPOSAL_CHANGED (it is of another
+        revision now), PROPOSAL_UNCHECKED, PROPOSAL_CLOSED, PROPOSAL_STALE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

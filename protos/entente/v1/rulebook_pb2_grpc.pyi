@@ -58,8 +58,8 @@ class RulebookStub:
     Approve: _grpc.UnaryUnaryMultiCallable[_rulebook_pb2.ApproveRequest, _rulebook_pb2.ApproveResponse]
     """Approves one version of a proposal; whoever made the proposal cannot.
 
-    Approving again what one has approved changes nothing. Errors: PROPOSAL_NOT_FOUND, PROPOSAL_CHANGED (its revision is another
-    one now), PROPOSAL_UNCHECKED, PROPOSAL_CLOSED, PROPOSAL_STALE.
+    Approving again what one has approved changes nothing. Errors: PROPOSAL_NOT_FOUND, PROPOSAL_OWN, PROPOSAL_CHANGED (it is of another
+    revision now), PROPOSAL_UNCHECKED, PROPOSAL_CLOSED, PROPOSAL_STALE.
     """
     Simulate: _grpc.UnaryStreamMultiCallable[_rulebook_pb2.SimulateRequest, _rulebook_pb2.SimulateResponse]
     """Tells what a proposal would do: who would gain, lose or see differently what.
@@ -125,8 +125,8 @@ class RulebookAsyncStub(RulebookStub):
     Approve: _aio.UnaryUnaryMultiCallable[_rulebook_pb2.ApproveRequest, _rulebook_pb2.ApproveResponse]  # type: ignore[assignment]
     """Approves one version of a proposal; whoever made the proposal cannot.
 
-    Approving again what one has approved changes nothing. Errors: PROPOSAL_NOT_FOUND, PROPOSAL_CHANGED (its revision is another
-    one now), PROPOSAL_UNCHECKED, PROPOSAL_CLOSED, PROPOSAL_STALE.
+    Approving again what one has approved changes nothing. Errors: PROPOSAL_NOT_FOUND, PROPOSAL_OWN, PROPOSAL_CHANGED (it is of another
+    revision now), PROPOSAL_UNCHECKED, PROPOSAL_CLOSED, PROPOSAL_STALE.
     """
     Simulate: _aio.UnaryStreamMultiCallable[_rulebook_pb2.SimulateRequest, _rulebook_pb2.SimulateResponse]  # type: ignore[assignment]
     """Tells what a proposal would do: who would gain, lose or see differently what.
@@ -213,8 +213,8 @@ class RulebookServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_rulebook_pb2.ApproveResponse, _abc.Awaitable[_rulebook_pb2.ApproveResponse]]:
         """Approves one version of a proposal; whoever made the proposal cannot.
 
-        Approving again what one has approved changes nothing. Errors: PROPOSAL_NOT_FOUND, PROPOSAL_CHANGED (its revision is another
-        one now), PROPOSAL_UNCHECKED, PROPOSAL_CLOSED, PROPOSAL_STALE.
+        Approving again what one has approved changes nothing. Errors: PROPOSAL_NOT_FOUND, PROPOSAL_OWN, PROPOSAL_CHANGED (it is of another
+        revision now), PROPOSAL_UNCHECKED, PROPOSAL_CLOSED, PROPOSAL_STALE.
         """
 
     @_abc_1.abstractmethod
