@@ -29,7 +29,7 @@ def runs_of(places: Iterable[ItemPlace]) -> list[JsonValue]:
         (partition, begin, decision), count = place, 1
     if count:
         found.append([partition, begin, decision, count])
-    return [run if run[3] > 1 else run[:3] for run in found]
+    return [list[JsonValue](run if run[3] > 1 else run[:3]) for run in found]
 
 
 def places_of(runs: Sequence[Any]) -> list[ItemPlace]:
