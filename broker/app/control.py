@@ -59,7 +59,7 @@ async def account_genesis(desk: ControlDesk, evidence: Evidence, regime: Regime)
     }
     try:
         change: dict[str, JsonValue] = {"what": "genesis", **body, "administrators": listed}
-        await evidence.write("rulebook_changed", {"change": change})
+        await evidence.write("rulebook_changed", _by_nobody(change))
         await desk.record("genesis", body)
     except EventVoid:
         return
@@ -102,12 +102,18 @@ async def activate_directory(desk: ControlDesk, evidence: Evidence, revision: st
         "insecure_from_directory": True,
     }
     try:
-        await evidence.write("rulebook_changed", {"change": change})
+        await evidence.write("rulebook_changed", _by_nobody(change))
         await desk.activate(revision, by={}, proposal=None, rollback=False)
     except EntenteError as error:
         if error.reason is Reason.ACTIVATION_FAILED:
             raise RulebookRefused((error.detail,)) from None
         raise StorageUnavailable(str(error)) from None
+
+
+def _by_nobody(change: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """The parts of an entry about what no call had asked for."""
+    nobody: dict[str, JsonValue] = {"agency": "", "subject": "", "token": "", "certificate": None}
+    return {"who": {**nobody, "roles": [], "attributes": {}}, "change": change, "decisions": []}
 
 
 def _boot_s() -> float:

@@ -211,7 +211,7 @@ class ControlRuntime:
 
     def _react(self) -> None:
         """After news: prepare what is about to be activated, and tell the others how far this instance is."""
-        if self._readiness is None or self.stopped.done():
+        if self._readiness is None or self._left or self.stopped.done():
             return
         self._readiness.want(self.state.activations.pending)
         while self._passing and self._passing[0][1].done():
