@@ -132,7 +132,7 @@ def test_links_and_special_files_are_refused(directory: Path) -> None:
 def test_sizes_are_bounded(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(directory, "data/large/data.yaml", b"#" * 50_000)
     with monkeypatch.context() as patch:
-        patch.setattr(load, "FILE_LIMIT_BYTES", 40_000)
+        patch.setattr(load, "FILE_LIMITS_BYTES", {"data": 40_000})
         assert "data/large/data.yaml: is larger" in refusal(directory)
     with monkeypatch.context() as patch:
         patch.setattr(load, "TOTAL_LIMIT_BYTES", 40_000)

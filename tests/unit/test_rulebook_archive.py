@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.core.rulebook import archive
+from broker.core.rulebook import archive, load
 from broker.core.rulebook.archive import read_archive, read_directory_or_archive
 from broker.core.rulebook.load import read_rulebook
 from broker.errors import RulebookRefused
@@ -147,7 +147,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
 def test_sizes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = pack(tmp_path / "rulebook.tar.gz", [*files(), entry("data/large/data.yaml", b"#" * 50_000)])
     with monkeypatch.context() as patch:
-        patch.setattr(archive, "FILE_LIMIT_BYTES", 40_000)
+        patch.setattr(load, "FILE_LIMITS_BYTES", {"data": 40_000})
         assert "data/large/data.yaml: is larger" in refusal(packed)
     with monkeypatch.context() as patch:
         patch.setattr(archive, "FILES_LIMIT", 3)

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import IO
 
 from broker.core.rulebook.load import (
-    FILE_LIMIT_BYTES,
     FILES_LIMIT,
     TOTAL_LIMIT_BYTES,
+    limit_of,
     misplaced,
     read_rulebook,
     revision_of,
@@ -31,7 +31,11 @@ _CHUNK_BYTES = 64 * 1024
 _MOST_AT_ONCE_BYTES = 1024 * 1024
 """More than any header of a rulebook's file takes; what tarfile reads at once is what a header asks it to."""
 _IN_MEMORY_BYTES = 16 * 1024 * 1024
-_UNREADABLE = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError)
+# tarfile calls itself for each header that belongs to another one.
+_UNREADABLE = (
+    *(tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError),
+    RecursionError,
+)
 _BESIDE = frozenset({"README.md", ".regal/config.yaml"})
 
 
@@ -74,18 +78,28 @@ def _unpack(packed: IO[bytes], unpacked: IO[bytes], path: Path) -> None:
 
 
 class _Bounded(io.RawIOBase):
-    """What tarfile reads from. A header that wants its gigabytes of extensions read at once is refused."""
+    """What tarfile reads from. A header that wants its gigabytes of extensions read at once is refused.
+
+    So is one that leads back: sizes may be written as negative, and what was read again under one name after another
+    would be more than was ever unpacked.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
+        self._reached = 0
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= _MOST_AT_ONCE_BYTES:
             raise ValueError("a header of the archive is too large")
-        return self._file.read(size)
+        content = self._file.read(size)
+        self._reached = max(self._reached, self._file.tell())
+        return content
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
+        # tarfile reads the last byte of each entry again, to see that it is there.
+        if whence != io.SEEK_SET or offset < self._reached - 1:
+            raise ValueError("the archive leads back")
+        return self._file.seek(offset)
 
     def tell(self) -> int:
         return self._file.tell()
@@ -128,6 +142,8 @@ class _Entries:
 def _refused(entry: tarfile.TarInfo, name: str, files: dict[str, bytes]) -> str | None:
     if entry.issparse() or not (entry.isreg() or entry.isdir()):
         return "is neither a plain file nor a directory; put the file itself there"
+    if entry.size < 0:
+        return "has a negative size; pack it again"
     if name.startswith("/"):
         return "has an absolute name; pack it with a relative one"
     if ".." in name.split("/"):
@@ -136,8 +152,8 @@ def _refused(entry: tarfile.TarInfo, name: str, files: dict[str, bytes]) -> str 
         return None
     if name in files:
         return "stands twice; keep one"
-    if entry.size > FILE_LIMIT_BYTES:
-        return f"is larger than {FILE_LIMIT_BYTES} bytes; split it"
+    if entry.size > (limit_bytes := limit_of(name)):
+        return f"is larger than {limit_bytes} bytes; split it"
     return misplaced(name)
 
 

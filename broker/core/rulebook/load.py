@@ -13,8 +13,11 @@ from broker.errors import RulebookRefused
 from broker.model.data_file import DataRefused, parse_yaml
 from broker.model.rulebook import Revision, revision_id
 
-FILE_LIMIT_BYTES = 64 * 1024 * 1024
-"""The largest file: a million agreements in one owner's file take about 300 bytes each in the largest plausible case."""
+FILE_LIMITS_BYTES: Mapping[str, int] = {"data": 64 * 1024 * 1024}
+"""The largest file of a folder at the top: 150,000 agreements of one owner take about 300 bytes each."""
+
+FILE_LIMIT_BYTES = 1024 * 1024
+"""The largest file elsewhere. Cases and guarantees are kept with the line of each thing in them."""
 
 TOTAL_LIMIT_BYTES = 512 * 1024 * 1024
 FILES_LIMIT = 100_000
@@ -75,6 +78,7 @@ def revision_of(files: Mapping[str, bytes]) -> Revision:
     """The revision that consists of exactly `files`; raises RulebookRefused as `read_rulebook` does."""
     findings = [f"{name}: is missing; a rulebook needs it" for name in sorted(_REQUIRED - files.keys())]
     findings += [f"{name}: {what}" for name in sorted(files) if (what := misplaced(name))]
+    findings += _folders_that_are_files(files)
     findings += _crowded(files)
     if findings:
         raise RulebookRefused(_first(findings))
@@ -99,11 +103,31 @@ def misplaced(name: str) -> str | None:
     return None
 
 
+def limit_of(name: str) -> int:
+    """The most bytes of a file at this path."""
+    return FILE_LIMITS_BYTES.get(name.partition("/")[0], FILE_LIMIT_BYTES)
+
+
 def too_much(place: str) -> str:
     """The finding for a rulebook that is larger than any."""
     return (
         f"{place}: more than {TOTAL_LIMIT_BYTES} bytes or {FILES_LIMIT} files; leave out what is no rulebook"
     )
+
+
+def _folders_that_are_files(files: Iterable[str]) -> Iterator[str]:
+    """No directory could hold both, and a document of OPA's data would be the one or the other."""
+    names = frozenset(files)
+    folders = {folder for name in names for folder in _folders(name)}
+    for name in sorted(names & folders):
+        yield f"{name}: is a file and a folder at once; rename one of them"
+
+
+def _folders(name: str) -> Iterator[str]:
+    end = name.rfind("/")
+    while end > 0:
+        yield name[:end]
+        end = name.rfind("/", 0, end)
 
 
 def _crowded(files: Iterable[str]) -> Iterator[str]:
@@ -140,7 +164,7 @@ def _walk(directory: Path, findings: list[str]) -> Iterator[tuple[Path, str]]:
         mode = path.lstat().st_mode
         if stat.S_ISDIR(mode) and _SEGMENT.fullmatch(path.name) and relative.count("/") < DEPTH_LIMIT:
             pending += _entries(path, findings)
-        elif what := _refused(path, mode) or misplaced(relative):
+        elif what := _refused(path, mode, limit_of(relative)) or misplaced(relative):
             findings.append(f"{relative}: {what}")
         else:
             yield path, relative
@@ -154,7 +178,7 @@ def _entries(directory: Path, findings: list[str]) -> list[Path]:
         return []
 
 
-def _refused(path: Path, mode: int) -> str | None:
+def _refused(path: Path, mode: int, limit_bytes: int) -> str | None:
     if stat.S_ISLNK(mode):
         return "is a symbolic link; put the file itself there"
     if not _SEGMENT.fullmatch(path.name):
@@ -163,8 +187,8 @@ def _refused(path: Path, mode: int) -> str | None:
         return "lies too deep; move it up"
     if not stat.S_ISREG(mode):
         return "is no regular file; remove it"
-    if path.lstat().st_size > FILE_LIMIT_BYTES:
-        return f"is larger than {FILE_LIMIT_BYTES} bytes; split it"
+    if path.lstat().st_size > limit_bytes:
+        return f"is larger than {limit_bytes} bytes; split it"
     return None
 
 
