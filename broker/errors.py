@@ -168,7 +168,7 @@ class Reason(Enum):
     # Suspending and withdrawing
     SUSPENDED = _Entry(
         "PERMISSION_DENIED",
-        "This is suspended: {detail}; ask the exchange's administrators, and try again later.",
+        "This is suspended: {detail}; ask your agency's administrators or the exchange's, and try again later.",
     )
     SUSPENSION_NOT_FOUND = _Entry(
         "NOT_FOUND", "Suspension '{detail}' is over, not this caller's to change, or it might not exist."

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from broker.app.administering import administering
 from broker.app.auditing import auditing, fresh_index
 from broker.app.foundation import Foundation, Opened, stream_times
+from broker.app.overlays import announcer, overlays
 from broker.core.audit.fresh import FreshIndex
 from broker.core.control.desk import ControlDesk
 from broker.core.deliver.fanout import FanOut
@@ -14,6 +15,7 @@ from broker.core.deliver.group import Tools
 from broker.core.deliver.prepare import Preparer
 from broker.core.evidence import Evidence
 from broker.core.ledger.receipt import ReceiptCodec
+from broker.core.overlay.announcing import Announcer
 from broker.core.preview import Previewer
 from broker.core.publish import Publisher
 from broker.core.rulebook.checking import Checking
@@ -44,6 +46,7 @@ class Exchange:
     evidence: Evidence
     control: ControlDesk
     checking: Checking
+    announcer: Announcer
 
 
 def wire(opened: Opened) -> Exchange:
@@ -54,6 +57,7 @@ def wire(opened: Opened) -> Exchange:
     subscribe = _subscribe(base, fanout)
     audit_index = fresh_index(base)
     rulebook = administering(base)
+    announces = announcer(base, audit_index)
     account = LedgerInterceptor(base.evidence)
     message_bytes = opened.config.limits.message_bytes
     return Exchange(
@@ -64,6 +68,7 @@ def wire(opened: Opened) -> Exchange:
             CatalogServicer(base.in_force, opened.clock),
             auditing(base, audit_index),
             rulebook.servicer,
+            overlays(base, audit_index, announces),
         ),
         interceptors=(
             account,
@@ -79,6 +84,7 @@ def wire(opened: Opened) -> Exchange:
         evidence=base.evidence,
         control=base.control,
         checking=rulebook.checking,
+        announcer=announces,
     )
 
 

@@ -37,11 +37,17 @@ from broker.ports.keys import Keys
 from broker.rpc.services import PACKAGE, generic_handlers
 
 # Imported for their descriptors, which reflection serves.
-from protos.entente.v1 import catalog_pb2, exchange_pb2, ledger_pb2, rulebook_pb2, subscriptions_pb2
-
-_FILES = tuple(
-    module.DESCRIPTOR for module in (exchange_pb2, subscriptions_pb2, catalog_pb2, ledger_pb2, rulebook_pb2)
+from protos.entente.v1 import (
+    catalog_pb2,
+    exchange_pb2,
+    ledger_pb2,
+    overlays_pb2,
+    rulebook_pb2,
+    subscriptions_pb2,
 )
+
+_MODULES = (exchange_pb2, subscriptions_pb2, catalog_pb2, ledger_pb2, rulebook_pb2, overlays_pb2)
+_FILES = tuple(module.DESCRIPTOR for module in _MODULES)
 SERVICES = tuple(f"{PACKAGE}.{name}" for file in _FILES for name in file.services_by_name)
 
 log = logging.getLogger(__name__)
@@ -165,6 +171,7 @@ async def _serving(server: grpc.aio.Server, exchange: Exchange) -> AsyncIterator
     for service in ("", *SERVICES):
         await standing.set(service, health_pb2.HealthCheckResponse.SERVING)
     flusher = asyncio.ensure_future(exchange.ledger_interceptor.flush_each_minute())
+    announcing = asyncio.ensure_future(exchange.announcer.run())
     try:
         yield
     finally:
@@ -175,6 +182,8 @@ async def _serving(server: grpc.aio.Server, exchange: Exchange) -> AsyncIterator
         await exchange.subscribe.settle()
         await exchange.publisher.settle()
         await exchange.checking.close()
+        announcing.cancel()
+        await asyncio.wait([announcing])
         flusher.cancel()
         await exchange.ledger_interceptor.flush()
         await exchange.audit_index.close()

@@ -16,6 +16,7 @@ from broker.rpc.catalog import CatalogServicer
 from broker.rpc.exchange import ExchangeServicer
 from broker.rpc.interceptors import chain
 from broker.rpc.ledger import LedgerServicer
+from broker.rpc.overlays import OverlaysServicer
 from broker.rpc.rulebook import RulebookServicer
 from broker.rpc.subscribe import SubscribeServicer
 from broker.rpc.subscriptions import SubscriptionsServicer
@@ -42,6 +43,7 @@ def routes(
     catalog: CatalogServicer,
     ledger: LedgerServicer,
     rulebook: RulebookServicer,
+    overlays: OverlaysServicer,
 ) -> tuple[Route, ...]:
     """All methods of package entente.v1."""
     return (
@@ -68,6 +70,7 @@ def routes(
         Route("Ledger/CheckReceipts", ledger.check_receipts),
         Route("Ledger/ReplayRecords", ledger.replay_records, streaming=True),
         Route("Rulebook/Propose", rulebook.propose, streaming=True),
+        Route("Rulebook/Simulate", rulebook.simulate, streaming=True),
         Route("Rulebook/GetProposal", rulebook.get_proposal),
         Route("Rulebook/ListProposals", rulebook.list_proposals),
         Route("Rulebook/Approve", rulebook.approve),
@@ -78,6 +81,12 @@ def routes(
         Route("Rulebook/ListRevisions", rulebook.list_revisions),
         Route("Rulebook/PullRevision", rulebook.pull_revision, streaming=True),
         Route("Rulebook/DiffRevisions", rulebook.diff_revisions),
+        Route("Overlays/Suspend", overlays.suspend),
+        Route("Overlays/ListSuspensions", overlays.list),
+        Route("Overlays/Ratify", overlays.ratify),
+        Route("Overlays/Lift", overlays.lift),
+        Route("Overlays/Withdraw", overlays.withdraw),
+        Route("Overlays/GetWithdrawal", overlays.get_withdrawal),
     )
 
 

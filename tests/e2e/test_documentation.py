@@ -18,7 +18,14 @@ from broker.app.config import Config
 from broker.core.audit.kinds import KINDS
 from broker.errors import Reason
 from broker.rpc.services import PACKAGE
-from protos.entente.v1 import catalog_pb2, exchange_pb2, ledger_pb2, subscriptions_pb2
+from protos.entente.v1 import (
+    catalog_pb2,
+    exchange_pb2,
+    ledger_pb2,
+    overlays_pb2,
+    rulebook_pb2,
+    subscriptions_pb2,
+)
 from tests.e2e.pages import PAGES, ROOT, files, matches, moved, shell, steps
 from tests.services.ports import free_port
 
@@ -111,7 +118,7 @@ def test_every_method_is_documented() -> None:
     documented = re.findall(r"^#### (\w+\.\w+)$", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
     declared = [
         f"{service.name}.{method.name}"
-        for file in (catalog_pb2, exchange_pb2, ledger_pb2, subscriptions_pb2)
+        for file in (catalog_pb2, exchange_pb2, ledger_pb2, overlays_pb2, rulebook_pb2, subscriptions_pb2)
         for service in file.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     ]

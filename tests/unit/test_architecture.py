@@ -11,9 +11,16 @@ from unittest.mock import MagicMock
 import pytest
 
 from broker.rpc.services import routes
-from protos.entente.v1 import catalog_pb2, exchange_pb2, ledger_pb2, rulebook_pb2, subscriptions_pb2
+from protos.entente.v1 import (
+    catalog_pb2,
+    exchange_pb2,
+    ledger_pb2,
+    overlays_pb2,
+    rulebook_pb2,
+    subscriptions_pb2,
+)
 
-FILES = (catalog_pb2, exchange_pb2, ledger_pb2, rulebook_pb2, subscriptions_pb2)
+FILES = (catalog_pb2, exchange_pb2, ledger_pb2, overlays_pb2, rulebook_pb2, subscriptions_pb2)
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted(
@@ -165,7 +172,7 @@ def test_functions_stay_short(path: Path) -> None:
 
 def test_every_method_of_the_protos_is_in_the_table() -> None:
     """A method that is not listed would be answered as unknown; one that is not in the protos would have no contract."""
-    table = {route.name: route.streaming for route in routes(*(MagicMock() for _ in range(6)))}
+    table = {route.name: route.streaming for route in routes(*(MagicMock() for _ in range(7)))}
     described = {
         f"{service.name}/{method.name}": (method.client_streaming, method.server_streaming)
         for file in FILES
@@ -185,4 +192,4 @@ def test_all_protos_of_the_package_are_compared() -> None:
         for stem in files
         if re.search(r"^service ", (ROOT / f"protos/entente/v1/{stem}.proto").read_text(), re.MULTILINE)
     }
-    assert with_services == {"exchange", "subscriptions", "catalog", "ledger", "rulebook"}
+    assert with_services == {"exchange", "subscriptions", "catalog", "ledger", "overlays", "rulebook"}
