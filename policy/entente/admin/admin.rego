@@ -74,21 +74,27 @@ sides(areas) := found if {
 }
 
 # METADATA
-# title: Whether enough persons of a side have approved
-# description: The author is none of them, nor is anybody who is no administrator now.
-default approved(_, _, _) := false
+# title: Whose approvals count, by agency
+# description: The author's does not, nor does that of anybody who is no administrator now.
+default approvers(_, _) := {}
 
-approved(of, author, approvals) if {
+approvers(author, approvals) := object.union_n([{approval.agency: {approval.id: true}} |
+	some approval in approvals
+	listed(approval.agency, approval.id)
+	_another(approval, author)
+]) if {
 	is_array(approvals)
+}
+
+# METADATA
+# title: Whether enough persons of a side are among the approvers
+default approved(_, _) := false
+
+approved(of, persons) if {
 	needed := data.data.administration.approvals[_party(of)]
 	is_number(needed)
 	needed >= 1
-	count({approval.id |
-		some approval in approvals
-		approval.agency == of
-		listed(of, approval.id)
-		_another(approval, author)
-	}) >= needed
+	count(persons[of]) >= needed
 }
 
 _exchange_kinds := {"agency", "exchange", "topic", "vocabulary"}
@@ -214,9 +220,10 @@ _demands(facts) := {"not-yours": facts.about.owner == facts.agency} if {
 }
 
 _approvals(facts) := {reason: met |
+	persons := approvers(facts.author, facts.approvals)
 	some of in sides(facts.areas)
 	reason := concat(": ", ["approval-missing", of])
-	met := approved(of, facts.author, facts.approvals)
+	met := approved(of, persons)
 }
 
 # The exchange's administrators see the whole rulebook, and may propose what others have to approve.

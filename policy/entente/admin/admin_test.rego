@@ -170,27 +170,25 @@ test_persons_are_counted_and_not_approvals if {
 	first := {"agency": "exchange", "id": "admin-1"}
 	third := {"agency": "exchange", "id": "admin-3"}
 	author := {"agency": "exchange", "id": "admin-2"}
-	people := {"exchange": ["admin-1", "admin-2", "admin-3"]}
-	counts := {"approvals": {"exchange": 2, "agency": 1}}
-	admin.approved("exchange", author, [first, third]) with data.data.administrators as people
-		with data.data.administration as counts
-	not admin.approved("exchange", author, [first, object.union(first, {"again": true})])
-		with data.data.administrators as people
-		with data.data.administration as counts
-	not admin.approved("exchange", author, [first, author]) with data.data.administrators as people
-		with data.data.administration as counts
+	approvals := [first, object.union(first, {"again": true}), author, third, {"agency": "ems", "id": "admin-1"}]
+	persons := admin.approvers(author, approvals) with data.data.administrators as {
+		"exchange": ["admin-1", "admin-2", "admin-3"],
+		"ems": ["admin-1"],
+	}
+	persons == {"exchange": {"admin-1": true, "admin-3": true}, "ems": {"admin-1": true}}
+	admin.approved("exchange", persons) with data.data.administration as {"approvals": {"exchange": 2, "agency": 1}}
+	not admin.approved("exchange", persons) with data.data.administration as {"approvals": {"exchange": 3, "agency": 1}}
+	not admin.approved("ems", persons) with data.data.administration as {"approvals": {"exchange": 1, "agency": 2}}
+	admin.approved("ems", {}) == false
 }
 
 test_counts_that_are_not_set_are_never_reached if {
-	first := [{"agency": "exchange", "id": "admin-1"}]
-	author := {"agency": "exchange", "id": "admin-2"}
 	every counts in [
 		{}, {"approvals": {}}, {"approvals": null}, {"approvals": {"agency": 1}}, {"approvals": {"exchange": null}},
 		{"approvals": {"exchange": 0}}, {"approvals": {"exchange": -1}}, {"approvals": {"exchange": "1"}},
 		{"approvals": {"exchange": false}},
 	] {
-		admin.approved("exchange", author, first) == false with data.data.administration as counts
-			with data.data.administrators as _people
+		admin.approved("exchange", {"exchange": {"admin-1": true}}) == false with data.data.administration as counts
 	}
 }
 
