@@ -65,6 +65,25 @@ class Administering:
         finally:
             call.cancel()
 
+    async def simulate(
+        self, proposal: str, *, since_ms: int | None = None, last: int = 0
+    ) -> AsyncIterator[rulebook_pb2.SimulateResponse]:
+        """What a proposal would do: progress, the summary, rows.
+
+        since_ms: decisions recorded since then count, in milliseconds since 1970; last: so many, the newest ones, instead.
+        """
+        request = rulebook_pb2.SimulateRequest(proposal=proposal, last=last)
+        if since_ms is not None:
+            request.since.FromMilliseconds(since_ms)
+        call = self._stub.Simulate(request, metadata=await self._caller.metadata())
+        try:
+            async for response in call:
+                yield response
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error, self._caller.endpoint) from None
+        finally:
+            call.cancel()
+
     async def proposal(self, proposal: str) -> rulebook_pb2.Proposal:
         """One proposal, with what was found, what it would change, and what is missing."""
         request = rulebook_pb2.GetProposalRequest(proposal=proposal)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from broker.adapters.opa.check import OpaCompiler
 from broker.app.examiner import ExaminerProcess
 from broker.app.foundation import Foundation
+from broker.app.simulator import SimulatorProcess
 from broker.core.administer import AdminAccess
 from broker.core.control.members import Member
 from broker.core.ledger.signing import LedgerKeys
@@ -18,6 +19,7 @@ from broker.core.rulebook.library import RulebookLibrary
 from broker.core.rulebook.manifest import manifest_origin
 from broker.core.rulebook.proposing import ProposingDesk
 from broker.core.rulebook.reading import ReadingDesk
+from broker.core.simulate.desk import SimulationDesk
 from broker.rpc.rulebook import RulebookServicer
 
 
@@ -54,6 +56,13 @@ def administering(base: Foundation) -> Administering:
         desk=RulebookDesk(access=access, control=control, library=library, entries=entries),
         reading=ReadingDesk(
             in_force=in_force, access=access, control=control, library=library, is_live=is_live
+        ),
+        simulations=SimulationDesk(
+            access=access,
+            library=library,
+            evidence=base.evidence,
+            simulator=SimulatorProcess(opened.opa, opened.config.backend),
+            clock=opened.clock,
         ),
         quotas=base.quotas,
         idle_s=opened.config.limits.slow_consumer_s,

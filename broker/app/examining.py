@@ -8,16 +8,13 @@ Usage: python -m broker.app.examining PARENT_PID DIRECTORY OPA [AGENCY]; DIRECTO
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import os
-import resource
-import signal
 import sys
 from pathlib import Path
 
 import orjson
 
 from broker.adapters.opa import OpaCompiler, OpaTrials
+from broker.app.set_apart import set_apart
 from broker.core.rulebook.archive import read_archive
 from broker.core.rulebook.check import read_registry
 from broker.core.rulebook.examine import examine
@@ -28,21 +25,11 @@ from broker.core.rulebook.syntax import remembering
 from broker.model.rulebook import Revision
 
 PRESENT, PROPOSED = "present.tar.gz", "proposed.tar.gz"
-MEMORY_LIMIT_BYTES = 16 << 30
-_PR_SET_PDEATHSIG = 1  # prctl(2)
-_NICENESS = 10
-"""Whoever waits for records goes first."""
 
 
 def main(parent: int, directory: Path, opa: Path, agency: str | None) -> None:
     """Print the check as JSON."""
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        raise SystemExit("prctl(PR_SET_PDEATHSIG) failed; checking proposals needs Linux")
-    if os.getppid() != parent:
-        raise SystemExit("the broker was gone before the check started")
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.nice(_NICENESS)
+    set_apart(parent)
     present, proposed = read_archive(directory / PRESENT), read_archive(directory / PROPOSED)
     check = asyncio.run(_check(opa, present, proposed, agency))
     sys.stdout.buffer.write(orjson.dumps(check_body(check)))

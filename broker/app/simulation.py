@@ -11,6 +11,7 @@ from pathlib import Path
 
 from broker.adapters.opa import OpaCompiler, OpaTrials
 from broker.app.ledger_sources import LedgerSource, OpenedLedger, opened_source
+from broker.app.record_sources import open_records
 from broker.app.rulebook import find_opa
 from broker.core.rulebook.archive import read_directory_or_archive
 from broker.core.simulate.gather import recorded_traffic, stored_kinds
@@ -23,8 +24,6 @@ from broker.errors import RulebookRefused, StorageUnavailable
 from broker.model.audit import ProgressCallback
 from broker.model.rulebook import Revision
 from broker.ports.stored_records import StoredRecords
-
-RECORDS_FILE = "records.db"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,22 +125,11 @@ async def _stored(
 
 @asynccontextmanager
 async def _records(ledger: OpenedLedger) -> AsyncIterator[StoredRecords]:
-    records = await _open_records(ledger)
+    source = ledger.source
+    if ledger.export is not None:
+        raise StorageUnavailable("an export holds none")
+    records = await open_records(kafka=source.kafka, directory=source.directory)
     try:
         yield records
     finally:
         await records.close()
-
-
-async def _open_records(ledger: OpenedLedger) -> StoredRecords:
-    source = ledger.source
-    if source.kafka is not None:
-        from broker.adapters.kafka.record_reader import KafkaRecordReader
-        from broker.app.kafka_stores import kafka_connection
-
-        return KafkaRecordReader(kafka_connection(source.kafka))
-    if ledger.export is not None or source.directory is None:
-        raise StorageUnavailable("an export holds none")
-    from broker.adapters.sqlite.record_reader import SqliteRecordReader
-
-    return await SqliteRecordReader.open(source.directory / RECORDS_FILE)

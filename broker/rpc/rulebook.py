@@ -16,6 +16,7 @@ from broker.core.rulebook.library import ShownProposal
 from broker.core.rulebook.pack import pack
 from broker.core.rulebook.proposing import Heading, ProposingDesk
 from broker.core.rulebook.reading import ReadingDesk
+from broker.core.simulate.desk import SimulationDesk, SimulationQuestion
 from broker.errors import EntenteError, Reason
 from broker.rpc import rulebook_messages as shown
 from broker.rpc.call import Call
@@ -40,6 +41,7 @@ class RulebookServicer:
         proposing: ProposingDesk,
         desk: RulebookDesk,
         reading: ReadingDesk,
+        simulations: SimulationDesk,
         quotas: Quotas,
         idle_s: float,
         message_bytes: int,
@@ -48,6 +50,7 @@ class RulebookServicer:
         self._proposing = proposing
         self._desk = desk
         self._reading = reading
+        self._simulations = simulations
         self._quotas = quotas
         self._idle_s = idle_s
         self._message_bytes = message_bytes
@@ -67,6 +70,16 @@ class RulebookServicer:
             request = await self._one(call, pb.RollbackRequest())
             proposing = self._proposing.rollback(call.caller, request.revision, request.message)
             await self._answer(call, proposing, pb.RollbackResponse)
+
+    async def simulate(self, call: Call) -> None:
+        """Rulebook.Simulate."""
+        with self._quotas.stream(call.caller.agency):
+            request = await self._one(call, pb.SimulateRequest())
+            since_ms = request.since.ToMilliseconds() if request.HasField("since") else None
+            question = SimulationQuestion(request.proposal, since_ms, request.last)
+            async with aclosing(self._simulations.simulate(call.caller, question)) as responses:
+                async for response in responses:
+                    await self._write(call, response)
 
     async def get_proposal(self, call: Call) -> None:
         """Rulebook.GetProposal."""

@@ -71,6 +71,7 @@ def routes(
         Route("Ledger/ReplayRecords", ledger.replay_records, streaming=True),
         Route("Rulebook/Propose", rulebook.propose, streaming=True),
         Route("Rulebook/Simulate", rulebook.simulate, streaming=True),
+        Route("Rulebook/Simulate", rulebook.simulate, streaming=True),
         Route("Rulebook/GetProposal", rulebook.get_proposal),
         Route("Rulebook/ListProposals", rulebook.list_proposals),
         Route("Rulebook/Approve", rulebook.approve),

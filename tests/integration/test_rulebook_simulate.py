@@ -17,11 +17,16 @@ from broker.adapters.export.writer import ExportRequest, write_export
 from broker.adapters.sqlite.ledger import SqliteLedgerLog
 from broker.adapters.sqlite.record_log import SqliteRecordLog
 from broker.adapters.sqlite.rulebook_store import SqliteRulebookStore
+from broker.app.config import Backend
 from broker.app.rulebook_sources import DirectoryRulebooks, NoRulebooks
+from broker.app.simulator import SimulatorProcess
 from broker.core.rulebook.load import read_rulebook
+from broker.core.simulate.desk import SimulationJob
 from broker.core.simulate.model import RecordKind
+from broker.errors import EntenteError, Reason
 from broker.model.record import NewRecord
 from broker.model.registry import Topic
+from protos.entente.v1 import rulebook_pb2 as pb
 from tests.e2e.here import Done, run_here
 from tests.fakes.ledgers import FakeReader
 from tests.fakes.rulebook import ROOT
@@ -208,3 +213,63 @@ def _check_page(text: str) -> None:
     assert not page.tags & {"script", "a", "img", "link", "iframe"}
     assert "Who would receive less" in page.text and "Who would receive more" not in page.text
     assert "transport" in page.text and "5 → 0" in page.text
+
+
+async def _told(
+    rulebooks: Mapping[str, Path], data: Path, opa: Path, owner: str | None, proposed: str = "revoked"
+) -> list[pb.SimulateResponse]:
+    """What the process of a broker says about the proposal."""
+    present, changed = [
+        await asyncio.to_thread(read_rulebook, rulebooks[name]) for name in ("present", proposed)
+    ]
+    backend = Backend.model_validate({"kind": "embedded", "data_dir": str(data)}, context={"directory": data})
+    job = SimulationJob(
+        present=present,
+        proposed=changed,
+        owner=owner,
+        agency=owner or "exchange",
+        since_ms=NOW_MS - 7 * DAY_MS,
+        last=None,
+        now_ms=NOW_MS,
+    )
+    return [each async for each in SimulatorProcess(opa, backend).simulate(job)]
+
+
+async def test_a_broker_simulates_in_a_process_beside_it(
+    data: Path, rulebooks: Mapping[str, Path], opa_binary: Path
+) -> None:
+    before = files(data)
+    told = await _told(rulebooks, data, opa_binary, None)
+    assert {each.WhichOneof("part") for each in told} == {"progress", "summary", "rows"}
+    rows = [row for each in told for row in each.rows.rows]
+    (row,) = (row for row in rows if row.part == pb.SIMULATION_PART_RECORDED)
+    assert (row.consumer, list(row.roles), row.handed_out, row.stored_before) == (
+        "transport",
+        ["analyst"],
+        6,
+        5,
+    )
+    assert not any(row.HasField("example") for row in rows), "examples are of one's own records only"
+
+    told = await _told(rulebooks, data, opa_binary, "highway-patrol")
+    rows = [row for each in told for row in each.rows.rows]
+    assert rows and not any(row.roles or row.attributes for row in rows)
+    assert {row.example.id for row in rows if row.stored} == {"crash-4"}
+    assert not any(each.progress.done or each.progress.total for each in told), (
+        "numbers count others' records too"
+    )
+
+    told = await _told(rulebooks, data, opa_binary, "cyber-centre")
+    assert not [row for each in told for row in each.rows.rows]
+    shown = "".join(map(str, told))
+    for word in ("highway", "transport", "crash"):
+        assert word not in shown
+    assert files(data) == before
+
+
+async def test_what_cannot_be_run_ends_without_a_result(
+    data: Path, rulebooks: Mapping[str, Path], opa_binary: Path
+) -> None:
+    with pytest.raises(EntenteError) as refused:
+        await _told(rulebooks, data, opa_binary, None, "bad")
+    assert refused.value.reason is Reason.SIMULATION_FAILED

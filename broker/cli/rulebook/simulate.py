@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +13,7 @@ from broker.cli.audit.options import LedgerGiven, ledger_options, source_of
 from broker.cli.audit.progress import shown_progress
 from broker.cli.audit.running import run, write_private
 from broker.cli.audit.times import parse_since
-from broker.cli.command import shared_options
+from broker.cli.command import call, shared_options
 from broker.cli.failures import CommandFailed, ExitCode
 from broker.cli.output import OutputFormat, choose_format, show_all, show_one, write_line
 from broker.cli.rulebook.opened import OpaOption, refuse_absent
@@ -24,6 +23,7 @@ from broker.cli.text import one_line
 
 if TYPE_CHECKING:
     from broker.core.simulate.model import Simulation
+    from connectors.client import Client
 
 _SPAN = re.compile(r"([0-9]{1,6})([mhd])")
 _UNIT_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -36,17 +36,21 @@ _COLUMNS = ("who", "records", "labels", "change", "recorded", "stored")
 def simulate(
     given: Given,
     ledger: LedgerGiven,
-    path: Annotated[
-        Path,
-        typer.Argument(metavar="DIR", help="The changed rulebook: a directory, or a .tar.gz of its files."),
-    ],
-    against: Annotated[
+    change: Annotated[
         str,
-        typer.Option(
-            metavar="DIR|REVISION",
-            help="What it changes: a directory, an archive, or the id of a revision that the ledger's place holds.",
+        typer.Argument(
+            metavar="DIR|PROPOSAL",
+            help="The changed rulebook, a directory or a .tar.gz of its files; or a proposal's id, for the exchange.",
         ),
     ],
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR|REVISION",
+            help="What it changes: a directory, an archive, or the id of a revision that the ledger's place holds."
+            " A proposal is compared with what is in force.",
+        ),
+    ] = None,
     since: Annotated[
         str | None,
         typer.Option(
@@ -59,7 +63,10 @@ def simulate(
         typer.Option(min=1, max=1_000_000, help="Instead of --since: so many decisions, the newest ones."),
     ] = None,
     limit: Annotated[
-        int, typer.Option(min=1, max=1_000_000, help="The most combinations that are decided.")
+        int,
+        typer.Option(
+            min=1, max=1_000_000, help="The most combinations that are decided; not for a proposal."
+        ),
     ] = 50_000,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a page to print or hand on, besides.")
@@ -74,12 +81,30 @@ def simulate(
     be compared.
     """
     now = datetime.now(UTC)
-    found = _simulated(given, ledger, path, against, _since_ms(since, last, now), last, limit, opa, now)
+    since_ms = _since_ms(since, last, now)
+    if against is None and ledger.ledger is None and not Path(change).exists():
+        found = call(given, lambda client: _ask(client, change, since_ms, last))
+    elif against is None:
+        raise CommandFailed("needs --against: the rulebook that is changed", ExitCode.USAGE)
+    else:
+        found = _simulated(given, ledger, Path(change), against, since_ms, last, limit, opa, now)
     show(choose_format(given.output), found)
     if html is not None:
         from broker.cli.rulebook.simulated_page import simulation_page
 
-        write_private(html, simulation_page(found, str(path), int(time.time() * 1000)).encode())
+        write_private(html, simulation_page(found, change, int(now.timestamp() * 1000)).encode())
+
+
+async def _ask(client: Client, proposal: str, since_ms: int | None, last: int | None) -> Simulation:
+    from broker.cli.rulebook.simulation_answers import collected
+
+    with shown_progress() as progress:
+        found = await collected(
+            client.rulebook.simulate(proposal, since_ms=since_ms, last=last or 0), progress
+        )
+    if found is None:
+        raise CommandFailed("the exchange ended its answer before there was a result; ask it again")
+    return found
 
 
 def _simulated(
