@@ -11,7 +11,7 @@ import pytest
 
 from broker.core.rulebook.registry import FINDINGS_LIMIT, parse_registry
 from broker.errors import RulebookRefused
-from broker.model.registry import Agreement, Issuer
+from broker.model.registry import Administration, Agreement, Issuer
 from broker.model.rulebook import Revision
 from tests.fakes.rulebook import ROOT, scripted_rulebook
 
@@ -106,6 +106,21 @@ def test_a_registry_holds_what_the_data_says() -> None:
     )
 
 
+def test_administrators_are_listed_and_counted_if_there_are_any() -> None:
+    """A rulebook without them decides as before; nobody can change it, which the examination tells."""
+    registry = parse_registry(revision())
+    assert (registry.administrators, registry.administration) == ({}, None)
+
+    def change(data: dict[str, Any]) -> None:
+        data["administrators/ems"] = ["admin-1", "Dr. Ångström"]
+        data["administrators/patrol"] = []
+        data["administration"] = administration(2, 1)
+
+    registry = parse_registry(revision(change))
+    assert registry.administrators == {"ems": ("admin-1", "Dr. Ångström"), "patrol": ()}
+    assert registry.administration == Administration(2, 1, 24)
+
+
 def test_the_default_rulebook_registers_what_the_sample_data_needs() -> None:
     from broker.core.rulebook.load import read_rulebook
 
@@ -137,6 +152,13 @@ def without(*keys: str) -> Change:
 EMS, PATROL = "agencies/ems", "agencies/patrol"
 CRASH = ("record_types/patrol", "crash.v1")
 DEAL = ("agreements/patrol", "ems-crashes")
+
+PEOPLE = "administrators/ems"
+
+
+def administration(exchange: object, agency: object, *, hours: int = 24, **more: int) -> dict[str, Any]:
+    return {"approvals": {"exchange": exchange, "agency": agency}, "ratify_hours": hours, **more}
+
 
 FAULTS: list[tuple[Change, str]] = [
     (without("vocabulary"), "data/vocabulary/data.yaml: is missing"),
@@ -213,6 +235,28 @@ FAULTS: list[tuple[Change, str]] = [
     (at("vocabulary", "regulations", value=["A,B"]), "regulations.0: "),
     (at("vocabulary", "attributes", value={"clearance": "number"}), "attributes.clearance: "),
     (at("vocabulary", "markings", value=["pii", "unreviewed"]), "markings: 'unreviewed' is built in"),
+    (at(PEOPLE, value={"ems": []}), "data/administrators/ems/data.yaml: the file: "),
+    (
+        at(PEOPLE, value=["admin-1", "admin-1"]),
+        "data/administrators/ems/data.yaml: the file: names one thing",
+    ),
+    (at(PEOPLE, value=[""]), "data/administrators/ems/data.yaml: 0: "),
+    (at(PEOPLE, value=["two\nlines"]), "data/administrators/ems/data.yaml: 0: "),
+    (at(PEOPLE, value=[7]), "data/administrators/ems/data.yaml: 0: "),
+    (
+        at("administrators/nobody", value=[]),
+        "administrators/nobody/data.yaml: 'nobody' is no registered agency",
+    ),
+    (at("administrators", value=[]), "data/administrators/data.yaml: is no place for data"),
+    (at("administration/ems", value={}), "data/administration/ems/data.yaml: is no place for data"),
+    (
+        at("administration", value={"approvals": {"exchange": 1}, "ratify_hours": 24}),
+        "approvals.agency: is missing",
+    ),
+    (at("administration", value=administration(0, 1)), "administration/data.yaml: approvals.exchange: "),
+    (at("administration", value=administration(1, True)), "administration/data.yaml: approvals.agency: "),
+    (at("administration", value=administration(1, 1, hours=721)), "administration/data.yaml: ratify_hours: "),
+    (at("administration", value=administration(1, 1, more=1)), "administration/data.yaml: more: unknown key"),
 ]
 
 
