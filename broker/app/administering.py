@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from broker.adapters.opa.check import OpaCompiler
 from broker.app.examiner import ExaminerProcess
-from broker.app.foundation import Foundation
+from broker.app.foundation import Foundation, Opened
 from broker.app.simulator import SimulatorProcess
 from broker.core.administer import AdminAccess
 from broker.core.control.members import Member
@@ -50,7 +50,7 @@ def administering(base: Foundation) -> Administering:
             control=control,
             library=library,
             entries=entries,
-            keeper=_keeper(base),
+            keeper=keeper_of(opened),
             checking=checking,
         ),
         desk=RulebookDesk(access=access, control=control, library=library, entries=entries),
@@ -71,9 +71,9 @@ def administering(base: Foundation) -> Administering:
     return Administering(servicer, checking)
 
 
-def _keeper(base: Foundation) -> Keeper:
-    opened = base.opened
+def keeper_of(opened: Opened) -> Keeper:
+    """Keeps revisions, and signs their manifests with the exchange's ledger key."""
     exchange = opened.config.exchange.name
     keys = LedgerKeys(opened.keys, exchange)
     signer = keys.signer(manifest_origin(exchange), keys.current_id)
-    return Keeper(opened.stores.rulebooks, signer, base.in_force, opened.clock)
+    return Keeper(opened.stores.rulebooks, signer, opened.in_force, opened.clock)

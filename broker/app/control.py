@@ -17,6 +17,7 @@ from broker.core.control.members import Member
 from broker.core.control.runtime import ControlRuntime, ControlSettings
 from broker.core.evidence import Evidence
 from broker.core.regime import Regime
+from broker.core.rulebook.keeping import Keeper
 from broker.errors import EntenteError, Reason, RulebookRefused, StorageUnavailable
 from broker.model.ledger import JsonValue
 from broker.ports.clock import Clock
@@ -44,12 +45,11 @@ def control_desk(
     return ControlDesk(runtime, Confirming(runtime, fence, account_fenced), clock)
 
 
-async def account_genesis(desk: ControlDesk, evidence: Evidence, regime: Regime) -> None:
+async def account_genesis(desk: ControlDesk, evidence: Evidence, keeper: Keeper, regime: Regime) -> None:
     """At the first start of an exchange, before anything else is in force: its rulebook, which nobody had approved.
 
-    The ledger names the first administrators, by whom every later change is approved.
-
-    Of instances that start at once the first counts. Raises StorageUnavailable.
+    The ledger names the first administrators, by whom every later change is approved. Of instances that start at once the
+    first counts. Raises StorageUnavailable.
     """
     if desk.state.activations.number:
         return
@@ -60,6 +60,7 @@ async def account_genesis(desk: ControlDesk, evidence: Evidence, regime: Regime)
     try:
         change: dict[str, JsonValue] = {"what": "genesis", **body, "administrators": listed}
         await evidence.write("rulebook_changed", _by_nobody(change))
+        await keeper.keep_first()
         await desk.record("genesis", body)
     except EventVoid:
         return

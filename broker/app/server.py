@@ -21,6 +21,7 @@ from grpc_reflection.v1alpha import reflection
 from broker import __version__
 from broker.adapters.clock import SystemClock
 from broker.adapters.keyring import USES, FileKeys, read_private_file
+from broker.app.administering import keeper_of
 from broker.app.backends import open_stores
 from broker.app.config import Config, Limits, Tls
 from broker.app.control import account_genesis, activate_directory, followed, membership
@@ -139,7 +140,7 @@ async def _agreeing(opened: Opened, switching: Switching, door: RulebookDoor) ->
     switching.attach(exchange.fanout)
     regime = opened.in_force.present.regime
     await ledger.account_start(exchange.evidence, _start(config, opened.keys))
-    await account_genesis(exchange.control, exchange.evidence, regime)
+    await account_genesis(exchange.control, exchange.evidence, keeper_of(opened), regime)
     async with membership(opened.control, exchange.control, switching, ledger, regime.rules.revision):
         if config.rulebook.insecure_from_directory:
             rulebook = await door.from_directory(config.rulebook.directory)

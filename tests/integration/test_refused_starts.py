@@ -13,9 +13,12 @@ from typing import Any, cast
 import pytest
 
 from broker.adapters.keyring import KeysRefused, new_key_file
+from broker.adapters.sqlite.rulebook_store import SqliteRulebookStore
 from broker.app.config import Config, load_config
 from broker.app.initialise import initialise
 from broker.app.server import running
+from broker.core.checkpoint.note import VerifierKey
+from broker.core.rulebook.manifest import manifest_origin, verified_manifest
 from broker.errors import LedgerRefused, RulebookRefused, StorageUnavailable
 from tests.services.broker import ENTENTE
 from tests.services.ledger_file import ledger_entries
@@ -99,6 +102,16 @@ async def test_an_edited_directory_changes_nothing_by_itself(
     ]
     listed = cast(dict[str, list[str]], changes[0]["administrators"])
     assert listed["exchange"] == listed["ems"] == ["admin-1", "admin-2"]
+    store = await SqliteRulebookStore.open(config.backend.data_dir)
+    try:
+        (note,) = await store.manifests(first)
+    finally:
+        await store.close()
+    (key,) = [
+        VerifierKey.parse(line) for line in (config.keys.directory / "ledger.vkey").read_text().splitlines()
+    ]
+    manifest = verified_manifest(note, [key.named(manifest_origin(config.exchange.name))])
+    assert (manifest.revision, manifest.parent, manifest.author) == (first, None, None)
 
 
 async def test_without_the_revision_in_force_nothing_starts(config: Config) -> None:

@@ -1,4 +1,4 @@
-"""Keeps proposed revisions for good, each with a signed manifest."""
+"""Keeps revisions for good, each with a signed manifest."""
 
 from __future__ import annotations
 
@@ -25,20 +25,33 @@ class Keeper:
     async def keep(self, submission: Submission, author: Pair, message: str) -> None:
         """The proposed revision and its manifest; raises EntenteError STORAGE_UNAVAILABLE, REQUEST_INVALID."""
         proposed = submission.proposed
+        note = self._note(proposed.id, submission.present.id, author, message, proposed.time_dependent)
+        try:
+            await self._store.put(proposed)
+            await self._store.put_manifest(proposed.id, note)
+        except StorageUnavailable:
+            raise EntenteError(Reason.STORAGE_UNAVAILABLE) from None
+
+    async def keep_first(self) -> None:
+        """The manifest of the revision in force, which is stored, and which nobody proposed. Raises StorageUnavailable."""
+        regime = self._in_force.present.regime
+        note = self._note(regime.rules.revision, None, None, "", regime.time_dependent)
+        await self._store.put_manifest(regime.rules.revision, note)
+
+    def _note(
+        self, revision_id: str, parent: str | None, author: Pair | None, message: str, time_dependent: bool
+    ) -> bytes:
         manifest = Manifest(
-            revision=proposed.id,
-            parent=submission.present.id,
+            revision=revision_id,
+            parent=parent,
             author=author,
             time_ms=self._clock.now_ms(),
             message=message,
-            time_dependent=proposed.time_dependent,
+            time_dependent=time_dependent,
             # All instances examine by the version that decides.
             engine=self._in_force.present.regime.rules.engine,
         )
         try:
-            await self._store.put(proposed)
-            await self._store.put_manifest(proposed.id, sign_manifest(manifest, self._signer))
-        except StorageUnavailable:
-            raise EntenteError(Reason.STORAGE_UNAVAILABLE) from None
+            return sign_manifest(manifest, self._signer)
         except NoteInvalid:
             raise EntenteError(Reason.REQUEST_INVALID, "its message cannot be signed") from None
