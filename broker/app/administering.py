@@ -43,17 +43,19 @@ def administering(base: Foundation) -> Administering:
     def is_live(member: Member) -> bool:
         return member == opened.control.member or not leases.has_lapsed(member)
 
+    desk = RulebookDesk(access=access, control=control, library=library, entries=entries)
     servicer = RulebookServicer(
         proposing=ProposingDesk(
             in_force=in_force,
             access=access,
             control=control,
             library=library,
+            desk=desk,
             entries=entries,
             keeper=keeper_of(opened),
             checking=checking,
         ),
-        desk=RulebookDesk(access=access, control=control, library=library, entries=entries),
+        desk=desk,
         reading=ReadingDesk(
             in_force=in_force, access=access, control=control, library=library, is_live=is_live
         ),

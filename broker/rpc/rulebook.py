@@ -59,7 +59,7 @@ class RulebookServicer:
         """Rulebook.Propose."""
         with self._quotas.stream(call.caller.agency), tempfile.NamedTemporaryFile() as archive:
             # Before anything of it is kept: whoever administers nothing sends a gigabyte in vain.
-            await self._proposing.view(call.caller)
+            await self._desk.view(call.caller)
             heading = await self._received(call, archive)
             proposing = self._proposing.propose(call.caller, heading, Path(archive.name))
             await self._answer(call, proposing, pb.ProposeResponse)

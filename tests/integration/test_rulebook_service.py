@@ -137,6 +137,7 @@ async def test_the_life_of_a_change_and_what_others_learn_of_it(desk: Desk) -> N
     assert not stored.HasField("check")
     assert (checked.id, checked.state, checked.message) == (stored.id, OPEN, "it ended")
     assert [(area.kind, area.owner) for area in checked.areas] == [("agreement", "highway-patrol")]
+    assert list(checked.missing) == ["approval-missing: highway-patrol"]
     await _nobody_else_learns_of_it(desk, checked, strangers)
     await _only_others_approve(desk, checked)
 

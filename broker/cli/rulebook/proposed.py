@@ -53,7 +53,7 @@ def proposal_lines(proposal: pb.Proposal) -> list[str]:
     lines = [
         f"proposal {proposal.id}: {state_of(proposal)}",
         f"  revision {proposal.revision}",
-        f"  changes  {proposal.parent}",
+        f"  changes {proposal.parent}",
         f"  by {person(proposal.author)} at {proposal.propose_time.ToJsonString()}",
         f"  for: {proposal.message}",
         "  about: " + ", ".join(map(_area, proposal.areas)),

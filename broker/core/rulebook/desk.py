@@ -8,10 +8,9 @@ from broker.core.administer import AdminAccess, Verb
 from broker.core.control.desk import ControlDesk, Enacted
 from broker.core.control.fold import EventVoid
 from broker.core.decide import Ruling
-from broker.core.rulebook.entries import ChangeEntries
+from broker.core.rulebook.entries import ChangeEntries, by, require_text
 from broker.core.rulebook.library import RulebookLibrary, ShownProposal
 from broker.core.rulebook.proposals import Pair, Proposal, Standing
-from broker.core.rulebook.proposing import by, require_text
 from broker.core.rulebook.scope import View
 from broker.errors import EntenteError, Reason
 from broker.model.ledger import JsonValue
@@ -54,6 +53,12 @@ class RulebookDesk:
         """Whose eyes the principal has. Raises ADMINISTRATION_DENIED for who administers nothing."""
         return View((await self._access.scope(principal)).agency)
 
+    async def shown(self, principal: Principal, view: View, proposal_id: str) -> ShownProposal:
+        """A proposal with what is missing for its activation."""
+        proposal = self._library.find(view, proposal_id)
+        shown = await self._library.shown(view, proposal)
+        return replace(shown, missing=await self._missing(principal, view, proposal))
+
     async def get(self, principal: Principal, proposal_id: str) -> ShownProposal:
         """A proposal with what it would change, and what is missing for its activation."""
         view = await self.view(principal)
@@ -74,7 +79,7 @@ class RulebookDesk:
             await self._entries.tell(principal, "approved", proposal, rulings)
             body: dict[str, JsonValue] = {"revision": proposal.revision, "by": by(principal)}
             await self._record("approved", proposal, body)
-        return await self._after(principal, view, proposal_id)
+        return await self.shown(principal, view, proposal_id)
 
     async def reject(self, principal: Principal, proposal_id: str, reason: str) -> ShownProposal:
         """Close a proposal."""
@@ -165,11 +170,6 @@ class RulebookDesk:
             each if each == own or not each.startswith(_MISSING) else f"{_MISSING}others" for each in found
         }
         return tuple(sorted(told))
-
-    async def _after(self, principal: Principal, view: View, proposal_id: str) -> ShownProposal:
-        proposal = self._library.find(view, proposal_id)
-        shown = await self._library.shown(view, proposal)
-        return replace(shown, missing=await self._missing(principal, view, proposal))
 
     async def _record(self, kind: str, proposal: Proposal, body: dict[str, JsonValue]) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Ledger entries of changes of the rulebook: `rulebook_changed`."""
+"""Ledger entries of changes of the rulebook, `rulebook_changed`, and what they have in common with control events."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from broker.core.evidence import Evidence, decisions, who
 from broker.core.in_force import InForce
 from broker.core.regime import Regime
 from broker.core.rulebook.proposals import Proposal
+from broker.errors import EntenteError, Reason
 from broker.model.ledger import JsonValue
 from broker.model.principal import Principal
+
+TEXT_CHARACTERS = 2_000
+"""The longest message or reason."""
 
 
 class ChangeEntries:
@@ -46,3 +50,14 @@ class ChangeEntries:
             **more,
         }
         await self.write(principal, change, rulings)
+
+
+def by(principal: Principal) -> dict[str, JsonValue]:
+    """Who does something, as the control log names it."""
+    return {"agency": principal.agency, "subject": principal.subject}
+
+
+def require_text(text: str, what: str) -> None:
+    """Raises REQUEST_INVALID for a text that is empty or too long."""
+    if not text.strip() or len(text) > TEXT_CHARACTERS:
+        raise EntenteError(Reason.REQUEST_INVALID, f"its {what} is not 1 to {TEXT_CHARACTERS} characters")

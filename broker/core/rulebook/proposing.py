@@ -15,7 +15,8 @@ from broker.core.control.fold import EventVoid
 from broker.core.in_force import InForce
 from broker.core.regime import Regime
 from broker.core.rulebook.checking import Checking
-from broker.core.rulebook.entries import ChangeEntries
+from broker.core.rulebook.desk import RulebookDesk
+from broker.core.rulebook.entries import ChangeEntries, by, require_text
 from broker.core.rulebook.keeping import Keeper
 from broker.core.rulebook.library import RulebookLibrary, ShownProposal
 from broker.core.rulebook.proposals import Proposal
@@ -24,9 +25,6 @@ from broker.core.rulebook.submission import Submission, read_submission, submiss
 from broker.errors import EntenteError, Reason
 from broker.model.ledger import JsonValue
 from broker.model.principal import Principal
-
-TEXT_CHARACTERS = 2_000
-"""The longest message or reason."""
 
 _ID_BYTES = 5
 
@@ -50,6 +48,7 @@ class ProposingDesk:
         access: AdminAccess,
         control: ControlDesk,
         library: RulebookLibrary,
+        desk: RulebookDesk,
         entries: ChangeEntries,
         keeper: Keeper,
         checking: Checking,
@@ -58,19 +57,16 @@ class ProposingDesk:
         self._access = access
         self._control = control
         self._library = library
+        self._desk = desk
         self._entries = entries
         self._keeper = keeper
         self._checking = checking
-
-    async def view(self, principal: Principal) -> View:
-        """Whose eyes the principal has. Raises ADMINISTRATION_DENIED for who administers nothing."""
-        return View((await self._access.scope(principal)).agency)
 
     async def propose(
         self, principal: Principal, heading: Heading, archive: Path
     ) -> AsyncGenerator[ShownProposal, None]:
         """The proposal once it is stored, and again once it is checked; archive: a file with what was sent."""
-        view = await self.view(principal)
+        view = await self._desk.view(principal)
         require_text(heading.message, "message")
         if heading.base and heading.base != await self._library.id_for(view, self._library.in_force):
             raise EntenteError(Reason.PROPOSAL_STALE)
@@ -88,7 +84,7 @@ class ProposingDesk:
         self, principal: Principal, revision: str, message: str
     ) -> AsyncGenerator[ShownProposal, None]:
         """As `propose`, of a revision that was in force; "": the newest other one."""
-        view = await self.view(principal)
+        view = await self._desk.view(principal)
         require_text(message, "message")
         if view.agency is not None:
             await self._access.require(principal, "rollback")
@@ -136,7 +132,7 @@ class ProposingDesk:
         checked = self._checking.start(principal, proposal, submission, view.agency, place.pop_all())
         yield await self._library.shown(view, proposal)
         await asyncio.shield(checked)
-        yield await self._library.shown(view, self._library.find(view, proposal_id))
+        yield await self._desk.shown(principal, view, proposal_id)
 
     def _earlier(self, revision: str) -> str:
         """A revision that was in force and is not. Raises REVISION_NOT_FOUND, RULEBOOK_UNCHANGED."""
@@ -152,14 +148,3 @@ class ProposingDesk:
         self._library.require_not_closed(proposal)
         if proposal.author[0] != principal.agency:
             raise EntenteError(Reason.PROPOSAL_NOT_FOUND, proposal.id)
-
-
-def by(principal: Principal) -> dict[str, JsonValue]:
-    """Who does something, as the control log names it."""
-    return {"agency": principal.agency, "subject": principal.subject}
-
-
-def require_text(text: str, what: str) -> None:
-    """Raises REQUEST_INVALID for a text that is empty or too long."""
-    if not text.strip() or len(text) > TEXT_CHARACTERS:
-        raise EntenteError(Reason.REQUEST_INVALID, f"its {what} is not 1 to {TEXT_CHARACTERS} characters")
