@@ -21,6 +21,7 @@ from protos.entente.v1 import exchange_pb2, overlays_pb2
 from tests.integration.exchange.failure import Failure, failure_of
 from tests.integration.exchange.live import PEOPLE, Live, Person, Stream, running_live
 from tests.integration.exchange.records import CRASH_FILE, crash, unique
+from tests.services.evidence import Auditor
 
 pytestmark = [pytest.mark.opa, pytest.mark.asyncio(loop_scope="session")]
 
@@ -296,3 +297,15 @@ def _released_to(desk: Desk, agency: str) -> int:
     """Entries by which something was handed out to the agency."""
     found = desk.live.ledger("delivery")
     return sum(1 for entry in found if entry["class"]["agency"] == agency and entry["count"])
+
+
+async def test_the_ledger_of_all_this_is_sound_and_its_decisions_come_out_the_same(
+    desk: Desk, opa_binary: Path
+) -> None:
+    """After everything above: notices stand among what was handed out, and owners' records waited."""
+    auditor = Auditor(desk.live.directory, ("--ledger", str(desk.live.directory / "data")))
+    verified = await asyncio.to_thread(auditor.verified)
+    assert [each for each in verified["findings"] if each["severity"] == "fault"] == []
+    replayed = await asyncio.to_thread(auditor.ask, "replay", "--opa", opa_binary)
+    assert (replayed["differ"], replayed["unreadable_entries"]) == (0, 0)
+    assert replayed["decisions"] == replayed["agree"] > 0
