@@ -8,8 +8,9 @@ from dataclasses import replace
 import orjson
 import pytest
 
+from broker.core.audit.forms import PARTS
 from broker.core.audit.kinds import KINDS, ROOTS
-from broker.core.audit.opening import PARTS, Cache, Opened, parse
+from broker.core.audit.opening import Cache, Opened, parse
 from broker.core.audit.opening import open_entry as open_bytes
 from broker.core.ledger.leaf import EntryInvalid, encode
 from broker.core.ledger.leaf import open_entry as open_slowly
@@ -35,7 +36,7 @@ def test_it_reads_what_the_ledger_reads(ledgers: FakeLedgers) -> None:
         kinds.add(opened.kind)
         assert (opened.instance, opened.index) == ("broker", index)
         assert (opened.epoch, opened.kind, opened.time_ms) == (leaf.epoch, leaf.kind, leaf.time_ms)
-        assert opened.opened is not None
+        assert opened.taken is not None
         assert {name: opened.value(name) for name in PARTS[opened.kind]} == dict(entry.body)
         assert all(
             opened.shared(name) == entry.body[name] for name in ("rules", *entry.body.keys() & {"who"})
@@ -80,7 +81,7 @@ def test_openings_have_one_form(ledgers: FakeLedgers, change: str) -> None:
 def test_erased_openings_leave_the_leaf(ledgers: FakeLedgers) -> None:
     encoded = ledgers.instances["broker"].entries[3]
     erased = open_entry(replace(encoded, openings=b""), Cache())
-    assert erased.opened is None
+    assert erased.taken is None
     assert erased.leaf_hash == open_entry(encoded, Cache()).leaf_hash
     with pytest.raises(EntryInvalid):
         erased.value("rules")

@@ -111,12 +111,12 @@ def test_the_form_by_hand() -> None:
     assert encoded.leaf == json.dumps(leaf, separators=(",", ":")).encode()
     assert encoded.openings.split(b"\t") == [
         b'["salt","%b"]' % base64.b64encode(SALT),
-        b'["count",2]',
-        b'["places",[[0,7,0],[1,9,0]]]',
         b'["receivers",{"subject":"b"}]',
         b'["receivers",{"subject":"a"}]',
         b'["records"]',
+        b'["places",[[0,7,0],[1,9,0]]]',
         b'["rules",{"engine":"opa 1.22.2","revision":"abc"}]',
+        b'["count",2]',
     ]
 
 
@@ -190,33 +190,34 @@ def test_garbage_is_refused_in_one_line(leaf: bytes, openings: bytes) -> None:
 
 
 def _reordered() -> list[bytes]:
-    salt, count, places, one, two, none, rules = encode(ENTRY, "broker", 3, 41, SALT).openings.split(b"\t")
+    salt, one, two, none, places, rules, count = encode(ENTRY, "broker", 3, 41, SALT).openings.split(b"\t")
     return [
         b"\t".join(items)
         for items in (
-            [count, places, one, two, none, rules],  # no salt
-            [salt, salt, count, places, one, two, none, rules],
-            [salt, places, count, one, two, none, rules],  # parts in another order
-            [salt, count, places, two, one, none, rules],  # items in another order
-            [salt, count, places, one, none, rules],  # an item less
-            [salt, count, places, one, two, two, none, rules],
-            [salt, count, places, one, none, two, rules],  # a part in two pieces
-            [salt, count, count, places, one, two, none, rules],
-            [salt, count, places, one, two, none, none, rules],
-            [salt, count, places, b'["receivers"]', one, two, none, rules],
-            [salt, count, places, one, two, b'["receivers"]', none, rules],
-            [salt, count, places, b'["receivers"]', none, rules],
-            [salt, b'["count"]', places, one, two, none, rules],
-            [salt, count, b'["count",3]', places, one, two, none, rules],
-            [salt, count, b'["handed_out",1]', places, one, two, none, rules],
-            [salt, count, places, one, two, none, rules, b'["unknown",1]'],
-            [salt, count, places, one, two, none, rules, b""],
-            [salt, b'["count", 2]', places, one, two, none, rules],
-            [salt, b'["count",2] ', places, one, two, none, rules],
-            [salt, b'["count";2]', places, one, two, none, rules],
-            [salt, b'["count",2}', places, one, two, none, rules],
-            [salt, b'["co\\u0075nt",2]', places, one, two, none, rules],
-            [salt.replace(b'",', b'", '), count, places, one, two, none, rules],
+            [one, two, none, places, rules, count],  # no salt
+            [salt, salt, one, two, none, places, rules, count],
+            [salt, one, two, none, rules, places, count],  # parts in another order
+            [salt, count, places, one, two, none, rules],
+            [salt, two, one, none, places, rules, count],  # items in another order
+            [salt, one, none, places, rules, count],  # an item less
+            [salt, one, two, two, none, places, rules, count],
+            [salt, one, none, two, places, rules, count],  # a part in two pieces
+            [salt, one, two, none, places, rules, count, count],
+            [salt, one, two, none, none, places, rules, count],
+            [salt, b'["receivers"]', one, two, none, places, rules, count],
+            [salt, one, two, b'["receivers"]', none, places, rules, count],
+            [salt, b'["receivers"]', none, places, rules, count],
+            [salt, one, two, none, places, rules, b'["count"]'],
+            [salt, one, two, none, places, rules, count, b'["count",3]'],
+            [salt, one, two, none, b'["handed_out",1]', places, rules, count],
+            [salt, one, two, none, places, rules, b'["unknown",1]', count],
+            [salt, one, two, none, places, rules, count, b""],
+            [salt, one, two, none, places, rules, b'["count", 2]'],
+            [salt, one, two, none, places, rules, b'["count",2] '],
+            [salt, one, two, none, places, rules, b'["count";2]'],
+            [salt, one, two, none, places, rules, b'["count",2}'],
+            [salt, one, two, none, places, rules, b'["co\\u0075nt",2]'],
+            [salt.replace(b'",', b'", '), one, two, none, places, rules, count],
         )
     ]
 

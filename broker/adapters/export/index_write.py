@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import orjson
 
 from broker.adapters.export.schema import ENTRY_BITS
-from broker.core.audit.opening import PARTS, Cache, open_entry
+from broker.core.audit.forms import PARTS
+from broker.core.audit.opening import Cache, open_entry
 from broker.core.audit.pieces import BLOCK, size_of
 from broker.core.audit.rows import Row, Rows
 from broker.core.audit.segments import Segment
@@ -92,7 +93,7 @@ class Indexer:
             )
         try:
             for name in _STORED_AS_TEXT:
-                if entry.opened is not None and name in PARTS[entry.kind]:
+                if entry.taken is not None and name in PARTS[entry.kind]:
                     entry.value(name)
         except ValueError:
             rows.add_unreadable(index, entry.leaf_hash)

@@ -14,20 +14,20 @@ from broker.core.audit.places import Places
 from broker.core.audit.rows import topic_of
 from broker.core.audit.standings import Text, beginning, greatest, read_standing, standing_text
 from broker.core.ledger.leaf import EntryInvalid
+from broker.core.merkle.hashing import HASH_BYTES
 
 _REMEMBERED = 16_384
 _STREAM_ID_DIGITS = 16
-_ERASED: list[bytes] = []
 
 
 class Group:
-    """What is known of one class of receivers, by the openings that recur: rulings of decisions, and receivers' streams."""
+    """What is known of one class of receivers, by the texts that recur: rulings of decisions, and receivers' streams."""
 
     __slots__ = ("receivers", "rulings", "topic", "value")
 
-    def __init__(self, opening: bytes) -> None:
+    def __init__(self, content: bytes) -> None:
         """Raises ValueError, LookupError or TypeError for what is no class."""
-        _, self.value = parse(opening)
+        self.value = parse(content)
         self.topic: str = self.value["topic"]
         self.rulings: dict[bytes, Ruled] = {}
         self.receivers: dict[bytes, tuple[str, StreamName]] = {}
@@ -41,21 +41,20 @@ class Memory:
         self._groups: dict[bytes, Group] = {}
         self._remembered = 0
 
-    def group(self, opening: bytes) -> Group:
+    def group(self, content: bytes) -> Group:
         """What is known of a class."""
-        group = self._groups.get(opening)
+        group = self._groups.get(content)
         if group is None:
             self._remember()
-            group = self._groups[opening] = Group(opening)
+            group = self._groups[content] = Group(content)
         return group
 
-    def ruled(self, group: Group, opening: bytes) -> Ruled:
+    def ruled(self, group: Group, content: bytes) -> Ruled:
         """What a delivery's decisions say, for its class."""
-        ruled = group.rulings.get(opening)
+        ruled = group.rulings.get(content)
         if ruled is None:
-            _, decisions = parse(opening)
             self._remember()
-            ruled = group.rulings[opening] = Ruled.of(decisions, group.value)
+            ruled = group.rulings[content] = Ruled.of(parse(content), group.value)
         return ruled
 
     def receiver(self, group: Group, opening: bytes) -> tuple[str, StreamName]:
@@ -118,31 +117,31 @@ class Collector:
     # ---- records ----
 
     def _publish(self, entry: Opened) -> None:
-        _, call, _, _, *records, _, stored, _ = entry.opened or _ERASED
-        topic, decisions = topic_of(call), len(entry.shared("decisions"))
-        places = orjson.loads(stored)[1]
-        if len(records) != len(places):
+        topic, decisions = topic_of(entry), len(entry.shared("decisions"))
+        places = orjson.loads(entry.content("stored"))
+        if len(entry.listed) != len(places):
             self._chunk.fault(entry.index, "there are not as many places as records", BROKEN)
         for place in places:
             if place is not None:
                 self._published.add(topic, *place)
-        for opening in records:
+        for opening in entry.listed:
             _, row = parse(opening)
             if not 0 <= row.get("decision", 0) <= max(decisions - 1, 0):
                 self._chunk.fault(entry.index, "a record names a decision that is not there", BROKEN)
 
     def _delivery(self, entry: Opened) -> None:
-        _, of, considered, count, decisions, _, places, *receivers, _ = entry.opened or _ERASED
-        index, memory = entry.index, self._memory
-        group = memory.group(of)
-        ruled = memory.ruled(group, decisions)
-        handed = HandedOut(orjson.loads(places)[1], ruled)
+        index, memory, receivers = entry.index, self._memory, entry.listed
+        group = memory.group(entry.content("class"))
+        ruled = memory.ruled(group, entry.content("decisions"))
+        handed = HandedOut(orjson.loads(entry.content("places")), ruled)
         handed.note(self._released, group.topic, index)
-        if count != b'["count",%d]' % handed.total:
+        if entry.content("count") != b"%d" % handed.total:
             self._chunk.fault(index, "the count is not that of the places handed out", BROKEN)
+        if len(entry.handed_out) != HASH_BYTES:
+            raise ValueError("no root")
         for fault in ruled.faults:
             self._chunk.fault(index, fault, ASK)
-        histories = self._histories.read(considered)
+        histories = self._histories.read(entry)
         for history in histories:
             what = self._histories.check(history, handed)
             if what is not None:
@@ -196,7 +195,7 @@ class Collector:
     def _stream_closed(self, entry: Opened) -> None:
         stream, end = entry.value("stream"), entry.value("end")
         part = self._stream(stream["stream"], _name(entry), entry.index)
-        for history in self._histories.read(entry.opening("considered")):
+        for history in self._histories.read(entry):
             what = self._histories.check(history, NOTHING)
             if what is not None:
                 self._chunk.fault(entry.index, what, BROKEN)

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from broker.core.audit.opening import Cache, parse
+from broker.core.audit.forms import FORMS
+from broker.core.audit.opening import Cache, Opened, parse
 from broker.core.audit.places import Places
 from broker.core.audit.standings import Standing, Standings, Text, standing_text
 from broker.core.ledger.runs import places_of
 
 _WITHDRAWAL = "withdrawal"
 _HANDED_OUT = ("release", "notice", _WITHDRAWAL)
-_STANDING = rb'(\{"lags":\[\],"next":\[[0-9,]+\]\})'
-# The part `considered` with a single history and nobody who lags, as nearly all are: taken apart without being parsed. What
-# does not fit, or hides something in the last group, is parsed.
-_ONE = re.compile(
-    rb'\["considered",\[\{"from":%b,"outcomes":(\{[^{}]*\}),'
-    rb'(?:"receivers":(\[[0-9,]*\]),)?"to":%b,"withheld":(\[.*\])\}\]\]' % (_STANDING, _STANDING),
-    re.DOTALL,
-)
+_INSIDE = FORMS["delivery"].at["considered"] + 1
+"""Where a delivery's form has what it finds in a plain history."""
 
 
 class History(NamedTuple):
@@ -115,14 +109,13 @@ class Histories:
         self._cache = Cache()
         self._withheld: dict[bytes, int] = {b"[]": 0}
 
-    def read(self, opening: bytes) -> list[History]:
+    def read(self, entry: Opened) -> list[History]:
         """Raises ValueError, LookupError or TypeError for what is not as documented."""
-        found = _ONE.fullmatch(opening)
-        if found is not None:
-            since, outcomes, receivers, until, withheld = found.groups()
-            return [
-                History(since, until, self._cache.value(outcomes), self._sum(withheld), receivers or b"[]")
-            ]
+        if entry.kind == "delivery" and entry.taken is not None:
+            since, outcomes, receivers, until, withheld = entry.taken[_INSIDE : _INSIDE + 5]
+            if since and until and outcomes and receivers and withheld:
+                outcome = self._cache.value(outcomes)
+                return [History(since, until, outcome, self._sum(withheld), receivers)]
         return [
             History(
                 standing_text(value["from"]),
@@ -131,7 +124,7 @@ class Histories:
                 sum(count for _, count in value["withheld"]),
                 standing_text(value.get("receivers", [])),
             )
-            for value in parse(opening)[1]
+            for value in parse(entry.content("considered"))
         ]
 
     def check(self, history: History, handed: HandedOut) -> str | None:

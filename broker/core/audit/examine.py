@@ -62,7 +62,7 @@ def _open_all(chunk: Chunk, entries: list[tuple[bytes, bytes]], rows: Rows | Non
             continue
         hashes.append(entry.leaf_hash)
         places.note(entry, index)
-        if entry.opened is not None:
+        if entry.taken is not None:
             collect(entry)
         else:
             _note_erased(chunk, entry, index)

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from broker.core.audit.opening import PARTS, Cache, Opened, open_entry, parse
+from broker.core.audit.forms import PARTS
+from broker.core.audit.opening import Cache, Opened, open_entry, parse
 from broker.core.audit.proof_file import Item, ProofFile
 from broker.core.audit.reading import read_entry
 from broker.core.checkpoint.checkpoint import Checkpoint, unverified_checkpoint
@@ -100,7 +101,7 @@ async def prove(
         entry = open_entry(encoded.leaf, encoded.openings, Cache())
     except EntryInvalid as error:
         raise ProofRefused(f"entry {entry_index} is not what it was: {error}; verify the ledger") from error
-    if entry.opened is None:
+    if entry.taken is None:
         raise ProofRefused(f"the openings of entry {entry_index} were erased; what it said cannot be shown")
     items = () if part is None else _items(entry, encoded, part)
     stored = await index.checkpoint_covering(instance, entry_index)
@@ -194,7 +195,7 @@ def _all_items(group: str, openings: list[tuple[bytes, bytes]]) -> list[Item]:
 
 
 def _check_parts(entry: Opened, proof: ProofFile) -> dict[str, JsonValue]:
-    if entry.opened is not None:
+    if entry.taken is not None:
         return {name: entry.value(name) for name in PARTS[entry.kind]}
     names = tuple(item.part for item in proof.items)
     if entry.kind == "publish" and names[-1:] == (SHOWN,):

@@ -143,7 +143,7 @@ class _Check:
         entry = open_entry(encoded.leaf, encoded.openings, self._cache)
         if entry.kind != line.kind:
             raise Unsound(f"the receipt is of a {entry.kind} entry and not of a {line.kind} entry")
-        if entry.opened is None:
+        if entry.taken is None:
             what = f"{at}: the entry is there, and its openings were erased: what it said cannot be compared"
             self.findings.remark(place.instance, place.index, what, "find out who erased them, and why")
             return False

@@ -1,15 +1,16 @@
 """How an entry is stored: a leaf that holds only commitments, and beside it what opens them.
 
 The openings are JSON arrays with tabs between them, which canonical JSON never contains: `["salt", base64 of 32 bytes]`,
-then `[name, item]` for each item, parts in the order of their names; a list part without items is `[name]`.
+then `[name, item]` for each item; a list part without items is `[name]`. Parts that are committed to together stand
+together: they are in the order of their commitments' names, and then of their own.
 
 The leaf is the canonical JSON of `{"v":1,"instance","epoch","index","kind","time_ms","parts":{name: commitment}}`. There is
 a commitment, hexadecimal, for each list part, a Merkle root over one salted hash for each of its items; one for `shown`, the
 parts that are shown together to those whom an entry is about; and one for `sealed`, all others. So each can be shown to
 somebody without the rest, and erased openings leave the tree verifiable (the idea of salted digests is that of SD-JWT,
-RFC 9901 §4.2.3). What is hashed are the openings as they are, of `shown` and `sealed` with the tabs between them. The salts
-are consecutive 32 bytes of SHAKE-256 (FIPS 202) over the entry's salt, in the order of the commitments' names, so that one
-that is shown says nothing of another.
+RFC 9901 §4.2.3). What is hashed are the openings as they stand, of `shown` and `sealed` with the tabs between them. The
+salts are consecutive 32 bytes of SHAKE-256 (FIPS 202) over the entry's salt, in the order of the commitments' names, so
+that one that is shown says nothing of another.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def commit(entry: LedgerEntry, salt: bytes) -> Committed:
     """Commit to the parts. Raises ValueError for values without canonical form, or no list where LISTS says so."""
     opened = [_salted(salt)]
     parts: dict[str, list[bytes]] = {}
-    for name in sorted(entry.body):
+    for name in sorted(entry.body, key=order_of):
         if not _NAME.fullmatch(name):
             raise ValueError("a part's name is of small letters and underscores")
         contents = parts[name] = [canonical(item) for item in _items(name, entry.body[name])]
@@ -133,6 +134,11 @@ def commit(entry: LedgerEntry, salt: bytes) -> Committed:
 def encode(entry: LedgerEntry, instance: str, epoch: int, index: int, salt: bytes) -> EncodedEntry:
     """The entry in its place. Raises ValueError as `commit` does."""
     return commit(entry, salt).at(instance, epoch, index)
+
+
+def order_of(part: str) -> tuple[str, str]:
+    """What parts are sorted by in the openings."""
+    return group_of(part), part
 
 
 def item_salts(salt: bytes, count: int) -> list[bytes]:
@@ -178,20 +184,20 @@ def read_openings(openings: bytes) -> Openings:
     salted, *opened = openings.split(b"\t")
     salt = _read_salt(salted)
     parts: dict[str, list[bytes]] = {}
-    previous = b""
+    previous = ("", "")
     for item in opened:
         found = _ITEM.fullmatch(item)
         if found is None:
             raise EntryInvalid("the openings are not readable")
-        name, content = found.groups()
-        is_list = name.decode() in LISTS
-        if name > previous and (is_list or content is not None):
-            contents = parts[name.decode()] = [] if content is None else [content]
-        elif name == previous and is_list and contents and content is not None:
+        name, content = found[1].decode(), found[2]
+        order, is_list = order_of(name), name in LISTS
+        if order > previous and (is_list or content is not None):
+            contents = parts[name] = [] if content is None else [content]
+        elif order == previous and is_list and contents and content is not None:
             contents.append(content)
         else:
             raise EntryInvalid("the openings are not in order")
-        previous = name
+        previous = order
     return Openings(salt, parts)
 
 
