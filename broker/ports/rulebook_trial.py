@@ -69,7 +69,10 @@ class RulebookTrial(Protocol):
         """The lines on which deciding one item spends its time, the most expensive first; empty if that is unknown."""
 
     async def run_tests(self) -> Sequence[RegoTest]:
-        """Every Rego test of the revision. Raises TrialFailed if they cannot be run, or not in time."""
+        """Every Rego test of the revision; nothing is decided any more after it.
+
+        Raises TrialFailed if they cannot be run, or not in time.
+        """
 
     async def close(self) -> None:
         """End the trial; idempotent."""

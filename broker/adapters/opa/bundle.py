@@ -38,17 +38,24 @@ allow if {
 
 @dataclass(frozen=True, slots=True)
 class PackedData:
-    """A revision's data as it stands in each of its bundles, made once for all of them; and the index of it."""
+    """A revision's data as it stands in each of its bundles, made once for all of them; and the index of it.
+
+    size_bytes: of both, before they were compressed.
+    """
 
     data: bytes
     index: bytes
+    size_bytes: int
 
 
 def pack_data(revision: Revision) -> PackedData:
     """The data, as JSON. Raises RulebookRefused for a data file that is no plain YAML. Blocking."""
     index = DataIndex()
-    data = _packed(_data(revision, index))
-    return PackedData(data, _packed([(f"{INDEX_ROOT}/data.json", index.document())]))
+    sizes: list[int] = []
+    data = _packed(_data(revision, index, sizes))
+    document = index.document()
+    packed = _packed([(f"{INDEX_ROOT}/data.json", document)])
+    return PackedData(data, packed, sum(sizes) + len(document))
 
 
 def rulebook_bundle(revision: Revision, data: PackedData | None = None, *, with_tests: bool = False) -> bytes:
@@ -77,10 +84,10 @@ def _modules(revision: Revision, with_tests: bool) -> Iterator[_Entry]:
             yield path, content
 
 
-def _data(revision: Revision, index: DataIndex) -> Iterator[_Entry]:
+def _data(revision: Revision, index: DataIndex, sizes: list[int]) -> Iterator[_Entry]:
     """The data as JSON, a file at a time: a large rulebook's is never in memory as a whole.
 
-    It is parsed here, so that the broker and OPA cannot read a file differently.
+    It is parsed here, so that the broker and OPA cannot read a file differently. Adds to `index` and `sizes`.
     """
     findings: list[str] = []
     for path in sorted(path for path in revision.files if path.startswith("data/")):
@@ -92,7 +99,9 @@ def _data(revision: Revision, index: DataIndex) -> Iterator[_Entry]:
                 break
             continue
         index.add(path, value)
-        yield path.removesuffix(".yaml") + ".json", orjson.dumps(value)
+        document = orjson.dumps(value)
+        sizes.append(len(document))
+        yield path.removesuffix(".yaml") + ".json", document
     if findings:
         raise RulebookRefused(tuple(findings))
 

@@ -111,7 +111,8 @@ def _write(directory: Path, bundle: bytes, token: str) -> None:
 
 
 async def _spawn(opa: Path, directory: Path, settings: OpaSettings) -> asyncio.subprocess.Process:
-    command = [sys.executable, "-I", "-S", str(_LAUNCH), str(os.getpid()), str(settings.memory_limit_bytes)]
+    command = [sys.executable, "-I", "-S", str(_LAUNCH), str(os.getpid())]
+    command += [str(settings.memory_limit_bytes), str(settings.garbage_percent)]
     command += [
         str(opa),
         "run",

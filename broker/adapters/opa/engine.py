@@ -11,7 +11,7 @@ import aiohttp
 import orjson
 
 from broker.adapters.opa.answers import AnswerReader, compile_schema, revision_in
-from broker.adapters.opa.bundle import PackedData, rulebook_bundle
+from broker.adapters.opa.bundle import PackedData, pack_data, rulebook_bundle
 from broker.adapters.opa.child import Endpoint, OpaChild, OpaStartFailed
 from broker.adapters.opa.client import AnswerTooLarge, SocketOpaClient
 from broker.adapters.opa.settings import OpaSettings
@@ -33,7 +33,10 @@ class OpaEngine:
         self._settings = settings
         self._input = compile_schema(revision, "input")
         self._reader = AnswerReader(revision)
-        self._child = OpaChild(opa, rulebook_bundle(revision, data), settings, self._is_right)
+        data = data or pack_data(revision)
+        self._child = OpaChild(
+            opa, rulebook_bundle(revision, data), settings.for_data(data.size_bytes), self._is_right
+        )
         self._client: SocketOpaClient | None = None
         self._version = "opa"
         self._silent_since_s: float | None = None

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from broker.adapters.opa.settings import OpaSettings
+
 _LAUNCH = Path(__file__).with_name("launch.py")
 _OUTPUT_LIMIT_BYTES = 16 * 1024 * 1024
 
@@ -32,13 +34,14 @@ class OneShot:
     """Runs of one binary, each ended with the broker, with its time, or beyond its memory."""
 
     opa: Path
-    memory_limit_bytes: int
+    settings: OpaSettings
 
     async def run(
         self, directory: Path, arguments: Sequence[str], *, timeout_s: float, given: bytes = b""
     ) -> Done:
         """Run `opa` with `arguments` in `directory`, with an empty environment. Raises RunFailed."""
-        command = [sys.executable, "-I", "-S", str(_LAUNCH), str(os.getpid()), str(self.memory_limit_bytes)]
+        command = [sys.executable, "-I", "-S", str(_LAUNCH), str(os.getpid())]
+        command += [str(self.settings.memory_limit_bytes), str(self.settings.garbage_percent)]
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,

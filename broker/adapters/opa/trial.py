@@ -61,7 +61,7 @@ class OpaTrial:
         self._data = data
         self._engine = engine
         self._limits = limits
-        self._one_shot = OneShot(opa, OpaSettings().memory_limit_bytes)
+        self._one_shot = OneShot(opa, OpaSettings().for_data(data.size_bytes))
 
     async def evaluate(self, item: Item) -> Evaluation:
         """See the port."""
@@ -98,6 +98,7 @@ class OpaTrial:
 
     async def run_tests(self) -> Sequence[RegoTest]:
         """See the port."""
+        await self._engine.close()  # the tests hold all of the data too
         tests = RegoTests(self._one_shot, self._revision, self._data, self._limits.test_s)
         try:
             async with asyncio.timeout(self._limits.tests_s):

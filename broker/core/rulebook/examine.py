@@ -130,6 +130,7 @@ async def _run(
     held = [] if slow else await run_guarantees(trial, read.guarantees, read.registry, read.cases)
     if not slow:
         found += await lockouts(trial, read.registry, present, _time(revision, read.cases))
+    longest = await slowest(trial, times)
     tests: Sequence[RegoTest] = ()
     try:
         tests = await trial.run_tests()
@@ -144,7 +145,7 @@ async def _run(
         tuple(tests),
         tuple(outcomes),
         tuple(held),
-        await slowest(trial, times),
+        longest,
     )
 
 
