@@ -158,6 +158,8 @@ class Publisher:
         for attempt, question in asked:
             decision, attempt.ruling = decided[question.key]
             self._stamp(attempt, decision.permitted and decision.holds_at(now), principal, now_ms)
+            if attempt.record is not None and order.judge.is_withdrawn(attempt.record.identity):
+                attempt.record, attempt.refusal = None, EntenteError(Reason.RECORD_WITHDRAWN)
 
     def _stamp(self, attempt: Attempt, permitted: bool, principal: Principal, now_ms: int) -> None:
         candidate = attempt.candidate

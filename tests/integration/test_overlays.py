@@ -221,6 +221,8 @@ async def test_a_withdrawn_record_is_gone_for_all_and_who_had_it_is_told(desk: D
             return recipient.record_acknowledged and recipient.notice_acknowledged
 
         await eventually(acknowledged)
+    (again,) = await desk.live.caller("highway-patrol").publish(TOPIC, named(gone))
+    assert again.refused.reason == "RECORD_WITHDRAWN"
     async with ems.stream(TOPIC, purpose="emergency-response") as backlog:
         ids = [each.record.id for each in await reaches(backlog, is_withdrawal)]
         assert stays in ids

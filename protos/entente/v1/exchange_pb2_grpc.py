@@ -68,7 +68,7 @@ class ExchangeServicer:
         lost within the topic's retention. Records of one partition key keep the order in which they were sent. A record
         that was published before (same source, id and content) is acknowledged again with its first position, so a call
         may be repeated safely.
-        Errors: TOPIC_NOT_FOUND (also for a topic that the caller may not know), MESSAGE_TOO_LARGE, LIMIT_EXCEEDED,
+        Errors: TOPIC_NOT_FOUND (also for a topic that the caller may not know), SUSPENDED, MESSAGE_TOO_LARGE, LIMIT_EXCEEDED,
         POLICY_UNAVAILABLE, STORAGE_UNAVAILABLE, STORAGE_FULL, LEDGER_UNAVAILABLE (the last four: repeat the call).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -102,7 +102,7 @@ class ExchangeServicer:
         server ends the stream with OK. The stream ends when the token expires, unless it was refreshed.
         Errors: TOPIC_NOT_FOUND (missing, unknown to the caller or not permitted for this purpose), PURPOSE_NOT_PERMITTED,
         CURSOR_INVALID, POSITION_EXPIRED, SUBSCRIPTION_EXISTS, ACK_REFUSED, SUBSCRIPTION_TAKEN_OVER, REFRESH_REFUSED,
-        TOKEN_EXPIRED, POLICY_DENIED, CONSUMER_TOO_SLOW, LIMIT_EXCEEDED, STREAM_PROTOCOL, DRAINING.
+        TOKEN_EXPIRED, POLICY_DENIED, SUSPENDED, CONSUMER_TOO_SLOW, LIMIT_EXCEEDED, STREAM_PROTOCOL, DRAINING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

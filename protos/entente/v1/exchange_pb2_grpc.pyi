@@ -45,7 +45,7 @@ class ExchangeStub:
     lost within the topic's retention. Records of one partition key keep the order in which they were sent. A record
     that was published before (same source, id and content) is acknowledged again with its first position, so a call
     may be repeated safely.
-    Errors: TOPIC_NOT_FOUND (also for a topic that the caller may not know), MESSAGE_TOO_LARGE, LIMIT_EXCEEDED,
+    Errors: TOPIC_NOT_FOUND (also for a topic that the caller may not know), SUSPENDED, MESSAGE_TOO_LARGE, LIMIT_EXCEEDED,
     POLICY_UNAVAILABLE, STORAGE_UNAVAILABLE, STORAGE_FULL, LEDGER_UNAVAILABLE (the last four: repeat the call).
     """
     PublishStream: _grpc.StreamStreamMultiCallable[_exchange_pb2.PublishStreamRequest, _exchange_pb2.PublishStreamResponse]
@@ -67,7 +67,7 @@ class ExchangeStub:
     server ends the stream with OK. The stream ends when the token expires, unless it was refreshed.
     Errors: TOPIC_NOT_FOUND (missing, unknown to the caller or not permitted for this purpose), PURPOSE_NOT_PERMITTED,
     CURSOR_INVALID, POSITION_EXPIRED, SUBSCRIPTION_EXISTS, ACK_REFUSED, SUBSCRIPTION_TAKEN_OVER, REFRESH_REFUSED,
-    TOKEN_EXPIRED, POLICY_DENIED, CONSUMER_TOO_SLOW, LIMIT_EXCEEDED, STREAM_PROTOCOL, DRAINING.
+    TOKEN_EXPIRED, POLICY_DENIED, SUSPENDED, CONSUMER_TOO_SLOW, LIMIT_EXCEEDED, STREAM_PROTOCOL, DRAINING.
     """
 
 @_typing.type_check_only
@@ -82,7 +82,7 @@ class ExchangeAsyncStub(ExchangeStub):
     lost within the topic's retention. Records of one partition key keep the order in which they were sent. A record
     that was published before (same source, id and content) is acknowledged again with its first position, so a call
     may be repeated safely.
-    Errors: TOPIC_NOT_FOUND (also for a topic that the caller may not know), MESSAGE_TOO_LARGE, LIMIT_EXCEEDED,
+    Errors: TOPIC_NOT_FOUND (also for a topic that the caller may not know), SUSPENDED, MESSAGE_TOO_LARGE, LIMIT_EXCEEDED,
     POLICY_UNAVAILABLE, STORAGE_UNAVAILABLE, STORAGE_FULL, LEDGER_UNAVAILABLE (the last four: repeat the call).
     """
     PublishStream: _aio.StreamStreamMultiCallable[_exchange_pb2.PublishStreamRequest, _exchange_pb2.PublishStreamResponse]  # type: ignore[assignment]
@@ -104,7 +104,7 @@ class ExchangeAsyncStub(ExchangeStub):
     server ends the stream with OK. The stream ends when the token expires, unless it was refreshed.
     Errors: TOPIC_NOT_FOUND (missing, unknown to the caller or not permitted for this purpose), PURPOSE_NOT_PERMITTED,
     CURSOR_INVALID, POSITION_EXPIRED, SUBSCRIPTION_EXISTS, ACK_REFUSED, SUBSCRIPTION_TAKEN_OVER, REFRESH_REFUSED,
-    TOKEN_EXPIRED, POLICY_DENIED, CONSUMER_TOO_SLOW, LIMIT_EXCEEDED, STREAM_PROTOCOL, DRAINING.
+    TOKEN_EXPIRED, POLICY_DENIED, SUSPENDED, CONSUMER_TOO_SLOW, LIMIT_EXCEEDED, STREAM_PROTOCOL, DRAINING.
     """
 
 class ExchangeServicer(metaclass=_abc_1.ABCMeta):
@@ -122,7 +122,7 @@ class ExchangeServicer(metaclass=_abc_1.ABCMeta):
         lost within the topic's retention. Records of one partition key keep the order in which they were sent. A record
         that was published before (same source, id and content) is acknowledged again with its first position, so a call
         may be repeated safely.
-        Errors: TOPIC_NOT_FOUND (also for a topic that the caller may not know), MESSAGE_TOO_LARGE, LIMIT_EXCEEDED,
+        Errors: TOPIC_NOT_FOUND (also for a topic that the caller may not know), SUSPENDED, MESSAGE_TOO_LARGE, LIMIT_EXCEEDED,
         POLICY_UNAVAILABLE, STORAGE_UNAVAILABLE, STORAGE_FULL, LEDGER_UNAVAILABLE (the last four: repeat the call).
         """
 
@@ -162,7 +162,7 @@ class ExchangeServicer(metaclass=_abc_1.ABCMeta):
         server ends the stream with OK. The stream ends when the token expires, unless it was refreshed.
         Errors: TOPIC_NOT_FOUND (missing, unknown to the caller or not permitted for this purpose), PURPOSE_NOT_PERMITTED,
         CURSOR_INVALID, POSITION_EXPIRED, SUBSCRIPTION_EXISTS, ACK_REFUSED, SUBSCRIPTION_TAKEN_OVER, REFRESH_REFUSED,
-        TOKEN_EXPIRED, POLICY_DENIED, CONSUMER_TOO_SLOW, LIMIT_EXCEEDED, STREAM_PROTOCOL, DRAINING.
+        TOKEN_EXPIRED, POLICY_DENIED, SUSPENDED, CONSUMER_TOO_SLOW, LIMIT_EXCEEDED, STREAM_PROTOCOL, DRAINING.
         """
 
 def add_ExchangeServicer_to_server(servicer: ExchangeServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
