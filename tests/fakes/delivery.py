@@ -18,6 +18,7 @@ from broker.core.evidence import Evidence
 from broker.core.in_force import Order
 from broker.core.ledger.receipt import ReceiptCodec
 from broker.core.ledger.runs import places_of
+from broker.core.regime import Regime
 from broker.errors import PositionExpired, StorageUnavailable
 from broker.model.decision import KEEP, Decision, Effect
 from broker.model.ledger import LedgerEntry, Place, StoredEntry
@@ -288,13 +289,17 @@ class World:
         self.revisions += 1
         self.decider = decider or ScriptedDecider()
         self.decider.rules = Rules(f"sha256:{self.revisions}", "scripted 1")
-        parts = {"topics": dict(self.in_force.present.regime.topics), **parts}
-        later = regime(
-            self.decider, known, rules=self.decider.rules, keys=self.keys, clock=self.clock, **parts
-        )
+        later = self.regime(self.decider, known, **parts)
         over = self.in_force.replace(Order(later, self.in_force.present.overlays))
         self.judged = asyncio.ensure_future(self.fanout.switched())
         return over
+
+    def regime(self, decider: ScriptedDecider, known: Registry | None = None, **parts: Any) -> Regime:
+        """One that is not in force."""
+        topics = {"topics": dict(self.in_force.present.regime.topics)}
+        return regime(
+            decider, known, rules=decider.rules, keys=self.keys, clock=self.clock, **(topics | parts)
+        )
 
     def restrict(self, *suspensions: Suspension, epoch: int = 1) -> asyncio.Future[None]:
         """Put other overlays in force: done when nothing can be released without them."""

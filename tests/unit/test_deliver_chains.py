@@ -124,7 +124,10 @@ class Run:
         while client is not None and client.session._outbox:
             outgoing = client.session._outbox.popleft()
             self.world.fanout.written(client.session, outgoing)
-            batch = SubscribeResponse.FromString(outgoing.message).batch
+            response = SubscribeResponse.FromString(outgoing.message)
+            if response.WhichOneof("message") != "batch":
+                continue
+            batch = response.batch
             # Evidence first: the entry is there, is about exactly this, and names this stream.
             body: Any = entry_of(self.world, batch, client.subject).body
             assert client.session.stream in [receiver["stream"] for receiver in body["receivers"]]
@@ -205,6 +208,11 @@ async def run(steps: list[tuple[str, tuple[Any, ...]]]) -> None:
     for what, arguments in steps:
         await made.do(what, *arguments)
     await asyncio.wait_for(made.finish(), 60)
+    check(made)
+
+
+def check(made: Run) -> None:
+    """What the ledger says of the streams against what they were handed."""
     chains = read_chains(made.world.log, made.world.ledger.entries)
     for client in made.all:
         chain = chains[client.session.stream]

@@ -62,7 +62,7 @@ async def judged(world: StreamWorld) -> None:
 
 async def warm_switch(world: StreamWorld, later: ScriptedDecider) -> None:
     """As an activation does it: what the streams will ask is decided before."""
-    await world.fanout.warm(_regime(world, later))
+    await world.fanout.warm(world.regime(later))
     await world.switch(later)
 
 
@@ -391,18 +391,12 @@ async def test_warming_decides_and_changes_nothing(world: StreamWorld) -> None:
     await world.store("alpha", "2", label="red")
     await world.receive(session, 2)
     later = ScriptedDecider()
-    regime = _regime(world, later)
+    regime = world.regime(later)
     await world.fanout.warm(regime)
     asked = [cast(Any, key) for key in later.decided]
     assert len(asked) == 3  # the stream's subscription, and two label sets
     assert world.in_force.present.regime is not regime
     assert await messages(session) == []
-
-
-def _regime(world: StreamWorld, decider: ScriptedDecider) -> Any:
-    from tests.fakes.regimes import regime
-
-    return regime(decider, topics=dict(world.in_force.present.regime.topics), clock=world.clock)
 
 
 async def _first_message(session: Session) -> str:
