@@ -13,6 +13,7 @@ from broker.adapters.opa import OpaCompiler, OpaTrials, TrialLimits
 from broker.core.rulebook.examine import Examination, examine
 from broker.core.rulebook.findings import Severity
 from broker.core.rulebook.load import read_rulebook, revision_of
+from broker.core.rulebook.registry import parse_registry
 from broker.model.rulebook import Revision
 from broker.ports.rulebook_trial import RulebookTrial, TrialFailed, Verdict
 from tests.fakes.rulebook import ROOT
@@ -109,6 +110,21 @@ async def test_a_change_that_leaks_is_found_by_case_and_guarantee(opa_binary: Pa
     assert found[1].startswith(
         "cases/statistics.yaml:2: statistician deliver crash: treatments.criminal is keep, not mask"
     )
+
+
+async def test_a_change_after_which_nobody_could_change_anything_is_an_error(opa_binary: Path) -> None:
+    """Two who could do so by the changed rules are not enough, if one of them is no administrator yet."""
+    replaced = {"data/administrators/exchange/data.yaml": b"- admin-1\n- admin-3\n"}
+    present = parse_registry(revision_of(FILES))
+    changed = revision_of({**FILES, **replaced})
+
+    examination = await examine(compiler(opa_binary), OpaTrials(opa_binary), changed, present=present)
+
+    (found,) = errors(examination)
+    assert found.startswith(
+        "data/administrators/exchange/data.yaml:1: nobody could change what is exchange's: "
+    )
+    assert errors(await examined(opa_binary, **replaced)) == []
 
 
 TESTS = b"""package agencies.ems.more_test
