@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from broker.app.config import Config
 from broker.app.ledger import OpenLedger
+from broker.app.stores import Stores
 from broker.core.control.applier import Applier, PreparationFailed
 from broker.core.control.confirming import Confirming
 from broker.core.control.desk import ControlDesk
@@ -16,22 +17,50 @@ from broker.core.control.fold import EventVoid
 from broker.core.control.members import Member
 from broker.core.control.runtime import ControlRuntime, ControlSettings
 from broker.core.evidence import Evidence
+from broker.core.ledger.leaf import EntryInvalid, open_entry
 from broker.core.regime import Regime
 from broker.core.rulebook.keeping import Keeper
 from broker.errors import EntenteError, Reason, RulebookRefused, StorageUnavailable
-from broker.model.ledger import JsonValue
+from broker.model.ledger import EncodedEntry, JsonValue, ReadPoint
 from broker.ports.clock import Clock
-from broker.ports.control import ControlLog, LedgerFence
+from broker.ports.control import LedgerFence
+from broker.ports.ledger_log import LedgerReader
 
 _RUN_BYTES = 8
+_OF_A_START = frozenset({"configuration", "key_rotated", "clock_step"})
 
 
-async def followed(config: Config, control_log: ControlLog, clock: Clock) -> ControlRuntime:
-    """What was agreed on so far, and all that comes. Raises StorageUnavailable."""
+async def followed(config: Config, stores: Stores, clock: Clock) -> ControlRuntime:
+    """What was agreed on so far, and all that comes. Raises StorageUnavailable, also for a log that was lost."""
     settings = ControlSettings(config.ledger.instance, secrets.token_hex(_RUN_BYTES), config.control.lease_s)
-    runtime = ControlRuntime(control_log, settings, clock, _boot_s)
+    runtime = ControlRuntime(stores.control_log, settings, clock, _boot_s)
     await runtime.follow()
+    is_new = not runtime.state.activations.number
+    if is_new and not config.control.insecure_begin_anew and await _has_served(stores.ledger_log):
+        raise StorageUnavailable(
+            "the control log is empty, but a ledger says that the exchange has served: its revision and suspensions are"
+            " lost; restore the control log from a copy, or waive it with control.insecure_begin_anew"
+        )
     return runtime
+
+
+async def _has_served(ledger: LedgerReader) -> bool:
+    """Whether some instance's ledger holds more than what starts enter before the genesis is in the control log."""
+    for instance in await ledger.instances():
+        async for page in ledger.read(instance, ReadPoint()):
+            if not all(map(_is_of_first_start, page.entries)):
+                return True
+    return False
+
+
+def _is_of_first_start(encoded: EncodedEntry) -> bool:
+    try:
+        _, entry = open_entry(encoded)
+    except EntryInvalid:
+        return False
+    change = entry.body.get("change")
+    is_genesis = isinstance(change, dict) and change.get("what") == "genesis"
+    return is_genesis or entry.kind in _OF_A_START
 
 
 def control_desk(

@@ -202,9 +202,13 @@ class Rulebook(Section):
 
 
 class Control(Section):
-    """How the instances of an exchange agree. `lease_s`: how long one counts as alive after its last sign of life."""
+    """How the instances of an exchange agree. `lease_s`: how long one counts as alive after its last sign of life.
+
+    `insecure_begin_anew`: start although the control log, with every suspension and withdrawal, was lost.
+    """
 
     lease_s: float = Field(default=10.0, ge=0.5, le=300)
+    insecure_begin_anew: bool = False
 
 
 class KeyStore(Section):

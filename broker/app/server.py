@@ -110,7 +110,7 @@ async def running(config: Config) -> AsyncIterator[Ready]:
     stores = await open_stores(config.backend, config.ledger, clock)
     try:
         opa = find_opa(config.rulebook.opa)
-        control = await followed(config, stores.control_log, clock)
+        control = await followed(config, stores, clock)
         door = RulebookDoor(opa, stores.rulebooks)
         builder = RegimeBuilder(config, stores, keys, clock, opa)
         regime = await builder.build(await door.at_start(config.rulebook, control.state.activations.revision))
@@ -182,7 +182,7 @@ async def _serving(server: grpc.aio.Server, exchange: Exchange) -> AsyncIterator
         await exchange.fanout.close()
         await exchange.subscribe.settle()
         await exchange.publisher.settle()
-        await exchange.checking.close()
+        await exchange.proposing.close()
         announcing.cancel()
         await asyncio.wait([announcing])
         flusher.cancel()
@@ -226,7 +226,7 @@ def _add(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentia
 
 def insecure_settings(config: Config) -> tuple[str, ...]:
     """The names of the insecure options that are set, for the warning at start and for the ledger."""
-    sections = {"jwks": config.jwks.model_dump(), "rulebook": config.rulebook.model_dump()}
+    sections = {name: getattr(config, name).model_dump() for name in ("control", "jwks", "rulebook")}
     if config.backend.kind == "kafka" and config.backend.kafka is not None:
         sections["backend.kafka"] = config.backend.kafka.model_dump()
     for witness in config.ledger.witnesses:

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
+import grpc
 import pytest
 
 from broker.adapters.keyring import KeysRefused, new_key_file
@@ -20,6 +21,7 @@ from broker.app.server import running
 from broker.core.checkpoint.note import VerifierKey
 from broker.core.rulebook.manifest import manifest_origin, verified_manifest
 from broker.errors import LedgerRefused, RulebookRefused, StorageUnavailable
+from protos.entente.v1 import catalog_pb2, catalog_pb2_grpc
 from tests.services.broker import ENTENTE
 from tests.services.ledger_file import ledger_entries
 from tests.services.ports import free_port
@@ -112,6 +114,33 @@ async def test_an_edited_directory_changes_nothing_by_itself(
     ]
     manifest = verified_manifest(note, [key.named(manifest_origin(config.exchange.name))])
     assert (manifest.revision, manifest.parent, manifest.author) == (first, None, None)
+
+
+async def test_without_the_control_log_of_an_exchange_that_served_nothing_starts(config: Config) -> None:
+    """It would take the directory's revision, and forget every suspension."""
+    assert config.backend.data_dir is not None
+    lost = config.backend.data_dir / "control.db"
+    async with running(config) as ready:
+        first = ready.revision
+    lost.unlink()
+    async with running(config) as ready:
+        assert ready.revision == first, "nothing but starts was in the ledger"
+        with closing(sqlite3.connect(lost)) as connection:
+            assert connection.execute("SELECT count(*) FROM entries").fetchone()[0] >= 3
+        address = ready.tls_address
+        authority = (config.backend.data_dir.parent / "tls" / "ca.pem").read_bytes()
+        async with grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(authority)) as channel:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await catalog_pb2_grpc.CatalogStub(channel).WhoAmI(catalog_pb2.WhoAmIRequest())
+    lost.unlink()
+    with pytest.raises(StorageUnavailable, match="the control log is empty"):
+        async with running(config):
+            pass
+    anew = config.model_copy(
+        update={"control": config.control.model_copy(update={"insecure_begin_anew": True})}
+    )
+    async with running(anew) as ready:
+        assert "control.insecure_begin_anew" in ready.warnings
 
 
 async def test_without_the_revision_in_force_nothing_starts(config: Config) -> None:
