@@ -28,7 +28,7 @@ class Administering:
     """What the server serves, and what it must stop."""
 
     servicer: RulebookServicer
-    checking: Checking
+    proposing: ProposingDesk
 
 
 def administering(base: Foundation) -> Administering:
@@ -44,17 +44,18 @@ def administering(base: Foundation) -> Administering:
         return member == opened.control.member or not leases.has_lapsed(member)
 
     desk = RulebookDesk(access=access, control=control, library=library, entries=entries)
+    proposing = ProposingDesk(
+        in_force=in_force,
+        access=access,
+        control=control,
+        library=library,
+        desk=desk,
+        entries=entries,
+        keeper=keeper_of(opened),
+        checking=checking,
+    )
     servicer = RulebookServicer(
-        proposing=ProposingDesk(
-            in_force=in_force,
-            access=access,
-            control=control,
-            library=library,
-            desk=desk,
-            entries=entries,
-            keeper=keeper_of(opened),
-            checking=checking,
-        ),
+        proposing=proposing,
         desk=desk,
         reading=ReadingDesk(
             in_force=in_force, access=access, control=control, library=library, is_live=is_live
@@ -70,7 +71,7 @@ def administering(base: Foundation) -> Administering:
         idle_s=opened.config.limits.slow_consumer_s,
         message_bytes=opened.config.limits.message_bytes,
     )
-    return Administering(servicer, checking)
+    return Administering(servicer, proposing)
 
 
 def keeper_of(opened: Opened) -> Keeper:

@@ -18,7 +18,7 @@ from broker.core.ledger.receipt import ReceiptCodec
 from broker.core.overlay.announcing import Announcer
 from broker.core.preview import Previewer
 from broker.core.publish import Publisher
-from broker.core.rulebook.checking import Checking
+from broker.core.rulebook.proposing import ProposingDesk
 from broker.core.streams import Streams
 from broker.core.subscriptions import SubscriptionDesk
 from broker.rpc.call import Interceptor
@@ -45,7 +45,7 @@ class Exchange:
     audit_index: FreshIndex
     evidence: Evidence
     control: ControlDesk
-    checking: Checking
+    proposing: ProposingDesk
     announcer: Announcer
 
 
@@ -83,7 +83,7 @@ def wire(opened: Opened) -> Exchange:
         audit_index=audit_index,
         evidence=base.evidence,
         control=base.control,
-        checking=rulebook.checking,
+        proposing=rulebook.proposing,
         announcer=announces,
     )
 

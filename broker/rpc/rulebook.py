@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -25,6 +25,9 @@ from protos.entente.v1 import rulebook_pb2 as pb
 
 ARCHIVE_BYTES = 128 << 20
 """The most that a proposal may take, packed."""
+
+RECEIVE_TIMEOUT_S = 600.0
+"""How long a proposal may take to be sent."""
 
 _CHUNK_BYTES = 1 << 20
 _IN_MEMORY_BYTES = 4 << 20
@@ -57,19 +60,22 @@ class RulebookServicer:
 
     async def propose(self, call: Call) -> None:
         """Rulebook.Propose."""
-        with self._quotas.stream(call.caller.agency), tempfile.NamedTemporaryFile() as archive:
-            # Before anything of it is kept: whoever administers nothing sends a gigabyte in vain.
-            await self._desk.view(call.caller)
-            heading = await self._received(call, archive)
-            proposing = self._proposing.propose(call.caller, heading, Path(archive.name))
-            await self._answer(call, proposing, pb.ProposeResponse)
+        with self._quotas.stream(call.caller.agency):
+            # Before anything of it is received: an agency fills no more than one place on the disk.
+            async with self._proposing.place(call.caller) as place:
+                with tempfile.NamedTemporaryFile() as archive:
+                    async with _in_time(RECEIVE_TIMEOUT_S):
+                        heading = await self._received(call, archive)
+                    proposing = self._proposing.propose(call.caller, heading, Path(archive.name), place)
+                    await self._answer(call, proposing, pb.ProposeResponse)
 
     async def rollback(self, call: Call) -> None:
         """Rulebook.Rollback."""
         with self._quotas.stream(call.caller.agency):
             request = await self._one(call, pb.RollbackRequest())
-            proposing = self._proposing.rollback(call.caller, request.revision, request.message)
-            await self._answer(call, proposing, pb.RollbackResponse)
+            async with self._proposing.place(call.caller) as place:
+                proposing = self._proposing.rollback(call.caller, request.revision, request.message, place)
+                await self._answer(call, proposing, pb.RollbackResponse)
 
     async def simulate(self, call: Call) -> None:
         """Rulebook.Simulate."""
@@ -192,11 +198,8 @@ class RulebookServicer:
         return request
 
     async def _next(self, call: Call) -> bytes | None:
-        try:
-            async with asyncio.timeout(self._idle_s):
-                message = await call.read()
-        except TimeoutError:
-            raise EntenteError(Reason.STREAM_PROTOCOL, "nothing more was sent in time") from None
+        async with _in_time(self._idle_s):
+            message = await call.read()
         if message is not None and len(message) > self._message_bytes:
             raise EntenteError(Reason.MESSAGE_TOO_LARGE, str(self._message_bytes))
         return message
@@ -207,6 +210,16 @@ class RulebookServicer:
                 await call.write(response.SerializeToString())
         except TimeoutError:
             raise EntenteError(Reason.CONSUMER_TOO_SLOW, f"{self._idle_s:g}") from None
+
+
+@asynccontextmanager
+async def _in_time(timeout_s: float) -> AsyncIterator[None]:
+    """What the client sends has to come in time."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError:
+        raise EntenteError(Reason.STREAM_PROTOCOL, "nothing more was sent in time") from None
 
 
 def _page(size: int) -> int:

@@ -1,4 +1,7 @@
-"""Checks of proposals, beside everything else that the exchange does: one at a time an agency, and one at a time at all."""
+"""Checks of proposals, beside everything else that the exchange does.
+
+One at a time an agency, and of all agencies one after the other; the exchange's own wait for none of them.
+"""
 
 from __future__ import annotations
 
@@ -32,15 +35,18 @@ class Checking:
         self._control = control
         self._evidence = evidence
         self._agencies: set[str] = set()
-        self._turn = asyncio.Lock()
+        self._turns = {True: asyncio.Lock(), False: asyncio.Lock()}
         self._running: set[asyncio.Task[None]] = set()
 
     @contextmanager
-    def place(self, agency: str) -> Iterator[None]:
-        """A place in the queue, to be taken before anything is stored. Raises EntenteError LIMIT_EXCEEDED."""
+    def place(self, agency: str, *, sees_all: bool) -> Iterator[None]:
+        """A place in the queue, to be taken before anything is stored. Raises EntenteError LIMIT_EXCEEDED.
+
+        Agencies that fill the queue do not keep the exchange's administrators, who see all, from changing anything.
+        """
         if agency in self._agencies:
             raise EntenteError(Reason.LIMIT_EXCEEDED, "one proposal of an agency that is checked at a time")
-        if len(self._agencies) >= WAITING_MOST:
+        if len(self._agencies) >= WAITING_MOST and not sees_all:
             raise EntenteError(Reason.LIMIT_EXCEEDED, f"{WAITING_MOST} proposals that wait to be checked")
         self._agencies.add(agency)
         try:
@@ -60,7 +66,7 @@ class Checking:
 
         async def check() -> None:
             with place:
-                async with self._turn:
+                async with self._turns[agency is None]:
                     found = await self._examiner.examine(submission.present, submission.proposed, agency)
                 await self._record(principal, proposal, found)
 

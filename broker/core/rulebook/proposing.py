@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from broker.core.rulebook.submission import Submission, read_submission, submiss
 from broker.errors import EntenteError, Reason
 from broker.model.ledger import JsonValue
 from broker.model.principal import Principal
+from broker.model.registry import Registry
+from broker.model.rulebook import Revision
 
 _ID_BYTES = 5
 
@@ -36,6 +38,28 @@ class Heading:
     message: str
     base: str = ""
     proposal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """What somebody proposes."""
+
+    principal: Principal
+    view: View
+    heading: Heading
+    submission: Submission
+    rollback: bool = False
+
+    def body(self) -> dict[str, JsonValue]:
+        """As the ledger and the control log hold it."""
+        areas: list[JsonValue] = [{"kind": kind, "owner": owner} for kind, owner in self.submission.areas]
+        return {
+            "revision": self.submission.proposed.id,
+            "parent": self.submission.present.id,
+            "message": self.heading.message,
+            "areas": areas,
+            "rollback": self.rollback,
+        }
 
 
 class ProposingDesk:
@@ -61,9 +85,21 @@ class ProposingDesk:
         self._entries = entries
         self._keeper = keeper
         self._checking = checking
+        self._accepting: set[asyncio.Task[tuple[Proposal, asyncio.Task[None]]]] = set()
+
+    @asynccontextmanager
+    async def place(self, principal: Principal) -> AsyncIterator[ExitStack]:
+        """A place among the proposals that are checked, for `propose`; to be taken before anything is received.
+
+        Raises ADMINISTRATION_DENIED for who administers nothing, and LIMIT_EXCEEDED.
+        """
+        view = await self._desk.view(principal)
+        with ExitStack() as place:
+            place.enter_context(self._checking.place(principal.agency, sees_all=view.agency is None))
+            yield place
 
     async def propose(
-        self, principal: Principal, heading: Heading, archive: Path
+        self, principal: Principal, heading: Heading, archive: Path, place: ExitStack
     ) -> AsyncGenerator[ShownProposal, None]:
         """The proposal once it is stored, and again once it is checked; archive: a file with what was sent."""
         view = await self._desk.view(principal)
@@ -72,16 +108,13 @@ class ProposingDesk:
             raise EntenteError(Reason.PROPOSAL_STALE)
         if heading.proposal:
             self._require_next_version(principal, self._library.find(view, heading.proposal))
-        with ExitStack() as place:
-            place.enter_context(self._checking.place(principal.agency))
-            present = await self._library.revision(self._library.in_force)
-            registry = self._in_force.present.regime.registry
-            submission = await asyncio.to_thread(read_submission, present, registry, view, archive)
-            async for shown in self._submit(principal, view, heading, submission, place):
-                yield shown
+        present, registry = await self._present()
+        submission = await asyncio.to_thread(read_submission, present, registry, view, archive)
+        async for shown in self._submit(_Offer(principal, view, heading, submission), place):
+            yield shown
 
     async def rollback(
-        self, principal: Principal, revision: str, message: str
+        self, principal: Principal, revision: str, message: str, place: ExitStack
     ) -> AsyncGenerator[ShownProposal, None]:
         """As `propose`, of a revision that was in force; "": the newest other one."""
         view = await self._desk.view(principal)
@@ -89,50 +122,55 @@ class ProposingDesk:
         if view.agency is not None:
             await self._access.require(principal, "rollback")
             raise EntenteError(Reason.ADMINISTRATION_DENIED)
-        with ExitStack() as place:
-            place.enter_context(self._checking.place(principal.agency))
-            present = await self._library.revision(self._library.in_force)
-            earlier = await self._library.revision(self._earlier(revision))
-            registry = self._in_force.present.regime.registry
-            submission = await asyncio.to_thread(submission_of, present, registry, earlier)
-            heading = Heading(message)
-            async for shown in self._submit(principal, view, heading, submission, place, rollback=True):
-                yield shown
+        present, registry = await self._present()
+        earlier = await self._library.revision(self._earlier(revision))
+        submission = await asyncio.to_thread(submission_of, present, registry, earlier)
+        offer = _Offer(principal, view, Heading(message), submission, rollback=True)
+        async for shown in self._submit(offer, place):
+            yield shown
 
-    async def _submit(
-        self,
-        principal: Principal,
-        view: View,
-        heading: Heading,
-        submission: Submission,
-        place: ExitStack,
-        *,
-        rollback: bool = False,
-    ) -> AsyncGenerator[ShownProposal, None]:
-        """Account, store, announce, check; `place` is held until it is checked, whoever still listens."""
-        rulings = await self._access.require(principal, "propose", submission.areas)
-        proposal_id = heading.proposal or secrets.token_hex(_ID_BYTES)
-        areas: list[JsonValue] = [{"kind": kind, "owner": owner} for kind, owner in submission.areas]
-        body: dict[str, JsonValue] = {
-            "revision": submission.proposed.id,
-            "parent": submission.present.id,
-            "message": heading.message,
-            "areas": areas,
-            "rollback": rollback,
-        }
-        change = {"what": "proposed", "proposal": proposal_id, **body}
-        await self._entries.write(principal, change, rulings)
-        await self._keeper.keep(submission, (principal.agency, principal.subject), heading.message)
-        body = {"proposal": proposal_id, "by": by(principal), **body}
-        try:
-            await self._control.record("proposed", body)
-        except EventVoid:
-            raise EntenteError(Reason.PROPOSAL_CHANGED) from None
-        proposal = self._library.find(view, proposal_id)
-        checked = self._checking.start(principal, proposal, submission, view.agency, place.pop_all())
-        yield await self._library.shown(view, proposal)
+    async def close(self) -> None:
+        """Finish what is being accepted, and end the checks."""
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        await self._checking.close()
+
+    async def _present(self) -> tuple[Revision, Registry]:
+        """The revision in force here and what it registers, of one order."""
+        regime = self._in_force.present.regime
+        return await self._library.revision(regime.rules.revision), regime.registry
+
+    async def _submit(self, offer: _Offer, place: ExitStack) -> AsyncGenerator[ShownProposal, None]:
+        """Whoever stops listening ends nothing of it; the place is held until the checks are over."""
+        accepting = asyncio.get_running_loop().create_task(self._accept(offer, place.pop_all()))
+        self._accepting.add(accepting)
+        accepting.add_done_callback(self._accepting.discard)
+        accepting.add_done_callback(lambda done: done.cancelled() or done.exception())
+        proposal, checked = await asyncio.shield(accepting)
+        yield await self._library.shown(offer.view, proposal)
         await asyncio.shield(checked)
-        yield await self._desk.shown(principal, view, proposal_id)
+        yield await self._desk.shown(offer.principal, offer.view, proposal.id)
+
+    async def _accept(self, offer: _Offer, place: ExitStack) -> tuple[Proposal, asyncio.Task[None]]:
+        """Account, store, announce, and begin the checks."""
+        principal, heading, submission = offer.principal, offer.heading, offer.submission
+        with place:
+            rulings = await self._access.require(principal, "propose", submission.areas)
+            proposal_id = heading.proposal or secrets.token_hex(_ID_BYTES)
+            body = offer.body()
+            change = {"what": "proposed", "proposal": proposal_id, **body}
+            await self._entries.write(principal, change, rulings)
+            await self._keeper.keep(submission, (principal.agency, principal.subject), heading.message)
+            event = {"proposal": proposal_id, "by": by(principal), **body}
+            try:
+                position = await self._control.record("proposed", event)
+            except EventVoid:
+                raise EntenteError(Reason.PROPOSAL_CHANGED) from None
+            proposal = self._library.find(offer.view, proposal_id)
+            if proposal.position != position:
+                # Another instance took another version meanwhile: what is found about this one says nothing of that.
+                raise EntenteError(Reason.PROPOSAL_CHANGED)
+            agency = offer.view.agency
+            return proposal, self._checking.start(principal, proposal, submission, agency, place.pop_all())
 
     def _earlier(self, revision: str) -> str:
         """A revision that was in force and is not. Raises REVISION_NOT_FOUND, RULEBOOK_UNCHANGED."""
