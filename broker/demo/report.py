@@ -8,9 +8,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from broker.cli.rulebook.simulated import as_object as simulation_object
+from broker.cli.rulebook.simulated import groups_of
 from broker.cli.text import printable, to_json
+from broker.core.simulate.model import Simulation
 from broker.demo.samples import TOPICS
-from broker.demo.story import PRINCIPALS, Received, Story
+from broker.demo.story import PRINCIPALS, Received, Revocation, Story
 
 _WIDTH_ELSEWHERE = 120
 """Columns of a log or a file."""
@@ -26,6 +29,12 @@ def as_object(story: Story) -> dict[str, object]:
             for principal in PRINCIPALS
         },
         "crash_report": dict(story.crash_views),
+        "revocation": {
+            "simulation": simulation_object(story.revocation.simulation),
+            "took_ms": story.revocation.took_ms,
+            "stream_ended": story.revocation.ended,
+            "refused_since": story.revocation.refused,
+        },
         "ledger": {"entries": sum(story.ledger_entries.values()), "by_kind": dict(story.ledger_entries)},
         "elapsed_s": story.elapsed_s,
         "faults": list(story.faults),
@@ -53,6 +62,8 @@ def show(story: Story) -> None:
         console = Console(width=_WIDTH_ELSEWHERE)
     console.print(_matrix(story))
     console.print(side_by_side(story.crash_views["ems"], story.crash_views["transport"]))
+    console.print(simulation_table(story.revocation.simulation))
+    console.print(Text(_revoked(story.revocation)))
     entries = ", ".join(f"{count} {kind}" for kind, count in story.ledger_entries.items())
     console.print(Text(f"The ledger holds {sum(story.ledger_entries.values())} entries: {entries}."))
     verdict = "differs from" if story.faults else "is"
@@ -98,6 +109,24 @@ def side_by_side(ems: object, transport: object) -> Table:
     for depth, name, left, right in _rows(ems, transport, 0, "$"):
         table.add_row(Text("  " * depth + printable(name)), Text(left), Text(right))
     return table
+
+
+def simulation_table(simulation: Simulation) -> Table:
+    """What a change does for whom, as it is foreseen."""
+    table = Table(title="What revoking an agreement would do, before it is done", show_lines=True)
+    for name in ("who", "records", "labels", "change", "recorded", "stored"):
+        table.add_column(name, overflow="fold")
+    for group in groups_of(simulation.rows):
+        cells = (group.who, group.what, group.labels, group.change, group.recorded, group.stored)
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    return table
+
+
+def _revoked(revocation: Revocation) -> str:
+    return (
+        f"Two others approved it. Then it took {revocation.took_ms} ms until nothing could be released under the agreement:"
+        f" the open stream ended with {revocation.ended}, and who asks again is told {revocation.refused}."
+    )
 
 
 class _Absent:

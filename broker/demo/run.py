@@ -13,8 +13,9 @@ from broker.cli.settings import Given, resolve
 from broker.core.redact.paths import format_path, parse_path
 from broker.demo.observe import Observation, observe
 from broker.demo.process import BackendName, DemoFailed, prepared, run_until_done, served, topic_prefix
+from broker.demo.revocation import revocation_faults, revoke
 from broker.demo.samples import CRASH_REPORTS, TOPICS, Publication, publications
-from broker.demo.story import PRINCIPALS, Story, expected_count, find_faults
+from broker.demo.story import PRINCIPALS, Revocation, Story, expected_count, find_faults
 from connectors.client import Client
 from connectors.errors import EntenteClientError
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
@@ -33,6 +34,8 @@ def run_demo(backend: BackendName, kafka: str | None, *, progress: Callable[[str
             progress("publishing and subscribing")
             try:
                 published, seen, markings = run_until_done(partial(_exchange, config, everything))
+                progress("revoking an agreement, after a simulation of what that does")
+                revocation = run_until_done(partial(_revoke, config))
             except EntenteClientError as error:
                 raise DemoFailed(str(error)) from None
         progress("reading the ledger")
@@ -43,8 +46,9 @@ def run_demo(backend: BackendName, kafka: str | None, *, progress: Callable[[str
             )
     received = {key: observation.received for key, observation in seen.items()}
     views = {name: seen[name, CRASH_REPORTS].last_content for name in ("ems", "transport")}
-    faults = find_faults(published, received, markings, entries)
-    return Story(backend, published, received, views, entries, round(time.monotonic() - begun_s, 1), faults)
+    faults = (*find_faults(published, received, markings, entries), *revocation_faults(revocation))
+    elapsed_s = round(time.monotonic() - begun_s, 1)
+    return Story(backend, published, received, views, revocation, entries, elapsed_s, faults)
 
 
 async def _exchange(
@@ -59,6 +63,10 @@ async def _exchange(
 
 def _client(config: Path, context: str) -> Client:
     return resolve(Given(config=config, context=context), environment={}).client()
+
+
+async def _revoke(config: Path) -> Revocation:
+    return await revoke(partial(_client, config), config.parent / "rulebook")
 
 
 async def _publish(config: Path, publication: Publication) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from broker.core.simulate.model import Simulation
 from broker.demo.samples import CRASH_REPORTS, THREATS, TOPICS, VULNERABILITIES
 
 PRINCIPALS: Mapping[str, str] = {
@@ -37,6 +38,20 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
+class Revocation:
+    """What was foreseen of a revocation, and what came.
+
+    took_ms: from the call until nothing could be released any more. ended: why the consumer's open stream ended; refused:
+    what the consumer is told that asks again. None: nothing of the kind.
+    """
+
+    simulation: Simulation
+    took_ms: int
+    ended: str | None
+    refused: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Story:
     """The whole demo. `crash_views`: the crash report's content as an agency received it."""
 
@@ -44,6 +59,7 @@ class Story:
     published: Mapping[str, int]
     received: Mapping[tuple[str, str], Received]
     crash_views: Mapping[str, object]
+    revocation: Revocation
     ledger_entries: Mapping[str, int]
     elapsed_s: float
     faults: tuple[str, ...]

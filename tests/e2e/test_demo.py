@@ -63,11 +63,31 @@ def check(story: dict[str, Any]) -> None:
         "clear": 1111,
     }
     _check_crash(story["crash_report"])
-    # Six refused streams, five publications (three of vulnerabilities), nine streams that were served.
+    _check_revocation(story["revocation"])
+    # Six refused streams, five publications (three of vulnerabilities), nine streams that were served; then the consumer
+    # whose agreement is revoked is served once, and refused once.
     kinds = story["ledger"]["by_kind"]
-    assert (kinds["call_refused"], kinds["publish"], kinds["stream_opened"]) == (6, 5, 9)
+    assert (kinds["call_refused"], kinds["publish"], kinds["stream_opened"]) == (7, 5, 10)
+    # Proposed, checked, approved by two, activated, after the first revision of all.
+    assert (kinds["rulebook_changed"], kinds["ledger_read"]) == (6, 1)
     assert kinds["delivery"] >= 8
     assert story["ledger"]["entries"] == sum(kinds.values())
+
+
+def _check_revocation(revocation: dict[str, Any]) -> None:
+    assert (revocation["stream_ended"], revocation["refused_since"]) == ("POLICY_DENIED", "TOPIC_NOT_FOUND")
+    assert revocation["took_ms"] > 0
+    foreseen = revocation["simulation"]
+    assert {(row["consumer"], row["change"]) for row in foreseen["rows"]} == {("transport", "loses")}
+    assert foreseen["agencies"] == [
+        {
+            "owner": "highway-patrol",
+            "consumer": "transport",
+            "topic": CRASH,
+            "recorded": {"before": 1, "after": 0},
+            "stored": {"before": 1, "after": 0},
+        }
+    ]
 
 
 def _check_crash(views: dict[str, Any]) -> None:
@@ -108,21 +128,6 @@ def test_the_demo_keeps_what_the_agreements_promise(tmp_path: Path) -> None:
     check(json.loads(ran.stdout))
     assert list(tmp_path.iterdir()) == []
     assert processes_in(tmp_path) == []
-
-
-def test_the_demo_shows_tables_by_itself(tmp_path: Path) -> None:
-    ran = subprocess.run(
-        [ENTENTE, "demo"],
-        check=False,
-        capture_output=True,
-        text=True,
-        env=environment(tmp_path) | {"COLUMNS": "140"},
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert "Who received what" in ran.stdout
-    assert "1111 whole" in ran.stdout
-    assert "The crash report as two agencies see it" in ran.stdout
-    assert "What each received is what the agreements promise" in ran.stdout
 
 
 def test_a_demo_that_is_ended_leaves_nothing(tmp_path: Path) -> None:
