@@ -84,12 +84,14 @@ class Vocabulary:
 class Administration:
     """What changing anything takes: persons who approve beside the author, of the exchange and of each agency concerned.
 
-    ratify_hours: within these a second exchange administrator ratifies a suspension, or it lapses.
+    ratify_hours: within these a second exchange administrator ratifies a suspension, or it lapses. public_reasons: those
+    that whoever was refused may be told when it asks why.
     """
 
     exchange_approvals: int
     agency_approvals: int
     ratify_hours: int
+    public_reasons: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,10 @@ def vocabulary_of(shape: VocabularyShape) -> Vocabulary:
 
 def administration_of(shape: AdministrationShape) -> Administration:
     """What changing anything takes."""
-    return Administration(shape.approvals.exchange, shape.approvals.agency, shape.ratify_hours)
+    public_reasons = frozenset(shape.public_reasons)
+    return Administration(
+        shape.approvals.exchange, shape.approvals.agency, shape.ratify_hours, public_reasons
+    )
 
 
 class Agreements:

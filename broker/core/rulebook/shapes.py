@@ -166,3 +166,4 @@ class AdministrationShape(_Shape):
 
     approvals: ApprovalsShape
     ratify_hours: Annotated[int, Field(ge=1, le=720)]
+    public_reasons: Annotated[list[Text], AfterValidator(_distinct), Field(max_length=100)] = []
