@@ -124,8 +124,8 @@ def simulation_table(simulation: Simulation) -> Table:
 
 def _revoked(revocation: Revocation) -> str:
     return (
-        f"Two others approved it. Then it took {revocation.took_ms} ms until nothing could be released under the agreement:"
-        f" the open stream ended with {revocation.ended}, and who asks again is told {revocation.refused}."
+        f"Two others approved it; {revocation.took_ms} ms after the call nothing could be released under it any more.\n"
+        f"The open stream ended with {revocation.ended}; who asks again is told {revocation.refused}."
     )
 
 

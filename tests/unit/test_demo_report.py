@@ -72,7 +72,7 @@ def test_tables_are_shown_by_themselves(
         "The crash report as two agencies see it",
         "What revoking an agreement would do, before it is done",
         "records → nothing",
-        "it took 123 ms until nothing could be released",
+        "123 ms after the call nothing could be released under it any more",
         "What each received is what the agreements promise",
     ):
         assert text in shown
