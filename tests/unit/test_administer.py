@@ -11,8 +11,10 @@ import pytest
 from broker.core.administer import AdminAccess
 from broker.core.audit.view import Scope
 from broker.core.decide import Question, Ruling
+from broker.core.in_force import Order
 from broker.errors import EntenteError, NoDecision, Reason
 from broker.model.decision import Decision, Effect
+from broker.model.overlay import Overlays, Suspension, SuspensionKind
 from broker.model.principal import Principal
 from tests.fakes.clock import TurnedClock
 from tests.fakes.regimes import RULES, in_force
@@ -125,3 +127,49 @@ async def test_a_permission_that_is_over_permits_nothing() -> None:
     with pytest.raises(EntenteError) as caught:
         await AdminAccess(in_force(Scripted({("propose", None): over})), clock).require(EMS, "propose")
     assert caught.value.reason is Reason.ADMINISTRATION_DENIED
+
+
+def suspended(*targets: str) -> Overlays:
+    """The exchange has suspended these principals."""
+    made = {
+        target: Suspension(
+            target, SuspensionKind.PRINCIPAL, target, None, "stolen", "exchange", "admin-1", since_ms=0
+        )
+        for target in targets
+    }
+    return Overlays(1, made)
+
+
+async def test_what_the_suspended_did_does_not_count() -> None:
+    """Whoever took a stolen token's holder out must not find that a change goes through in that name."""
+    decider = Scripted({("activate", None): YES})
+    present = in_force(decider)
+    asking = AdminAccess(present, TurnedClock())
+    change: tuple[Any, ...] = (
+        [("module", "ems")],
+        ("ems", "admin-2"),
+        [("ems", "admin-3"), ("ems", "admin-4")],
+    )
+
+    await asking.require(EMS, "activate", *change)
+    present.replace(Order(present.present.regime, suspended("ems/admin-2", "ems/admin-3")))
+    await asking.require(EMS, "activate", *change)
+    await asking.missing(EMS, "activate", *change)
+
+    before, *after = decider.asked
+    assert before["author"] == {"agency": "ems", "id": "admin-2"} and len(before["approvals"]) == 2
+    for each in after:
+        assert each["author"] is None
+        assert each["approvals"] == [{"agency": "ems", "id": "admin-4"}]
+
+
+async def test_the_suspended_administer_nothing() -> None:
+    decider = Scripted({("propose", None): YES, ("read", ""): YES, ("read", "ems"): YES})
+    present = in_force(decider)
+    present.replace(Order(present.present.regime, suspended("ems/admin-1")))
+    asking = AdminAccess(present, TurnedClock())
+    for call in (asking.require(EMS, "propose"), asking.scope(EMS)):
+        with pytest.raises(EntenteError) as caught:
+            await call
+        assert caught.value.reason is Reason.SUSPENDED
+    assert decider.asked == []
