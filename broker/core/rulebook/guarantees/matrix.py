@@ -7,12 +7,13 @@ or those that occur in cases, each with every classification, and name the subje
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
 from broker.core.rulebook.cases.model import Cases, RecordSample
 from broker.core.rulebook.guarantees.model import Guarantee
+from broker.core.rulebook.guarantees.subjects import Subjects
 from broker.core.rulebook.spread import spread
 from broker.model.labels import Labels
 from broker.model.principal import SubjectClass
@@ -48,8 +49,11 @@ class Matrix:
     """All combinations of one rulebook."""
 
     def __init__(self, registry: Registry, cases: Cases) -> None:
-        self._subjects = tuple(dict.fromkeys(_subjects(registry, cases)))
+        self._subjects = Subjects(_subjects(registry, cases))
         self._records = tuple(_records(registry))
+        self._by_owner: dict[str, list[RecordSample]] = defaultdict(list)
+        for record in self._records:
+            self._by_owner[record.owner].append(record)
         self._blanks = tuple(dict.fromkeys(_blanks(registry.vocabulary, cases)))
         self._consumers: dict[str, set[str]] = defaultdict(set)
         for agreement in registry.agreements:
@@ -61,47 +65,49 @@ class Matrix:
         If there are more, they are spread evenly, and three quarters of them are of agencies that have an agreement with
         the record's owner, since there only the details of the rules stand between the two.
         """
-        subjects, records, blanks = self._parts(guarantee)
+        subjects, records = self._subjects.places(guarantee), self._records_of(guarantee)
+        blanks = self._blanks_of(guarantee)
         possible = len(subjects) * len(records) * len(blanks)
         found: dict[Combination, None] = {}
         if possible > most:
-            near = self._near(subjects, records, most)
+            near = self._near(guarantee, records, most)
             for index in spread(len(near) * len(blanks), most * 3 // 4):
                 subject, record = near[index // len(blanks)]
                 _add(found, guarantee, subject, record, blanks[index % len(blanks)])
         for index in spread(possible, most - len(found)):
             pair, blank = divmod(index, len(blanks))
-            subject, record = subjects[pair // len(records)], records[pair % len(records)]
-            _add(found, guarantee, subject, record, blanks[blank])
+            subject = self._subjects.at(subjects[pair // len(records)])
+            _add(found, guarantee, subject, records[pair % len(records)], blanks[blank])
         return Reach(tuple(found), possible <= most)
 
     def size(self, guarantee: Guarantee) -> int:
         """How many combinations are within reach, at most."""
-        subjects, records, blanks = self._parts(guarantee)
-        return len(subjects) * len(records) * len(blanks)
+        kinds = len(self._records_of(guarantee)) * len(self._blanks_of(guarantee))
+        return self._subjects.count(guarantee) * kinds
 
-    def _parts(self, guarantee: Guarantee) -> tuple[list[SubjectClass], list[RecordSample], list[_Blank]]:
-        return (
-            [subject for subject in self._subjects if guarantee.is_about_subject(subject)],
-            [record for record in self._records if guarantee.records.fits_kind(record)],
-            [blank for blank in self._blanks if _may_fit(guarantee, blank)],
-        )
+    def _records_of(self, guarantee: Guarantee) -> Sequence[RecordSample]:
+        owners = guarantee.records.owners
+        if owners is None:
+            records: Iterable[RecordSample] = self._records
+        else:
+            records = (record for owner in sorted(owners) for record in self._by_owner.get(owner, ()))
+        return [record for record in records if guarantee.records.fits_kind(record)]
 
-    def _near(
-        self, subjects: Sequence[SubjectClass], records: Sequence[RecordSample], most: int
-    ) -> list[Combination]:
+    def _blanks_of(self, guarantee: Guarantee) -> Sequence[_Blank]:
+        return [blank for blank in self._blanks if _may_fit(guarantee, blank)]
+
+    def _near(self, guarantee: Guarantee, records: Sequence[RecordSample], most: int) -> list[Combination]:
         """Subjects with records of owners that have an agreement with the subject's agency."""
-        by_agency: Mapping[str, list[SubjectClass]] = defaultdict(list)
-        for subject in subjects:
-            by_agency[subject.agency].append(subject)
-        granted = [
-            (agency, record)
-            for record in records
-            for agency in sorted(self._consumers[record.owner])
-            if agency in by_agency
-        ]
+        subjects: dict[str, list[SubjectClass]] = {}
+        granted: list[tuple[str, RecordSample]] = []
+        for place in spread(len(records), most):
+            for agency in sorted(self._consumers.get(records[place].owner, ())):
+                if agency not in subjects:
+                    subjects[agency] = self._subjects.of_agency(agency, guarantee)
+                if subjects[agency]:
+                    granted.append((agency, records[place]))
         chosen = (granted[index] for index in spread(len(granted), most))
-        return [(subject, record) for agency, record in chosen for subject in by_agency[agency]]
+        return [(subject, record) for agency, record in chosen for subject in subjects[agency]]
 
 
 def _add(
