@@ -169,7 +169,9 @@ class RulebookServicer:
 
     async def _received(self, call: Call, archive: IO[bytes]) -> Heading:
         """What the client sends, up to its half-close; the archive goes into the file."""
-        heading = (await self._one(call, pb.ProposeRequest())).heading
+        first = await self._one(call, pb.ProposeRequest())
+        if first.WhichOneof("part") != "heading":
+            raise EntenteError(Reason.STREAM_PROTOCOL, "the heading comes first")
         size_bytes = 0
         while (message := await self._next(call)) is not None:
             part = pb.ProposeRequest.FromString(message)
@@ -180,7 +182,7 @@ class RulebookServicer:
                 raise EntenteError(Reason.RULEBOOK_REFUSED, f"it has more than {ARCHIVE_BYTES} bytes, packed")
             archive.write(part.archive)
         archive.flush()
-        return Heading(heading.message, heading.base, heading.proposal)
+        return Heading(first.heading.message, first.heading.base, first.heading.proposal)
 
     async def _answer(
         self,
