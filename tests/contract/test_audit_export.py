@@ -381,6 +381,13 @@ CHANGES = {
     "an opening": "UPDATE openings SET content = replace(content, 'spare', 'other')",
     "an entry's time": "UPDATE entries SET time_ms = time_ms + 1 WHERE entry = (SELECT max(entry) FROM entries)",
     "a leaf's hash": "UPDATE entries SET leaf_hash = zeroblob(32) WHERE entry = (SELECT max(entry) FROM entries)",
+    "a byte from one leaf's hash in the next one": "UPDATE entries SET leaf_hash = iif(entry % 2, substr(leaf_hash, 1, 31),"
+    " CAST((SELECT substr(e.leaf_hash, 32) FROM entries e WHERE e.entry = entries.entry - 1) || leaf_hash AS BLOB))"
+    " WHERE entry & 0xff IN (1, 2)",
+    "a record's name": "UPDATE records SET source = source || '/' WHERE n = 0",
+    "what is no name": "UPDATE records SET id = NULL WHERE n = 0",
+    "how long a run is": "UPDATE released SET count = count + 1 WHERE n = 0",
+    "whose acknowledgement": "UPDATE acknowledgements SET stream = '0000000000000000' WHERE n = 0",
     "whom it concerns": "DELETE FROM concerns WHERE agency = 'ems'",
     "an entry that is not there": "INSERT INTO closings VALUES (7 << 40, '{}', '{}')",
     "an entry after the last": "INSERT INTO closings SELECT max(entry) + 1, '{}', '{}' FROM entries",

@@ -31,14 +31,14 @@ _STORED_AS_TEXT = ("acknowledged", "end", "move", "receivers", "records", "strea
 _INSERTS = {
     "entries": "INSERT INTO entries VALUES (? + :base, ?, ?, ?, ?, ?, ?, ?)",
     "concerns": "INSERT INTO concerns VALUES (? + :base, ?)",
-    "records": "INSERT INTO records VALUES (? + :base, ?, CAST(? AS TEXT), ?, ?, ?)",
+    "records": "INSERT INTO records VALUES (? + :base, ?, CAST(? AS TEXT), ?, ?, ?, ?, ?)",
     "deliveries": "INSERT INTO deliveries VALUES (? + :base, ?, ?, ?, ?, CAST(? AS TEXT))",
     "released": "INSERT INTO released SELECT ? + :base, key, json_extract(value, '$[0]'), json_extract(value, '$[1]'),"
     " json_extract(value, '$[2]'), ifnull(json_extract(value, '$[3]'), 1) FROM json_each(CAST(? AS TEXT))",
     "openings": "INSERT INTO openings VALUES (? + :base, CAST(? AS TEXT))",
     "closings": "INSERT INTO closings VALUES (? + :base, CAST(? AS TEXT), CAST(? AS TEXT))",
     "moves": "INSERT INTO moves VALUES (? + :base, CAST(? AS TEXT), CAST(? AS TEXT))",
-    "acknowledgements": "INSERT INTO acknowledgements VALUES (? + :base, ?, CAST(? AS TEXT))",
+    "acknowledgements": "INSERT INTO acknowledgements VALUES (? + :base, ?, CAST(? AS TEXT), ?)",
     "decided": "INSERT INTO decided VALUES (? + :base, ?, ?, ?)",
 }
 

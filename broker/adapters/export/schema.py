@@ -79,7 +79,9 @@ CREATE TABLE records (
     topic TEXT NOT NULL,
     partition INTEGER,
     offset INTEGER,
-{_read("content", "source id type labels duplicate# refused decision#")},
+    source TEXT,               -- these two and the columns below are read off the row
+    id TEXT,
+{_read("content", "type labels duplicate# refused decision#")},
     PRIMARY KEY (entry, n)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX records_by_name ON records (source, id);
@@ -147,7 +149,8 @@ CREATE TABLE acknowledgements (
     entry INTEGER NOT NULL,
     n INTEGER NOT NULL,
     content TEXT NOT NULL,
-{_read("content", "agency subject topic subscription epoch# stream positions=to")},
+    stream TEXT NOT NULL,      -- this and the columns below are read off the content
+{_read("content", "agency subject topic subscription epoch# positions=to")},
     PRIMARY KEY (entry, n)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX acknowledgements_by_stream ON acknowledgements (stream, entry);

@@ -9,12 +9,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 from itertools import chain
+from typing import Any
 
 import orjson
 
 from broker.adapters.export.index_write import find_text, members_of
 from broker.core.audit.rows import Row
 from broker.core.merkle.hashing import HASH_BYTES
+
+Column = Sequence[Any]
 
 _TEXTS = 4_096
 _MISSING = -1
@@ -23,14 +26,14 @@ _MISSING = -1
 _COLUMNS = {
     "entries": "epoch:json kind:json time_ms:json leaf_hash:hash opened:json rules:json who:json",
     "concerns": "agency:json",
-    "records": "n:json content:text topic:json partition:json offset:json",
+    "records": "n:json content:text topic:json partition:json offset:json source:json id:json",
     "deliveries": "class:json count:json receivers:json handed_out:hash content:text",
     "released": "n:json partition:json offset:json decision:json count:json",
     "decided": "n:json decision:json handed_out:json",
     "openings": "content:text",
     "closings": "content:text ending:text",
     "moves": "content:text move:text",
-    "acknowledgements": "n:json content:text",
+    "acknowledgements": "n:json content:text stream:json",
 }
 _PUT_TOGETHER = {
     "json": "CAST(json_group_array({0}) AS BLOB)",
@@ -62,12 +65,12 @@ class _Table:
         )
         self.rows = f"SELECT entry - :base, {', '.join(plain)} {rows}"
 
-    def put_together(self, rows: list[Row]) -> tuple[bytes, ...]:
-        """What `whole` gives after the count, if the table holds these rows, of which there are some."""
-        indexes, *columns = zip(*rows, strict=True)
+    def put_together(self, columns: list[Column]) -> tuple[bytes, ...]:
+        """What `whole` gives after the count, if the table has these columns, of some rows."""
+        indexes, *others = columns
         return (
             orjson.dumps(indexes),
-            *(_JOINS[kind](column) for kind, column in zip(self.kinds, columns, strict=True)),
+            *(_JOINS[kind](column) for kind, column in zip(self.kinds, others, strict=True)),
         )
 
 
@@ -79,7 +82,7 @@ class StoredRows:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
-        self._numbers: dict[tuple[str, bytes], int | None] = {}
+        self._numbers: dict[str, dict[bytes | None, int | None]] = {}
         self._decisions: dict[bytes, list[int | None]] = {}
 
     def compare(
@@ -90,34 +93,31 @@ class StoredRows:
         base: the entry that has index 0. expected: see broker.core.audit.rows.
         """
         table, span = _TABLES[name], (base + begin, base + end)
-        wanted = self._as_stored(name, expected)
+        columns: list[Column] = self._columns(name, expected) if expected else [()]
         count, *found = self.connection.execute(table.whole.replace(":base", str(base)), span).fetchone()
-        if count == len(wanted) and (not wanted or (*found,) == table.put_together(wanted)):
+        if count == len(columns[0]) and (not count or (*found,) == table.put_together(columns)):
             return count, None
         rows = self.connection.execute(table.rows.replace(":base", str(base)), span).fetchall()
+        wanted = [*zip(*columns, strict=True)]
         return count, None if rows == wanted else _first_difference(wanted, rows)
 
-    def _as_stored(self, table: str, rows: list[Row]) -> list[Row]:
-        """The rows that the table has if it is right."""
-        number = self._number
+    def _columns(self, table: str, rows: list[Row]) -> list[Column]:
+        """The columns that the table has if it is right."""
+        columns: list[Column] = [*zip(*rows, strict=True)]
         if table == "entries":
-            return [(*row[:6], number("rules", row[6]), number("people", row[7])) for row in rows]
-        if table == "deliveries":
-            return [(row[0], number("classes", row[1]), *row[2:]) for row in rows]
-        if table == "decided":
-            return [
-                (index, n, *each)
-                for index, text, counts in rows
-                for n, each in enumerate(zip(self._decided(text), counts, strict=True))
-            ]
-        if table == "released":
-            runs = orjson.loads(b"[%b]" % b",".join([text for _, text in rows]))
-            return [
-                (index, n, *run) if len(run) == 4 else (index, n, *run, 1)
-                for (index, _), several in zip(rows, runs, strict=True)
-                for n, run in enumerate(several)
-            ]
-        return rows
+            columns[6:] = [self._find("rules", columns[6]), self._find("people", columns[7])]
+        elif table == "deliveries":
+            columns[1] = self._find("classes", columns[1])
+        elif table == "decided":
+            indexes, texts, counts = columns
+            numbers = [self._decided(text) for text in texts]
+            columns = [*_repeat(indexes, numbers), [*chain(*numbers)], [*chain(*counts)]]
+        elif table == "released":
+            indexes, texts = columns
+            runs = orjson.loads(b"[%b]" % b",".join(texts))
+            places = [run if len(run) == 4 else (*run, 1) for several in runs for run in several]
+            columns = [*_repeat(indexes, runs), *zip(*places, strict=True)]
+        return columns
 
     def _decided(self, text: bytes) -> list[int | None]:
         """The numbers of all of an entry's decisions."""
@@ -125,21 +125,28 @@ class StoredRows:
         if found is None:
             if len(self._decisions) >= _TEXTS:
                 self._decisions.clear()
-            found = self._decisions[text] = [self._number("decisions", member) for member in members_of(text)]
+            found = self._decisions[text] = self._find("decisions", members_of(text))
         return found
 
-    def _number(self, table: str, content: bytes | None) -> int | None:
-        """None for what is not there: then the row cannot be right either, since no text has that number."""
-        if content is None:
-            return None
-        key = table, content
-        number = self._numbers.get(key)
-        if number is None:
-            if len(self._numbers) >= _TEXTS:
-                self._numbers.clear()
-            found = find_text(self.connection, table, content)
-            number = self._numbers[key] = _MISSING if found is None else found
-        return number
+    def _find(self, table: str, texts: Sequence[bytes | None]) -> list[int | None]:
+        """The numbers of texts. One that is not there makes no row right, since no text has the number that it is given."""
+        known = self._numbers.setdefault(table, {None: None})
+        if len(known) > _TEXTS:
+            known = self._numbers[table] = {None: None}
+        for text in {*texts} - known.keys():
+            number = None if text is None else find_text(self.connection, table, text)
+            known[text] = _MISSING if number is None else number
+        return [known[text] for text in texts]
+
+
+def _repeat(indexes: Column, several: Sequence[Sequence[object]]) -> tuple[Column, Column]:
+    """The entry and the number of each row, where an entry has several."""
+    counts = [*map(len, several)]
+    if counts.count(1) == len(counts):
+        return indexes, [0] * len(counts)
+    pairs = zip(indexes, counts, strict=True)
+    repeated = [index for index, count in pairs for _ in range(count)]
+    return repeated, [n for count in counts for n in range(count)]
 
 
 def _first_difference(expected: list[Row], found: list[Row]) -> int:

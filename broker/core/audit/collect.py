@@ -9,6 +9,7 @@ import orjson
 
 from broker.core.audit.chunk import ASK, BROKEN, Change, Chunk, StreamName, StreamPart
 from broker.core.audit.considered import NOTHING, HandedOut, Histories, History, Ruled
+from broker.core.audit.forms import FORMS
 from broker.core.audit.opening import Opened, parse
 from broker.core.audit.places import Places
 from broker.core.audit.rows import topic_of
@@ -18,6 +19,9 @@ from broker.core.merkle.hashing import HASH_BYTES
 
 _REMEMBERED = 16_384
 _STREAM_ID_DIGITS = 16
+_CLASS, _COUNT, _DECISIONS, _PLACES = (
+    FORMS["delivery"].at[name] for name in ("class", "count", "decisions", "places")
+)
 
 
 class Group:
@@ -130,12 +134,12 @@ class Collector:
                 self._chunk.fault(entry.index, "a record names a decision that is not there", BROKEN)
 
     def _delivery(self, entry: Opened) -> None:
-        index, memory, receivers = entry.index, self._memory, entry.listed
-        group = memory.group(entry.content("class"))
-        ruled = memory.ruled(group, entry.content("decisions"))
-        handed = HandedOut(orjson.loads(entry.content("places")), ruled)
+        index, memory, receivers, taken = entry.index, self._memory, entry.listed, entry.taken or ()
+        group = memory.group(taken[_CLASS])
+        ruled = memory.ruled(group, taken[_DECISIONS])
+        handed = HandedOut(orjson.loads(taken[_PLACES]), ruled)
         handed.note(self._released, group.topic, index)
-        if entry.content("count") != b"%d" % handed.total:
+        if taken[_COUNT] != b"%d" % handed.total:
             self._chunk.fault(index, "the count is not that of the places handed out", BROKEN)
         if len(entry.handed_out) != HASH_BYTES:
             raise ValueError("no root")

@@ -106,10 +106,16 @@ def _note_erased(chunk: Chunk, entry: Opened, index: int) -> None:
 
 def _fill_tree(chunk: Chunk, hashes: list[bytes], marks: tuple[int, ...]) -> None:
     begin, end = chunk.begin, chunk.begin + len(hashes)
+    for first in range(-(-begin // BLOCK) * BLOCK, end - BLOCK + 1, BLOCK):
+        chunk.blocks[first // BLOCK] = root_of(hashes[first - begin : first - begin + BLOCK])
+
+    def subtree(at: int, size: int) -> bytes:
+        if size < BLOCK:
+            return root_of(hashes[at - begin : at - begin + size])
+        return root_of([chunk.blocks[number] for number in range(at // BLOCK, (at + size) // BLOCK)])
+
     low = begin
     for mark in (*marks, end):
         if low < mark <= end:
-            chunk.segments.append(segment_of(hashes[low - begin : mark - begin], low))
+            chunk.segments.append(segment_of(low, mark, subtree))
             low = mark
-    for first in range(-(-begin // BLOCK) * BLOCK, end - BLOCK + 1, BLOCK):
-        chunk.blocks[first // BLOCK] = root_of(hashes[first - begin : first - begin + BLOCK])

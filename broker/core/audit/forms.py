@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from binascii import a2b_base64, unhexlify
+from binascii import a2b_base64
 from hashlib import sha256, shake_256
+from typing import Any
 
 from broker.core.audit.kinds import KINDS, ROOTS
 from broker.core.ledger.leaf import LISTS, SALT_BYTES, SALTS, SEALED, group_of, order_of
 from broker.core.merkle.hashing import HASH_BYTES, root_of
 
-Taken = tuple[bytes | None, ...]
-"""What a form's pattern finds in openings; `Form.at` says where."""
+Taken = tuple[Any, ...]
+"""What a form's pattern finds in openings, bytes or None; `Form.at` says where."""
 
 PARTS = {kind: sorted(parts - ROOTS, key=order_of) for kind, parts in KINDS.items()}
 """By kind the parts that openings have, in their order."""
@@ -66,11 +67,14 @@ class Form:
 
     def is_committed(self, taken: Taken, listed: list[bytes], parts: bytes) -> bool:
         """Whether the members of a leaf's `parts` are, in the one form that they have, the commitments to these openings."""
-        encoded, _, sealed, *_ = taken
+        encoded, sealed = taken[0], taken[2]
         many = len(listed)
-        salts = shake_256(SALTS + a2b_base64(encoded or b"")).digest(SALT_BYTES * (many + 2))
+        salts = shake_256(SALTS + a2b_base64(encoded)).digest(SALT_BYTES * (many + 2))
         at, end = SALT_BYTES * many, SALT_BYTES * (many + 1)
-        found = [_root_in(parts)] if self._has_root else []
+        found = []
+        if self._has_root:
+            root = parts[ROOT]  # whether it is a hash is asked where it is read
+            found.append(root.decode() if root.isalnum() else "")
         if many == 1:
             found.append(sha256(b"\0" + salts[:at] + listed[0]).hexdigest())
         elif self.list is not None:
@@ -80,9 +84,9 @@ class Form:
                     [sha256(b"\0" + salts[n : n + SALT_BYTES] + text).digest() for n, text in salted]
                 ).hex()
             )
-        found.append(sha256(b"\0" + salts[at:end] + (sealed or b"")).hexdigest())
+        found.append(sha256(b"\0" + salts[at:end] + sealed).hexdigest())
         if self._shown:
-            found.append(sha256(b"\0" + salts[end:] + (taken[self._shown] or b"")).hexdigest())
+            found.append(sha256(b"\0" + salts[end:] + taken[self._shown]).hexdigest())
         return self._leaf % tuple(found) == parts.decode("latin-1")
 
 
@@ -90,15 +94,6 @@ def _pattern(name: str) -> bytes:
     inside = _INSIDE.get(name)
     content = b"[^\\t]*" if inside is None else b"%b|[^\\t]*" % inside
     return b'\\["%b",(%b)\\]' % (name.encode(), content)
-
-
-def _root_in(parts: bytes) -> str:
-    """The root as it stands there; "" for what is none."""
-    root = parts[ROOT]
-    try:
-        return root.decode("latin-1") if len(unhexlify(root)) == HASH_BYTES else ""
-    except ValueError:
-        return ""
 
 
 FORMS = {kind: Form(kind) for kind in KINDS}

@@ -54,6 +54,7 @@ class Opened:
         "form",
         "index",
         "instance",
+        "kind",
         "leaf_hash",
         "listed",
         "taken",
@@ -66,16 +67,12 @@ class Opened:
         """place: instance, index, epoch, time. parts: the members of the leaf's `parts`, in canonical form."""
         self.instance, self.index, self.epoch, self.time_ms = place
         self.form = form
+        self.kind = form.kind
         self.leaf_hash = leaf_hash
         self.taken: Taken | None = None
         self.listed: list[bytes] = []
         self._parts = parts
         self._cache = cache
-
-    @property
-    def kind(self) -> str:
-        """See KINDS."""
-        return self.form.kind
 
     @property
     def commitments(self) -> dict[str, str]:
@@ -99,10 +96,10 @@ class Opened:
     def content(self, name: str) -> bytes:
         """A part that is no list, in canonical form; raises EntryInvalid for an entry without it."""
         at = self.form.at.get(name)
-        found = None if self.taken is None or at is None else self.taken[at]
-        if found is None:
+        if self.taken is None or at is None:
             raise EntryInvalid(f"the part '{name}' is not there")
-        return found
+        content: bytes = self.taken[at]
+        return content
 
     def items(self) -> list[bytes]:
         """The items of the list part, in canonical form."""

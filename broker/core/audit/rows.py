@@ -20,14 +20,14 @@ Row = tuple[Any, ...]
 TABLES: dict[str, tuple[str, ...]] = {
     "entries": ("epoch", "kind", "time_ms", "leaf_hash", "opened", "rules", "who"),
     "concerns": ("agency",),
-    "records": ("n", "content", "topic", "partition", "offset"),
+    "records": ("n", "content", "topic", "partition", "offset", "source", "id"),
     "deliveries": ("class", "count", "receivers", "handed_out", "content"),
     "released": ("places",),
     "decided": ("decisions", "handed_out"),
     "openings": ("content",),
     "closings": ("content", "ending"),
     "moves": ("content", "move"),
-    "acknowledgements": ("n", "content"),
+    "acknowledgements": ("n", "content", "stream"),
 }
 """By table what its rows are made from.
 
@@ -47,6 +47,9 @@ _NOTHING = b"[]"
 _REMEMBERED = 4_096
 _TOPIC = FORMS["publish"].at["call"] + 1
 """Where a publication's form has the topic that it finds in a plain call."""
+_CLASS, _COUNT, _DECISIONS, _PLACES = (
+    FORMS["delivery"].at[name] for name in ("class", "count", "decisions", "places")
+)
 
 
 class _Decisions(NamedTuple):
@@ -81,8 +84,9 @@ class Rows:
         kind, index, tables = entry.kind, entry.index, self.tables
         rules = who = None
         if entry.taken is not None:
-            rules = entry.content("rules")
-            who = entry.content("who") if "who" in entry.form.at else None
+            at = entry.form.at
+            rules = entry.taken[at["rules"]]
+            who = entry.taken[at["who"]] if "who" in at else None
             try:
                 if who is not None:
                     tables["concerns"].append((index, self._agency(who)))
@@ -129,18 +133,19 @@ class Rows:
 
     def _publish(self, entry: Opened) -> None:
         index, topic, places = entry.index, topic_of(entry), orjson.loads(entry.content("stored"))
-        self.tables["records"].extend(
-            [
-                (index, n, row, topic, *(place or (None, None)))
-                for n, (row, place) in enumerate(zip(entry.items(), places, strict=True))
-            ]
-        )
+        rows = []
+        for n, (content, place) in enumerate(zip(entry.items(), places, strict=True)):
+            row = orjson.loads(content)
+            rows.append(
+                (index, n, content, topic, *(place or (None, None)), row.get("source"), row.get("id"))
+            )
+        self.tables["records"].extend(rows)
         self._decide(entry)
 
     def _delivery(self, entry: Opened) -> None:
-        index, tables, places = entry.index, self.tables, entry.content("places")
-        of, known = entry.content("class"), self._known(entry.content("decisions"))
-        handed_out, receivers = int(entry.content("count")), b"[%b]" % b",".join(entry.items())
+        index, tables, taken = entry.index, self.tables, entry.taken or ()
+        of, places, known = taken[_CLASS], taken[_PLACES], self._known(taken[_DECISIONS])
+        handed_out, receivers = int(taken[_COUNT]), b"[%b]" % b",".join(entry.items())
         row = (index, of, handed_out, len(entry.listed), entry.handed_out, receivers)
         tables["deliveries"].append(row)
         if places != _NOTHING:
@@ -176,8 +181,12 @@ class Rows:
 
     def _acknowledged(self, entry: Opened) -> None:
         index, items = entry.index, entry.items()
-        self.tables["acknowledgements"].extend([(index, n, item) for n, item in enumerate(items)])
-        agencies = sorted({parse(item)["agency"] for item in items})
+        rows = [parse(item) for item in items]
+        agencies = sorted({row["agency"] for row in rows})
+        streams = [row["stream"] for row in rows]
+        self.tables["acknowledgements"].extend(
+            [(index, n, *each) for n, each in enumerate(zip(items, streams, strict=True))]
+        )
         self.tables["concerns"].extend([(index, agency) for agency in agencies])
 
     def _refused_aggregate(self, entry: Opened) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from broker.core.merkle.hashing import node_hash, root_of
+from broker.core.merkle.hashing import node_hash
 from broker.core.merkle.tree import CompactTree
 
 
@@ -18,14 +18,10 @@ class Segment:
     subtrees: tuple[bytes, ...]
 
 
-def segment_of(hashes: Sequence[bytes], begin: int) -> Segment:
-    """The segment of these leaf hashes, the first of which has index `begin`."""
-    end = begin + len(hashes)
-    subtrees = [
-        root_of(list(hashes[low - begin : low - begin + (1 << height)]))
-        for low, height in complete_subtrees(begin, end)
-    ]
-    return Segment(begin, end, tuple(subtrees))
+def segment_of(begin: int, end: int, subtree: Callable[[int, int], bytes]) -> Segment:
+    """The segment of the leaves from `begin` to before `end`; subtree: the root over so many leaves, from one on."""
+    parts = complete_subtrees(begin, end)
+    return Segment(begin, end, tuple(subtree(at, 1 << height) for at, height in parts))
 
 
 def extend(tree: CompactTree, segment: Segment) -> CompactTree:
