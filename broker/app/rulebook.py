@@ -66,6 +66,9 @@ class RulebookDoor:
 
     async def stored(self, revision_id: str) -> PreparedRulebook:
         """A revision of the store, which is not believed either. Raises RulebookRefused, StorageUnavailable."""
+        return await self._let_in(await self._from_store(revision_id))
+
+    async def _from_store(self, revision_id: str) -> Revision:
         try:
             revision = await self._store.get(revision_id)
         except ValueError as error:
@@ -75,15 +78,23 @@ class RulebookDoor:
                 f"revision {revision_id} is not in the store of rulebooks; restore the store from a copy"
             )
             raise RulebookRefused((missing,))
-        return await self._let_in(revision)
+        return revision
 
-    async def _let_in(self, revision: Revision) -> PreparedRulebook:
+    async def _check(self, revision: Revision) -> None:
         """Each revision is checked once, as it never changes."""
         if revision.id not in self._passed:
             findings = await check_rulebook(OpaCompiler(self._opa), revision)
             if findings:
                 raise RulebookRefused(findings)
             self._passed.add(revision.id)
+
+    async def look_ahead(self, revision_id: str) -> None:
+        """Check a revision of the store before somebody waits for it. Raises as `stored` does."""
+        if revision_id not in self._passed:
+            await self._check(await self._from_store(revision_id))
+
+    async def _let_in(self, revision: Revision) -> PreparedRulebook:
+        await self._check(revision)
         return PreparedRulebook(revision, await asyncio.to_thread(parse_registry, revision))
 
 

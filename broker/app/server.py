@@ -141,7 +141,7 @@ async def _agreeing(opened: Opened, switching: Switching, door: RulebookDoor) ->
     regime = opened.in_force.present.regime
     await ledger.account_start(exchange.evidence, _start(config, opened.keys))
     await account_genesis(exchange.control, exchange.evidence, keeper_of(opened), regime)
-    async with membership(opened.control, exchange.control, switching, ledger, regime.rules.revision):
+    async with membership(opened.control, exchange.control, switching, ledger, regime.rules.revision, door):
         if config.rulebook.insecure_from_directory:
             rulebook = await door.from_directory(config.rulebook.directory)
             await activate_directory(exchange.control, exchange.evidence, rulebook.revision.id)

@@ -66,6 +66,8 @@ class Watcher(Reader):
 
     def __init__(self, broker: BrokerProcess, name: str, failures: Failures) -> None:
         super().__init__(broker, LANES, failures=failures, name=name)
+        self.name = name
+        self.failures = failures.seen
         self.came: dict[str, tuple[bool, float]] = {}
         self.arrivals: list[float] = []
 
@@ -158,15 +160,16 @@ class Scene:
     async def received(self, watchers: Sequence[Watcher], more: int = 2 * BATCH) -> None:
         """Until all of these have so many of each lane, more than are acknowledged now."""
         aims = {lane: number + more for lane, number in self.lanes.acknowledged.items()}
-        async with asyncio.timeout(PATIENCE_S):
-            while any(w.received[lane] < aim for w in watchers for lane, aim in aims.items()):
-                for task in self.running:
-                    assert not task.done(), task.exception()
-                await asyncio.sleep(0.02)
+        give_up_s = time.monotonic() + PATIENCE_S
+        while behind := [w for w in watchers if any(w.received[lane] < aim for lane, aim in aims.items())]:
+            for task in self.running:
+                assert not task.done(), task.exception()
+            assert time.monotonic() < give_up_s, [(w.name, w.streams, w.received, w.failures) for w in behind]
+            await asyncio.sleep(0.02)
 
-    def check_ledger(self) -> None:
+    async def check_ledger(self) -> None:
         """Between an activation's return and the next one's call every release is under its revision."""
-        deliveries = self.operator.entries("delivery")
+        deliveries = await self.operator.entries("delivery")
         for number, switch in enumerate(self.switches):
             later = self.switches[number + 1].asked if number + 1 < len(self.switches) else None
             within = [
@@ -237,8 +240,7 @@ async def scene(
     first.change({"control": {"lease_s": lease_s}})
     second = BrokerProcess.beside(first, directory / "second")
     try:
-        await asyncio.to_thread(first.start)
-        await asyncio.to_thread(second.start)
+        await asyncio.gather(*(asyncio.to_thread(each.start) for each in (first, second)))
         async with operating(kafka.bootstrap, first) as operator:
             revisions = two_revisions(first.directory)
             await operator.store(revisions[1])
@@ -251,10 +253,9 @@ async def scene(
                 yield made
             made.tell()
             made.check_streams()
-            await asyncio.to_thread(made.check_ledger)
+            await made.check_ledger()
     finally:
-        for process in (first, second):
-            process.stop()
+        await asyncio.gather(*(asyncio.to_thread(each.stop) for each in (first, second)))
 
 
 @asynccontextmanager

@@ -20,6 +20,7 @@ from broker.adapters.kafka.control import KafkaControlLog
 from broker.adapters.kafka.ledger import KafkaLedgerLog
 from broker.adapters.kafka.ledger_records import read_claim
 from broker.adapters.kafka.rulebook_store import KafkaRulebookStore
+from broker.adapters.kafka.span import read_span
 from broker.core.control.confirming import Confirming
 from broker.core.control.desk import ControlDesk, Enacted
 from broker.core.control.members import Member
@@ -30,7 +31,6 @@ from broker.model.ledger import EncodedEntry, LedgerEntry
 from broker.model.rulebook import Revision
 from tests.fakes.control import FakeApplier
 from tests.services.broker import BrokerProcess
-from tests.services.kafka_topics import stored_records
 
 NAME = "operator"
 _TIMEOUT_S = 10.0
@@ -52,7 +52,6 @@ class StoredAt:
 class Operator:
     """A member; `desk` is what it acts through."""
 
-    bootstrap: str
     connection: KafkaConnection
     desk: ControlDesk
     rulebooks: KafkaRulebookStore
@@ -75,23 +74,24 @@ class Operator:
         assert info is not None
         return await self.admin.offsets(topic, info.partitions, OffsetSpec.LATEST)
 
-    def entries(self, kind: str) -> list[StoredAt]:
+    async def entries(self, kind: str) -> list[StoredAt]:
         """All entries of a kind that count, of all instances."""
-        epochs: dict[int, int] = {}
-        found = []
-        for record in stored_records(self.bootstrap, self.connection.topic("ledger")):
-            claim = read_claim(record.value)
-            if claim is not None:
-                epochs[record.partition] = max(epochs.get(record.partition, 0), claim.epoch)
-                continue
-            leaf, _, openings = record.value.partition(b"\n")
-            heading = read_heading(leaf)
-            assert heading is not None
-            if heading.epoch < epochs.get(record.partition, 0):
-                continue
-            entry = open_entry(EncodedEntry(leaf, openings))[1]
-            if entry.kind == kind:
-                found.append(StoredAt(record.partition, record.offset, entry))
+        found: list[StoredAt] = []
+        for partition, end in enumerate(await self.ledger_ends()):
+            epoch = 0
+            async for record in read_span(
+                self.connection, self.connection.topic("ledger"), 0, end, partition
+            ):
+                claim = read_claim(record.value)
+                if claim is not None:
+                    epoch = max(epoch, claim.epoch)
+                    continue
+                leaf, _, openings = (record.value or b"").partition(b"\n")
+                heading = read_heading(leaf)
+                assert heading is not None
+                entry = open_entry(EncodedEntry(leaf, openings))[1]
+                if heading.epoch >= epoch and entry.kind == kind:
+                    found.append(StoredAt(partition, record.offset, entry))
         return found
 
 
@@ -127,4 +127,4 @@ async def operating(bootstrap: str, broker: BrokerProcess) -> AsyncIterator[Oper
         await runtime.join(FakeApplier(revision), revision, await ledger_log.claim())
         stack.push_async_callback(runtime.leave)
         stack.push_async_callback(desk.close)
-        yield Operator(bootstrap, connection, desk, rulebooks, admin, fenced)
+        yield Operator(connection, desk, rulebooks, admin, fenced)
