@@ -147,3 +147,7 @@ class Administering:
         """What is different between two revisions; "": the one in force."""
         request = rulebook_pb2.DiffRevisionsRequest(old=old, new=new)
         return list((await self._caller.unary(self._stub.DiffRevisions, request)).changes)
+
+    async def explain(self, request: rulebook_pb2.ExplainRequest) -> list[rulebook_pb2.Explanation]:
+        """Why something was decided, or would be, as far as the caller may know: one for each decision."""
+        return list((await self._caller.unary(self._stub.Explain, request)).explanations)

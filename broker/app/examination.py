@@ -6,11 +6,17 @@ import asyncio
 from pathlib import Path
 
 from broker.adapters.opa import OpaCompiler, OpaTrials
+from broker.adapters.opa.tracer import OpaTracer
 from broker.app.rulebook import find_opa
+from broker.core.explain.explainer import Explainer, Known
+from broker.core.explain.model import Explanation
+from broker.core.explain.question import MadeUp, item_of
 from broker.core.rulebook.archive import read_directory_or_archive
+from broker.core.rulebook.check import check_rulebook
 from broker.core.rulebook.difference import Change, compare
 from broker.core.rulebook.examine import Examination, examine
 from broker.core.rulebook.findings import Finding
+from broker.core.rulebook.scope import View
 from broker.core.rulebook.syntax import remembering
 from broker.errors import RulebookRefused
 from broker.model.rulebook import Revision
@@ -30,6 +36,20 @@ async def examine_rulebook(path: Path, opa: Path | None) -> Examination:
     except RulebookRefused as refused:
         return Examination("", tuple(map(Finding.read, refused.findings)))
     return await examine(compiler, OpaTrials(binary), revision)
+
+
+async def explain_in(path: Path, asked: MadeUp, opa: Path | None) -> Explanation:
+    """Why the rulebook at `path` would decide so, with the eyes of who sees all.
+
+    Raises RulebookRefused, NoDecision, EntenteError RECORD_TYPE_NOT_FOUND.
+    """
+    binary = find_opa(opa)
+    revision = await asyncio.to_thread(read_directory_or_archive, path)
+    if findings := await check_rulebook(OpaCompiler(binary), revision):
+        raise RulebookRefused(findings)
+    known = await Known.read(revision)
+    item = item_of(asked, None, known.registry)
+    return await Explainer(OpaTracer(binary)).explain(known, item, View())
 
 
 def compare_rulebooks(old: Path, new: Path, opa: Path | None) -> tuple[Change, ...]:

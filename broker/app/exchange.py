@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from broker.app.administering import administering
 from broker.app.auditing import auditing, fresh_index
+from broker.app.explaining import explaining
 from broker.app.foundation import Foundation, Opened, stream_times
 from broker.app.overlays import announcer, overlays
 from broker.core.audit.fresh import FreshIndex
 from broker.core.control.desk import ControlDesk
 from broker.core.deliver.fanout import FanOut
-from broker.core.deliver.group import Tools
+from broker.core.deliver.placement import Tools
 from broker.core.deliver.prepare import Preparer
 from broker.core.evidence import Evidence
 from broker.core.ledger.receipt import ReceiptCodec
@@ -69,6 +70,7 @@ def wire(opened: Opened) -> Exchange:
             auditing(base, audit_index),
             rulebook.servicer,
             overlays(base, audit_index, announces),
+            explaining(base, audit_index),
         ),
         interceptors=(
             account,

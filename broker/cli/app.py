@@ -11,6 +11,7 @@ from broker.cli.audit import audit
 from broker.cli.catalog import catalog
 from broker.cli.command import example, remember
 from broker.cli.demonstrate import demo
+from broker.cli.explain import explain
 from broker.cli.failures import CommandFailed, ExitCode, complain
 from broker.cli.identity import can_i, whoami
 from broker.cli.initialise import init
@@ -63,6 +64,12 @@ for _name, _command, _example in (
         "withdraw",
         withdraw,
         "entente withdraw //highway-patrol/crashes 2026-0117 --reason 'wrong person' --context highway-patrol-admin",
+    ),
+    (
+        "explain",
+        explain,
+        "entente explain --agency transport --purpose road-safety --topic crash-reports --owner highway-patrol"
+        " --type gov.niem.crash-driver.v1 --label dataclassification=red --context highway-patrol-admin",
     ),
     ("demo", demo, "entente demo"),
 ):

@@ -14,6 +14,7 @@ from broker.errors import EntenteError, Reason
 from broker.rpc.call import Call, Interceptor, Method
 from broker.rpc.catalog import CatalogServicer
 from broker.rpc.exchange import ExchangeServicer
+from broker.rpc.explaining import ExplainServicer
 from broker.rpc.interceptors import chain
 from broker.rpc.ledger import LedgerServicer
 from broker.rpc.overlays import OverlaysServicer
@@ -44,6 +45,7 @@ def routes(
     ledger: LedgerServicer,
     rulebook: RulebookServicer,
     overlays: OverlaysServicer,
+    explaining: ExplainServicer,
 ) -> tuple[Route, ...]:
     """All methods of package entente.v1."""
     return (
@@ -71,7 +73,6 @@ def routes(
         Route("Ledger/ReplayRecords", ledger.replay_records, streaming=True),
         Route("Rulebook/Propose", rulebook.propose, streaming=True),
         Route("Rulebook/Simulate", rulebook.simulate, streaming=True),
-        Route("Rulebook/Simulate", rulebook.simulate, streaming=True),
         Route("Rulebook/GetProposal", rulebook.get_proposal),
         Route("Rulebook/ListProposals", rulebook.list_proposals),
         Route("Rulebook/Approve", rulebook.approve),
@@ -82,6 +83,7 @@ def routes(
         Route("Rulebook/ListRevisions", rulebook.list_revisions),
         Route("Rulebook/PullRevision", rulebook.pull_revision, streaming=True),
         Route("Rulebook/DiffRevisions", rulebook.diff_revisions),
+        Route("Rulebook/Explain", explaining.explain),
         Route("Overlays/Suspend", overlays.suspend),
         Route("Overlays/ListSuspensions", overlays.list),
         Route("Overlays/Ratify", overlays.ratify),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from broker.core.explain.agreements import Wanted, nearest
 from broker.core.explain.model import Explanation, NearAgreement, Place
+from broker.core.rulebook.registry import parse_registry
 from broker.core.rulebook.scope import View
 from broker.model.data_file import lines_of
 from broker.model.ledger import JsonValue
@@ -25,6 +27,11 @@ class Known:
 
     revision: Revision
     registry: Registry
+
+    @classmethod
+    async def read(cls, revision: Revision) -> Known:
+        """Raises RulebookRefused for one that never could be in force."""
+        return cls(revision, await asyncio.to_thread(parse_registry, revision))
 
 
 class Explainer:

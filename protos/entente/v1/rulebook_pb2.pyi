@@ -1870,3 +1870,421 @@ class SimulationExample(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SimulationExample: _TypeAlias = SimulationExample  # noqa: Y015
+
+@_typing.final
+class ExplainRequest(_message.Message):
+    """Asks why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    reference: _builtins.str
+    """What an error calls `reference`."""
+    @_builtins.property
+    def decision(self) -> Global___ExplainDecision:
+        """A decision that the ledger holds."""
+
+    @_builtins.property
+    def question(self) -> Global___ExplainQuestion:
+        """A question that is made up."""
+
+    def __init__(
+        self,
+        *,
+        reference: _builtins.str = ...,
+        decision: Global___ExplainDecision | None = ...,
+        question: Global___ExplainQuestion | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["about", b"about", "decision", b"decision", "question", b"question", "reference", b"reference"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["about", b"about", "decision", b"decision", "question", b"question", "reference", b"reference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_about: _TypeAlias = _typing.Literal["reference", "decision", "question"]  # noqa: Y015
+    _WhichOneofArgType_about: _TypeAlias = _typing.Literal["about", b"about"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_about) -> _WhichOneofReturnType_about | None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class ExplainDecision(_message.Message):
+    """The place of a decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    instance: _builtins.str
+    """The broker instance that wrote the entry."""
+    index: _builtins.int
+    """The entry's index."""
+    number: _builtins.int
+    """Which of the entry's decisions, from 0, those of withheld records last."""
+    def __init__(
+        self,
+        *,
+        instance: _builtins.str = ...,
+        index: _builtins.int = ...,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "instance", b"instance", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainDecision: _TypeAlias = ExplainDecision  # noqa: Y015
+
+@_typing.final
+class ExplainQuestion(_message.Message):
+    """Would somebody like this be handed such a record, or, without one, may it subscribe?"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class AttributesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    AGENCY_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    TOPIC_FIELD_NUMBER: _builtins.int
+    NAMED_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    agency: _builtins.str
+    """The agency."""
+    purpose: _builtins.str
+    """The purpose that it states."""
+    topic: _builtins.str
+    """The topic."""
+    revision: _builtins.str
+    """A revision's id, as ListRevisions has it; empty: the one in force."""
+    subject: _builtins.str
+    """To subscribe: whose subject id; empty: somebody's."""
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Its roles."""
+
+    @_builtins.property
+    def attributes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Its attributes, such as clearance."""
+
+    @_builtins.property
+    def named(self) -> Global___ExplainRecord:
+        """A record that was published."""
+
+    @_builtins.property
+    def kind(self) -> Global___ExplainRecordKind:
+        """Any record like this."""
+
+    def __init__(
+        self,
+        *,
+        agency: _builtins.str = ...,
+        roles: _abc.Iterable[_builtins.str] | None = ...,
+        attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        purpose: _builtins.str = ...,
+        topic: _builtins.str = ...,
+        named: Global___ExplainRecord | None = ...,
+        kind: Global___ExplainRecordKind | None = ...,
+        revision: _builtins.str = ...,
+        subject: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "named", b"named", "record", b"record"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "attributes", b"attributes", "kind", b"kind", "named", b"named", "purpose", b"purpose", "record", b"record", "revision", b"revision", "roles", b"roles", "subject", b"subject", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["named", "kind"]  # noqa: Y015
+    _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
+
+Global___ExplainQuestion: _TypeAlias = ExplainQuestion  # noqa: Y015
+
+@_typing.final
+class ExplainRecord(_message.Message):
+    """A record by its name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """As it was published."""
+    id: _builtins.str
+    """As it was published."""
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRecord: _TypeAlias = ExplainRecord  # noqa: Y015
+
+@_typing.final
+class ExplainRecordKind(_message.Message):
+    """What a record is like, as decisions see it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OWNER_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    CLASSIFICATION_FIELD_NUMBER: _builtins.int
+    REGULATIONS_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    PURPOSES_FIELD_NUMBER: _builtins.int
+    RELEASABLE_TO_FIELD_NUMBER: _builtins.int
+    owner: _builtins.str
+    """The agency that published it."""
+    type: _builtins.str
+    """The record's type."""
+    classification: _builtins.str
+    """The label dataclassification."""
+    category: _builtins.str
+    """The label datacategory."""
+    @_builtins.property
+    def regulations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The label dataregulation."""
+
+    @_builtins.property
+    def purposes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The label purposes."""
+
+    @_builtins.property
+    def releasable_to(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The label releasableto."""
+
+    def __init__(
+        self,
+        *,
+        owner: _builtins.str = ...,
+        type: _builtins.str = ...,
+        classification: _builtins.str = ...,
+        regulations: _abc.Iterable[_builtins.str] | None = ...,
+        category: _builtins.str = ...,
+        purposes: _abc.Iterable[_builtins.str] | None = ...,
+        releasable_to: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "classification", b"classification", "owner", b"owner", "purposes", b"purposes", "regulations", b"regulations", "releasable_to", b"releasable_to", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRecordKind: _TypeAlias = ExplainRecordKind  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    """Why, for each decision that was asked about."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPLANATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def explanations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Explanation]:
+        """At least one."""
+
+    def __init__(
+        self,
+        *,
+        explanations: _abc.Iterable[Global___Explanation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanations", b"explanations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
+class Explanation(_message.Message):
+    """Why one question is answered as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FULL_FIELD_NUMBER: _builtins.int
+    PUBLIC_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def full(self) -> Global___FullExplanation:
+        """For administrators."""
+
+    @_builtins.property
+    def public(self) -> Global___PublicExplanation:
+        """For everybody else."""
+
+    def __init__(
+        self,
+        *,
+        full: Global___FullExplanation | None = ...,
+        public: Global___PublicExplanation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["form", b"form", "full", b"full", "public", b"public"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["form", b"form", "full", b"full", "public", b"public"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_form: _TypeAlias = _typing.Literal["full", "public"]  # noqa: Y015
+    _WhichOneofArgType_form: _TypeAlias = _typing.Literal["form", b"form"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_form) -> _WhichOneofReturnType_form | None: ...
+
+Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
+
+@_typing.final
+class FullExplanation(_message.Message):
+    """What decided."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    QUESTION_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    AGREEMENTS_FIELD_NUMBER: _builtins.int
+    revision: _builtins.str
+    """The revision, under the id by which the caller knows it."""
+    question: _builtins.str
+    """The input item, JSON."""
+    output: _builtins.str
+    """The decision, JSON; empty where it is not shown."""
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___RulebookPlace]:
+        """The rules that held, in the order in which they first did."""
+
+    @_builtins.property
+    def data(self) -> _containers.RepeatedCompositeFieldContainer[Global___RulebookPlace]:
+        """What they read."""
+
+    @_builtins.property
+    def agreements(self) -> _containers.RepeatedCompositeFieldContainer[Global___NearAgreement]:
+        """The agreements that applied, or else those that came nearest."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.str = ...,
+        question: _builtins.str = ...,
+        output: _builtins.str = ...,
+        rules: _abc.Iterable[Global___RulebookPlace] | None = ...,
+        data: _abc.Iterable[Global___RulebookPlace] | None = ...,
+        agreements: _abc.Iterable[Global___NearAgreement] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreements", b"agreements", "data", b"data", "output", b"output", "question", b"question", "revision", b"revision", "rules", b"rules"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FullExplanation: _TypeAlias = FullExplanation  # noqa: Y015
+
+@_typing.final
+class RulebookPlace(_message.Message):
+    """A line of a rulebook's file."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
+    WHAT_FIELD_NUMBER: _builtins.int
+    file: _builtins.str
+    """Its path inside the rulebook."""
+    line: _builtins.int
+    """From 1."""
+    what: _builtins.str
+    """What stands there."""
+    def __init__(
+        self,
+        *,
+        file: _builtins.str = ...,
+        line: _builtins.int = ...,
+        what: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "line", b"line", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RulebookPlace: _TypeAlias = RulebookPlace  # noqa: Y015
+
+@_typing.final
+class NearAgreement(_message.Message):
+    """An agreement, and what it lacks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACE_FIELD_NUMBER: _builtins.int
+    UNMET_FIELD_NUMBER: _builtins.int
+    unmet: _builtins.str
+    """The first condition that is not met; empty: it applies."""
+    @_builtins.property
+    def place(self) -> Global___RulebookPlace:
+        """Where it stands."""
+
+    def __init__(
+        self,
+        *,
+        place: Global___RulebookPlace | None = ...,
+        unmet: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["place", b"place"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["place", b"place", "unmet", b"unmet"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NearAgreement: _TypeAlias = NearAgreement  # noqa: Y015
+
+@_typing.final
+class PublicExplanation(_message.Message):
+    """What whoever was refused may be told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASONS_FIELD_NUMBER: _builtins.int
+    ASK_FIELD_NUMBER: _builtins.int
+    ask: _builtins.str
+    """The contact of whom to ask."""
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sorted; the rulebook's words."""
+
+    def __init__(
+        self,
+        *,
+        reasons: _abc.Iterable[_builtins.str] | None = ...,
+        ask: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask", b"ask", "reasons", b"reasons"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublicExplanation: _TypeAlias = PublicExplanation  # noqa: Y015

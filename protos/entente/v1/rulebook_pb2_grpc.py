@@ -104,6 +104,11 @@ class RulebookStub:
                 request_serializer=entente_dot_v1_dot_rulebook__pb2.DiffRevisionsRequest.SerializeToString,
                 response_deserializer=entente_dot_v1_dot_rulebook__pb2.DiffRevisionsResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/entente.v1.Rulebook/Explain',
+                request_serializer=entente_dot_v1_dot_rulebook__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=entente_dot_v1_dot_rulebook__pb2.ExplainResponse.FromString,
+                _registered_method=True)
 
 
 class RulebookServicer:
@@ -225,6 +230,19 @@ class RulebookServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """Tells why something was decided, or would be, as far as the caller may know.
+
+        Who sees all is told the rules that decided, the data that they read, and which agreement came nearest; an agency's
+        administrators the same of their agency's own records. Everybody else is told of its own calls what the rulebook marks
+        public, and whom to ask, and about records nothing: the answer is the same whether there is one. A reference is looked
+        for in the last seven days. Errors: ENTRY_NOT_FOUND, REVISION_NOT_FOUND, RECORD_TYPE_NOT_FOUND, POLICY_UNAVAILABLE,
+        AUDIT_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RulebookServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -287,6 +305,11 @@ def add_RulebookServicer_to_server(servicer, server):
                     servicer.DiffRevisions,
                     request_deserializer=entente_dot_v1_dot_rulebook__pb2.DiffRevisionsRequest.FromString,
                     response_serializer=entente_dot_v1_dot_rulebook__pb2.DiffRevisionsResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=entente_dot_v1_dot_rulebook__pb2.ExplainRequest.FromString,
+                    response_serializer=entente_dot_v1_dot_rulebook__pb2.ExplainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -623,6 +646,33 @@ class Rulebook:
             '/entente.v1.Rulebook/DiffRevisions',
             entente_dot_v1_dot_rulebook__pb2.DiffRevisionsRequest.SerializeToString,
             entente_dot_v1_dot_rulebook__pb2.DiffRevisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/entente.v1.Rulebook/Explain',
+            entente_dot_v1_dot_rulebook__pb2.ExplainRequest.SerializeToString,
+            entente_dot_v1_dot_rulebook__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -94,6 +94,15 @@ class RulebookStub:
     """Returns the files of a revision that the caller may see, as a .tar.gz. Errors: REVISION_NOT_FOUND."""
     DiffRevisions: _grpc.UnaryUnaryMultiCallable[_rulebook_pb2.DiffRevisionsRequest, _rulebook_pb2.DiffRevisionsResponse]
     """Tells what is different between two revisions, as far as the caller may see it. Errors: REVISION_NOT_FOUND."""
+    Explain: _grpc.UnaryUnaryMultiCallable[_rulebook_pb2.ExplainRequest, _rulebook_pb2.ExplainResponse]
+    """Tells why something was decided, or would be, as far as the caller may know.
+
+    Who sees all is told the rules that decided, the data that they read, and which agreement came nearest; an agency's
+    administrators the same of their agency's own records. Everybody else is told of its own calls what the rulebook marks
+    public, and whom to ask, and about records nothing: the answer is the same whether there is one. A reference is looked
+    for in the last seven days. Errors: ENTRY_NOT_FOUND, REVISION_NOT_FOUND, RECORD_TYPE_NOT_FOUND, POLICY_UNAVAILABLE,
+    AUDIT_UNAVAILABLE.
+    """
 
 @_typing.type_check_only
 class RulebookAsyncStub(RulebookStub):
@@ -161,6 +170,15 @@ class RulebookAsyncStub(RulebookStub):
     """Returns the files of a revision that the caller may see, as a .tar.gz. Errors: REVISION_NOT_FOUND."""
     DiffRevisions: _aio.UnaryUnaryMultiCallable[_rulebook_pb2.DiffRevisionsRequest, _rulebook_pb2.DiffRevisionsResponse]  # type: ignore[assignment]
     """Tells what is different between two revisions, as far as the caller may see it. Errors: REVISION_NOT_FOUND."""
+    Explain: _aio.UnaryUnaryMultiCallable[_rulebook_pb2.ExplainRequest, _rulebook_pb2.ExplainResponse]  # type: ignore[assignment]
+    """Tells why something was decided, or would be, as far as the caller may know.
+
+    Who sees all is told the rules that decided, the data that they read, and which agreement came nearest; an agency's
+    administrators the same of their agency's own records. Everybody else is told of its own calls what the rulebook marks
+    public, and whom to ask, and about records nothing: the answer is the same whether there is one. A reference is looked
+    for in the last seven days. Errors: ENTRY_NOT_FOUND, REVISION_NOT_FOUND, RECORD_TYPE_NOT_FOUND, POLICY_UNAVAILABLE,
+    AUDIT_UNAVAILABLE.
+    """
 
 class RulebookServicer(metaclass=_abc_1.ABCMeta):
     """Rulebook takes proposals, lets others than their authors approve them, and puts them in force on all instances at once.
@@ -297,5 +315,20 @@ class RulebookServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_rulebook_pb2.DiffRevisionsResponse, _abc.Awaitable[_rulebook_pb2.DiffRevisionsResponse]]:
         """Tells what is different between two revisions, as far as the caller may see it. Errors: REVISION_NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _rulebook_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rulebook_pb2.ExplainResponse, _abc.Awaitable[_rulebook_pb2.ExplainResponse]]:
+        """Tells why something was decided, or would be, as far as the caller may know.
+
+        Who sees all is told the rules that decided, the data that they read, and which agreement came nearest; an agency's
+        administrators the same of their agency's own records. Everybody else is told of its own calls what the rulebook marks
+        public, and whom to ask, and about records nothing: the answer is the same whether there is one. A reference is looked
+        for in the last seven days. Errors: ENTRY_NOT_FOUND, REVISION_NOT_FOUND, RECORD_TYPE_NOT_FOUND, POLICY_UNAVAILABLE,
+        AUDIT_UNAVAILABLE.
+        """
 
 def add_RulebookServicer_to_server(servicer: RulebookServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

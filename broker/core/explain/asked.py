@@ -1,0 +1,103 @@
+"""What is asked about, and which recorded decisions a reference or a place in the ledger stands for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from broker.core.audit.reading import EntryReader
+from broker.core.audit.recorded import decisions_of, rules_of
+from broker.core.ledger.leaf import EntryInvalid, open_entry, read_openings
+from broker.errors import LedgerRefused
+from broker.model.audit import EntryQuery, EntryRow
+from broker.model.ledger import EncodedEntry, JsonValue, LedgerEntry
+from broker.model.rulebook import Rules
+from broker.ports.audit_index import AuditIndex
+from broker.ports.ledger_log import LedgerReader
+
+LOOKED_BACK_MS = 7 * 86_400_000
+"""How far back a reference is looked for: what asks why is asked soon."""
+
+_PAGE = 500
+_WITH_REFERENCE = frozenset({"call_refused", "publish"})
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionAt:
+    """The decision `number` (in the order in which the entry holds them) of one ledger entry."""
+
+    instance: str
+    index: int
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A decision that the ledger holds. who: the caller, where the entry tells of a call."""
+
+    rules: Rules
+    input: Mapping[str, JsonValue]
+    output: Mapping[str, JsonValue]
+    who: Mapping[str, JsonValue] | None
+
+
+async def decision_at(reader: LedgerReader, index: AuditIndex, at: DecisionAt) -> Recorded | None:
+    """None if there is none, or its content was erased. Raises LedgerRefused, StorageUnavailable."""
+    try:
+        entry = await EntryReader(reader, index).read(at.instance, at.index)
+    except LookupError:
+        return None
+    found = _recorded(entry)
+    return found[at.number] if 0 <= at.number < len(found) else None
+
+
+async def decisions_of_reference(
+    reader: LedgerReader, index: AuditIndex, reference: str, since_ms: int
+) -> Sequence[Recorded]:
+    """Those of the call that an error's `reference` names, if it was not before `since_ms`; empty if there are none."""
+    entries = EntryReader(reader, index)
+    async for row in _rows(index, since_ms):
+        try:
+            entry = await entries.read(row.instance, row.index)
+            _, opened = open_entry(entry)
+        except (LookupError, LedgerRefused, EntryInvalid):
+            continue  # verification says so, with the place
+        if _reference(opened) == reference:
+            return _recorded(entry)
+    return ()
+
+
+async def _rows(index: AuditIndex, since_ms: int) -> AsyncIterator[EntryRow]:
+    for each in await index.coverage():
+        query = EntryQuery(each.instance, kinds=_WITH_REFERENCE, since_ms=since_ms, limit=_PAGE, opened=True)
+        while rows := await index.entries(query):
+            for row in rows:
+                yield row
+            query = replace(query, from_index=rows[-1].index + 1)
+
+
+def _reference(entry: LedgerEntry) -> str | None:
+    call: Any = entry.body.get("call")
+    found = call.get("reference") if isinstance(call, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def _recorded(entry: EncodedEntry) -> Sequence[Recorded]:
+    try:
+        openings = read_openings(entry.openings)
+        return tuple(_each(openings.values().get("who"), rules_of(openings), decisions_of(openings)))
+    except EntryInvalid:
+        return ()
+
+
+def _each(who: JsonValue, rules: Rules, decisions: Sequence[Any]) -> Iterator[Recorded]:
+    for decision in decisions:
+        yield Recorded(
+            decision.under or rules,
+            orjson.loads(decision.input),
+            orjson.loads(decision.output),
+            who if isinstance(who, dict) else None,
+        )
