@@ -10,7 +10,7 @@ from typing import Any, cast
 from broker.core.cursor import CursorBinding, CursorCodec
 from broker.core.decide import Question
 from broker.core.deliver.fanout import FanOut
-from broker.core.deliver.group import Tools
+from broker.core.deliver.placement import Tools
 from broker.core.deliver.prepare import Preparer
 from broker.core.deliver.session import Outgoing, Session
 from broker.core.deliver.standing import Standing

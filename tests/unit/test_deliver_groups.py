@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from broker.core.decide import Question
 from broker.core.deliver import collect, group
-from broker.core.deliver.prepare import Budget, Prepared
+from broker.core.deliver.budget import Budget
+from broker.core.deliver.prepare import Prepared
 from broker.core.deliver.session import Outgoing, Session
 from broker.core.deliver.standing import Standing
 from broker.errors import EntenteError, Reason

@@ -32,7 +32,10 @@ MORE: dict[str, tuple[int, st.SearchStrategy[tuple[Any, ...]]]] = {
             st.booleans(),
         ),
     ),
-    "suspend": (3, st.tuples(st.sets(st.sampled_from(OWNERS), max_size=2))),
+    "suspend": (
+        3,
+        st.tuples(st.sets(st.tuples(st.sampled_from(OWNERS), st.sampled_from(["", *PEOPLE])), max_size=3)),
+    ),
     "mute": (1, st.tuples(st.booleans())),
 }
 step = st.sampled_from([name for name, (weight, _) in (STEPS | MORE).items() for _ in range(weight)]).flatmap(
@@ -60,7 +63,7 @@ class OrderedRun(Run):
     def __init__(self) -> None:
         super().__init__()
         self.rulebooks = [Rulebook({(owner, "green") for owner in OWNERS})]
-        self.held: list[set[str]] = [set()]
+        self.held: list[set[tuple[str, str]]] = [set()]
         self.muted = False
         self.floors: list[tuple[int, int, int]] = []
         self.world.decider.answer = self.answering(self.rulebooks[0])
@@ -87,15 +90,12 @@ class OrderedRun(Run):
             await self.world.fanout.warm(regime)
         self.noted(self.world.switch(decider))
 
-    async def suspend(self, owners: set[str]) -> None:
-        """These owners have their records wait."""
-        self.held.append(set(owners))
-        epoch = len(self.held) - 1
-        held = [
-            Suspension(owner, SuspensionKind.AGENCY, "consumer", owner, "why", owner, "admin", 0)
-            for owner in sorted(owners)
-        ]
-        self.noted(self.world.restrict(*held, epoch=epoch))
+    async def suspend(self, held: set[tuple[str, str]]) -> None:
+        """Owners have their records wait, for a person or for everybody."""
+        self.held.append(set(held))
+        self.noted(
+            self.world.restrict(*[suspension(*each) for each in sorted(held)], epoch=len(self.held) - 1)
+        )
 
     async def mute(self, muted: bool) -> None:
         """There is no decision about who may subscribe."""
@@ -124,15 +124,16 @@ class OrderedRun(Run):
             if entry.kind == "delivery":
                 self.check_delivery(entry, self.rulebooks[revision], self.held[epoch])
 
-    def check_delivery(self, entry: LedgerEntry, rulebook: Rulebook, held: set[str]) -> None:
+    def check_delivery(self, entry: LedgerEntry, rulebook: Rulebook, held: set[tuple[str, str]]) -> None:
         body = cast(Any, entry.body)
+        people = {receiver["subject"] for receiver in body["receivers"]}
         for receiver in body["receivers"]:
             assert receiver["subject"] not in rulebook.denied
         assert all("under" not in decision for decision in body["decisions"])
         for partition, offset, number in places_of(body["places"]):
             event = CloudEvent.FromString(self.world.log.records[partition][offset].body)
             owner = str(source_agency(event.source))
-            assert owner not in held
+            assert not {(owner, person) for person in ("", *people)} & held
             assert (owner, event.attributes["dataclassification"].ce_string) in rulebook.released
             assert rulebook.effect(body["decisions"][number]["input"]) == "release"
         for history in body["considered"]:
@@ -140,6 +141,13 @@ class OrderedRun(Run):
                 by = decision.get("under", body["rules"])["revision"]
                 made_by = self.rulebooks[int(by.removeprefix("sha256:"))]
                 assert made_by.effect(decision["input"]) == "withhold"
+
+
+def suspension(owner: str, person: str) -> Suspension:
+    """An owner's own: of a person, or of the agency."""
+    kind = SuspensionKind.PRINCIPAL if person else SuspensionKind.AGENCY
+    target = f"consumer/{person}" if person else "consumer"
+    return Suspension(f"{owner} {person}", kind, target, owner, "why", owner, "admin", 0)
 
 
 steps_of_a_run = st.lists(step, min_size=40, max_size=100)

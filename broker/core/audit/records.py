@@ -11,8 +11,9 @@ from google.protobuf.message import DecodeError
 
 from broker.core.audit.readings import Readings
 from broker.core.decide import Decider, DeciderLimits
+from broker.core.deliver.budget import Budget
 from broker.core.deliver.disclose import Discloser
-from broker.core.deliver.prepare import Budget, Lens, Prepared, Preparer
+from broker.core.deliver.prepare import Lens, Prepared, Preparer
 from broker.core.deliver.standing import Standing
 from broker.core.deliver.view import RecordViews
 from broker.core.in_force import InForce, Order

@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from broker.core.deliver.prepare import Budget, Lens, Prepared, Preparer, is_held
+from broker.core.deliver.budget import Budget
+from broker.core.deliver.prepare import Lens, Prepared, Preparer, is_held
 from broker.core.deliver.session import Session
 from broker.core.deliver.standing import Standing
 from broker.core.in_force import Order
@@ -79,7 +80,7 @@ class Collector:
     async def catch_up(self, lens: Lens, budget: Budget, prepared: Prepared) -> None:
         """One chunk for each owner that lags; those that still have no decision keep their place."""
         for lag in prepared.standing.lags:
-            if is_held(lens, lag.owner, prepared.order, self._clock.now_ms()):
+            if is_held(lens, lag.owner, prepared, self._clock.now_ms()):
                 prepared.held = True
                 continue
             positions = list(prepared.standing.next)
@@ -97,7 +98,7 @@ class Collector:
         begin = handed_out.standing
         if handed_out.stalled or handed_out.held or begin.lags or not budget.is_open:
             return None
-        prepared = Prepared(begin, handed_out.order)
+        prepared = Prepared(begin, handed_out.order, handed_out.apart)
         with contextlib.suppress(
             StorageUnavailable, PositionExpired, EntenteError
         ):  # the next step meets it again

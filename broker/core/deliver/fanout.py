@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Awaitable
 
 from broker.core.deliver.admission import Admissions
-from broker.core.deliver.group import Group, Tools
+from broker.core.deliver.group import Group
 from broker.core.deliver.outcomes import decide_again
+from broker.core.deliver.placement import GroupKey, Tools
 from broker.core.deliver.prepare import Lens
 from broker.core.deliver.session import Buffers, Outgoing, Session
 from broker.core.regime import Regime
@@ -18,7 +19,7 @@ from broker.model.subscription import SubscriptionKey
 from broker.ports.subscription_store import SubscriptionStore
 
 _Class = tuple[str, SubjectClass]
-"""A topic and how it is seen."""
+"""A topic, and who sees it."""
 
 SWEEP_S = 1.0
 """How long a stream on which nothing is delivered may outlive its token or its subscription's takeover elsewhere."""
@@ -41,7 +42,7 @@ class FanOut:
         self.buffers = Buffers(buffer_limit_bytes)
         self._tools = tools
         self._subscriptions = subscriptions
-        self._groups: dict[_Class, list[Group]] = {}
+        self._groups: dict[GroupKey, list[Group]] = {}
         self._lenses: dict[_Class, tuple[Regime, Lens]] = {}
         self._parked: set[Session] = set()
         self._closed = False
@@ -81,7 +82,8 @@ class FanOut:
         if not session.budget().is_open:
             self.park(session)
             return
-        groups = self._groups.setdefault((session.topic, session.subject_class), [])
+        session.apart = self._apart(session)
+        groups = self._groups.setdefault(GroupKey.of(session), [])
         group = next((g for g in groups if g.standing == session.standing), None)
         if group is None:
             group = self._start(session, groups)
@@ -113,7 +115,7 @@ class FanOut:
         """Serve the session no more; it keeps its position, and what an entry is being written of (see `accounted`)."""
         self._parked.discard(session)
         self._admissions.discard(session)
-        for group in list(self._groups.get((session.topic, session.subject_class), ())):
+        for group in list(self._groups_of(session)):
             group.leave(session)
             if not group.members and group.task is not None:
                 # Out of the index at once: a session placed before the cancellation arrives must not join it.
@@ -154,19 +156,18 @@ class FanOut:
 
     def merge(self, group: Group) -> None:
         """If another group of the same class stands at the same position, move this one's members over."""
-        for other in self._groups.get((group.topic, group.subject), ()):
+        for other in self._groups.get(group.key, ()):
             if other is not group and other.standing == group.standing:
                 other.absorb(group)
                 return
 
     def forget(self, group: Group) -> None:
         """Take the group out of the index; idempotent."""
-        key = (group.topic, group.subject)
-        groups = self._groups.get(key, [])
+        groups = self._groups.get(group.key, [])
         if group in groups:
             groups.remove(group)
         if not groups:
-            self._groups.pop(key, None)
+            self._groups.pop(group.key, None)
 
     def lens(self, regime: Regime, topic: str, subject: SubjectClass) -> Lens:
         """Groups of one class see alike, so memory for what was seen goes by classes and not by streams."""
@@ -190,7 +191,9 @@ class FanOut:
         return self._admissions.judged_once()
 
     def restricted(self) -> None:
-        """Other overlays hold: end the streams of whoever and whatever is suspended."""
+        """Other overlays hold: end the streams of whoever and whatever is suspended; some are served apart from now on."""
+        for session in self._sessions:
+            session.apart = self._apart(session)
         self.sweep()
 
     async def warm(self, regime: Regime) -> None:
@@ -204,13 +207,24 @@ class FanOut:
 
     def resume(self, session: Session) -> None:
         """The rules in force have admitted the stream, which may not even have left its group."""
-        groups = self._groups.get(_class_of(session), ())
-        if session not in self._parked and not any(session in group.members for group in groups):
+        placed = any(session in group.members for group in self._groups_of(session))
+        if not placed and session not in self._parked:
             self.park(session)
+
+    def _apart(self, session: Session) -> str | None:
+        judge, (agency, subject) = self._tools.in_force.present.judge, session.principal.key
+        return subject if judge.is_apart(agency, subject) else None
+
+    def _groups_of(self, session: Session) -> list[Group]:
+        """Those of its class in which it may be, whether or not it has just been set apart."""
+        topic, subject = _class_of(session)
+        keys = (GroupKey(topic, subject), GroupKey(topic, subject, session.principal.subject))
+        return [group for key in keys for group in self._groups.get(key, ())]
 
     def _forget_lenses(self) -> None:
         """Those of classes of which no stream is open."""
-        seen = self._groups.keys() | {_class_of(session) for session in self._sessions}
+        seen = {(key.topic, key.subject) for key in self._groups}
+        seen |= {_class_of(session) for session in self._sessions}
         for key in self._lenses.keys() - seen:
             del self._lenses[key]
 
@@ -230,7 +244,7 @@ class FanOut:
             await asyncio.wait(accounting, timeout=CLOSE_S)
 
     def _start(self, session: Session, groups: list[Group]) -> Group:
-        group = Group(self._tools, self, session.topic, session.subject_class, session.standing)
+        group = Group(self._tools, self, GroupKey.of(session), session.standing)
         groups.append(group)
         group.task = asyncio.get_running_loop().create_task(group.run())
         return group

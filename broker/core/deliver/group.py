@@ -5,26 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
+from broker.core.deliver.budget import Budget
 from broker.core.deliver.collect import Ahead, Collector, shared_budget
 from broker.core.deliver.entries import delivery_entry, fault_entry, group_class
 from broker.core.deliver.history import Considered, Histories, History
-from broker.core.deliver.prepare import Budget, Lens, Prepared, Preparer
+from broker.core.deliver.placement import GroupKey, Placement, Tools
+from broker.core.deliver.prepare import Lens, Prepared
 from broker.core.deliver.session import Session
 from broker.core.deliver.standing import Standing
-from broker.core.evidence import Evidence
-from broker.core.in_force import InForce, Order, OrderReplaced
+from broker.core.in_force import Order, OrderReplaced
 from broker.core.ledger.entry_secret import EntrySecret
 from broker.core.ledger.receipt import Receipt
 from broker.core.regime import Regime
 from broker.errors import EntenteError, PositionExpired, Reason, StorageUnavailable, fault_place
-from broker.model.principal import SubjectClass
-from broker.ports.clock import Clock
-from broker.ports.keys import Keys
-from broker.ports.record_log import RecordLog
 
 log = logging.getLogger(__name__)
 
@@ -34,48 +29,11 @@ TAKE_OFF_TURNS = 2
 BACKOFF_S = (0.05, 2.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What every group works with."""
-
-    in_force: InForce[Regime]
-    record_log: RecordLog
-    preparer: Preparer
-    evidence: Evidence
-    clock: Clock
-    keys: Keys
-
-
-class Placement(Protocol):
-    """Who decides where sessions are: the fan-out."""
-
-    def is_served(self, session: Session) -> bool:
-        """Whether the session may still be handed what is released to it."""
-
-    def lens(self, regime: Regime, topic: str, subject: SubjectClass) -> Lens:
-        """The one through which all groups of the class see the topic."""
-
-    def place(self, session: Session) -> None:
-        """Put the session into the group at its standing, or a new one."""
-
-    def park(self, session: Session) -> None:
-        """Set the session aside until it has credit and room."""
-
-    def merge(self, group: Group) -> None:
-        """Move the group's members to another one that stands where it does."""
-
-    def forget(self, group: Group) -> None:
-        """Take the group out of the index."""
-
-
 class Group:
     """Moves its members together; a member without credit when something is to be released leaves it and is parked."""
 
-    def __init__(
-        self, tools: Tools, placement: Placement, topic: str, subject: SubjectClass, standing: Standing
-    ) -> None:
-        self.topic = topic
-        self.subject = subject
+    def __init__(self, tools: Tools, placement: Placement[Group], key: GroupKey, standing: Standing) -> None:
+        self.key = key
         self.standing = standing
         self.members: set[Session] = set()
         self.task: asyncio.Task[None] | None = None
@@ -84,9 +42,9 @@ class Group:
         self._placement = placement
         self._backoff_s = BACKOFF_S[0]
         self._retry_at_s = 0.0
-        self._class = group_class(topic, subject)
+        self._class = group_class(key.topic, key.subject)
         self._histories = Histories()
-        self._collector = Collector(tools.record_log, tools.preparer, tools.clock, topic)
+        self._collector = Collector(tools.record_log, tools.preparer, tools.clock, key.topic)
         self._ahead: Ahead | None = None
 
     def join(self, session: Session) -> None:
@@ -120,11 +78,13 @@ class Group:
         regime = self._tools.in_force.present.regime
         for member in [m for m in self.members if not self._is_served(m, regime)]:
             self.leave(member)
+            self._placement.park(member)
         return bool(self.members)
 
     def _is_served(self, member: Session, regime: Regime) -> bool:
-        """Whether anything may be released to the member by this regime."""
-        return member.admitted is regime and self._placement.is_served(member)
+        """Whether anything may be released to the member here, by this regime."""
+        belongs = member.admitted is regime and member.apart == self.key.apart
+        return belongs and self._placement.is_served(member)
 
     async def _guarded_step(self) -> None:
         """A store that cannot answer stalls the group; a fault of ours ends its streams, and nothing is skipped."""
@@ -135,11 +95,11 @@ class Group:
         except PositionExpired:
             self._fail(EntenteError(Reason.POSITION_EXPIRED))
         except (StorageUnavailable, EntenteError) as error:
-            log.warning("delivery stalls: topic=%s reason=%s", self.topic, error)
+            log.warning("delivery stalls: topic=%s reason=%s", self.key.topic, error)
             self._back_off()
             await asyncio.sleep(self._backoff_s)
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not skip a record
-            log.error("delivery failed: topic=%s error=%s", self.topic, fault_place(error))
+            log.error("delivery failed: topic=%s error=%s", self.key.topic, fault_place(error))
             self._fail(EntenteError(Reason.INTERNAL))
 
     async def _step(self) -> None:
@@ -175,7 +135,7 @@ class Group:
         prepare: Callable[[Lens, Budget, Prepared], Awaitable[None]],
     ) -> None:
         ready = self._ready()
-        prepared = Prepared(begin, order)
+        prepared = Prepared(begin, order, self.key.apart)
         await prepare(self._lens(order), shared_budget(ready), prepared)
         await self._conclude(begin, ready, prepared)
 
@@ -312,7 +272,7 @@ class Group:
         self.members = set()
 
     def _lens(self, order: Order[Regime]) -> Lens:
-        return self._placement.lens(order.regime, self.topic, self.subject)
+        return self._placement.lens(order.regime, self.key.topic, self.key.subject)
 
     def _back_off(self) -> None:
         self._backoff_s = min(self._backoff_s * 2, BACKOFF_S[1])

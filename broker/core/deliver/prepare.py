@@ -9,6 +9,7 @@ from enum import Enum
 
 from broker.core.decide import ENGINE_FAULT, Decider, Question, Ruling
 from broker.core.deliver.account import Account
+from broker.core.deliver.budget import Budget
 from broker.core.deliver.disclose import Discloser, Treated
 from broker.core.deliver.outcomes import Seen
 from broker.core.deliver.standing import Lag, Progress, Standing
@@ -28,35 +29,18 @@ from broker.ports.clock import Clock
 
 
 @dataclass(slots=True)
-class Budget:
-    """What may still go out: records, and bytes, of which the last record may use more than are left."""
-
-    records: int
-    size_bytes: int
-
-    @property
-    def is_open(self) -> bool:
-        """Whether one more record may go out."""
-        return self.records > 0 and self.size_bytes > 0
-
-    def take(self, size_bytes: int) -> None:
-        """Account for one record."""
-        self.records -= 1
-        self.size_bytes -= size_bytes
-
-
-@dataclass(slots=True)
 class Prepared:
     """What a group is about to release.
 
     standing: where it stands afterwards. order: by which it was decided and judged. stalled: some record had no decision.
-    held: some record's owner has suspended the class's agency or the topic. blocked: one that waits holds up its partition.
+    held: some record's owner has suspended these receivers or the topic. blocked: one that waits holds up its partition.
     cut: the budget, or the room in the entry, ended before the records did. valid_until: when the first of the decisions
-    by which something goes out lapses.
+    by which something goes out lapses. apart: see GroupKey.
     """
 
     standing: Standing
     order: Order[Regime]
+    apart: str | None = None
     deliveries: list[bytes] = field(default_factory=list)
     size_bytes: int = 0
     account: Account = field(default_factory=Account)
@@ -167,7 +151,7 @@ class Preparer:
             if partition in blocked:
                 continue
             owner = view.label_set.owner if view.label_set is not None else None
-            held = owner is not None and is_held(lens, owner, prepared.order, now_ms)
+            held = owner is not None and is_held(lens, owner, prepared, now_ms)
             if owner is not None and (waits := self._waits(view, owner, decision, held, progress)):
                 prepared.held = prepared.held or held
                 prepared.stalled = prepared.stalled or (waits is not _Wait.BEHIND and not held)
@@ -261,9 +245,10 @@ class Preparer:
         return True
 
 
-def is_held(lens: Lens, owner: str, order: Order[Regime], now_ms: int) -> bool:
-    """Whether the owner has suspended this class's agency, or the topic, for its own records: then they wait."""
-    return order.judge.owner_waits(owner, lens.topic, lens.subject.agency, now_ms) is not None
+def is_held(lens: Lens, owner: str, prepared: Prepared, now_ms: int) -> bool:
+    """Whether the owner has suspended these receivers, or the topic, for its own records: then they wait."""
+    judge, agency = prepared.order.judge, lens.subject.agency
+    return judge.owner_waits(owner, lens.topic, agency, now_ms, prepared.apart) is not None
 
 
 def _tell(lens: Lens, view: RecordView, notice: Notice, budget: Budget, prepared: Prepared) -> bool:

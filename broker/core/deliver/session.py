@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from broker.core.cursor import Cursor, CursorBinding, CursorCodec
 from broker.core.decide import Ruling
+from broker.core.deliver.budget import Budget
 from broker.core.deliver.history import History
-from broker.core.deliver.prepare import Budget
 from broker.core.deliver.standing import Standing
 from broker.core.deliver.wire import batch_response
 from broker.core.ledger.receipt import Receipt, ReceiptCodec
@@ -67,6 +67,7 @@ class Session:
     where the session stands, unless an entry says that something was handed out to it which it left too early to get.
     accounting: writes an entry that names it. acknowledged: the newest positions, () if there are none. admitted: by whose
     rules it may be served: those that were last asked whether its principal may subscribe. rulings: what they answered.
+    apart: its subject, if an owner's records wait for this principal and not for others of its class.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Session:
         self.principal = principal
         self.admitted = admitted
         self.rulings = rulings
+        self.apart: str | None = None
         self.purpose = purpose
         self.topic = topic
         self.binding = binding
