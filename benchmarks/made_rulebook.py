@@ -140,13 +140,14 @@ def _guarantees() -> bytes:
 
 
 def _agreements(random: Random, names: Sequence[str], size: Size) -> dict[str, dict[str, object]]:
-    """By owner and id. A tenth of all are the first owner's; the hubs are the consumers of a third."""
+    """By owner and id. A tenth of all are the first owner's; the hubs are the consumers of a third of the others."""
     made: dict[str, dict[str, object]] = defaultdict(dict)
     hubs = names[:_HUBS]
     for number, owner in enumerate(_owners(random, names, size.agreements)):
         consumer = owner
         while consumer == owner:
-            consumer = random.choice(hubs) if random.random() < 1 / 3 else random.choice(names)
+            to_hub = owner != names[0] and random.random() < 1 / 3
+            consumer = random.choice(hubs if to_hub else names)
         made[owner][f"{consumer}-{number:07d}"] = _agreement(
             random, owner, consumer, names[: size.with_types]
         )

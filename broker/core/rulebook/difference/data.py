@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 
 import orjson
 
@@ -56,19 +57,19 @@ def data_changes(path: str, old: bytes | None, new: bytes | None) -> Iterator[Ch
 
 
 class _File:
-    """One version of a file: its value, None if it is not there, and the lines of what it holds."""
+    """One version of a file: its value, None if it is not there, and the lines of what stands at its top."""
 
     def __init__(self, path: str, content: bytes | None) -> None:
         self.path = path
-        self.lines: Mapping[Place, int] = {(): 1}
         self.value: object = None
+        self._content = content
         if content is None:
             return
         try:
             if path.endswith(".json"):
                 self.value = orjson.loads(content)
             else:
-                self.value, self.lines = parse_yaml(content), lines_of(content)
+                self.value = parse_yaml(content)
         except (DataRefused, orjson.JSONDecodeError) as error:
             what = str(error) if isinstance(error, DataRefused) else "is not JSON; correct the syntax"
             raise RulebookRefused((f"{path}: {what}",)) from None
@@ -79,7 +80,14 @@ class _File:
 
     def line(self, *place: str | int) -> int:
         """Where a place stands."""
-        return line_at(self.lines, place)
+        return line_at(self._lines, place)
+
+    @cached_property
+    def _lines(self) -> Mapping[Place, int]:
+        """Looked up for what is told only: in a large file that takes longer than reading it."""
+        if self._content is None or self.path.endswith(".json"):
+            return {(): 1}
+        return lines_of(self._content, lambda place: len(place) == 1)
 
 
 def _whole(kind: str, name: str, owner: str | None, before: _File, after: _File) -> Iterator[Change]:

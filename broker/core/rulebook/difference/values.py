@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+import orjson
+
 from broker.core.rulebook.difference.model import Detail
 
 _DETAILS_LIMIT = 50
@@ -24,6 +26,8 @@ def details(before: object, after: object) -> tuple[Detail, ...]:
 
 def same(before: object, after: object, key: str = "") -> bool:
     """Whether two values mean the same. `1` and `true` do not, nor do lists whose order means something."""
+    if orjson.dumps(before) == orjson.dumps(after):
+        return True
     return canonical(before, key) == canonical(after, key)
 
 
