@@ -279,7 +279,7 @@ async def busy(made: Scene) -> AsyncIterator[None]:
 async def test_nothing_older_is_released_once_an_activation_has_returned_and_one_that_sleeps_is_fenced(
     kafka_node: KafkaNode, tmp_path: Path, length: Length
 ) -> None:
-    async with scene(kafka_node, tmp_path, length, lease_s=3.0, permitted=WHILE_ONE_IS_GONE) as made:
+    async with scene(kafka_node, tmp_path, length, lease_s=8.0, permitted=WHILE_ONE_IS_GONE) as made:
         for number in range(1, length.activations + 1):
             assert (await made.activate(number)).fenced == ()
             await made.received(made.watchers)

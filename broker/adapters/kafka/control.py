@@ -42,7 +42,9 @@ class KafkaControlLog:
         self._timeout_s = timeout_s
         self._admin = ClusterAdmin(connection)
         self._outbox = Outbox(connection)
-        self._follower = Follower[Entry](connection, to_entries, self._arrived, name="control")
+        self._follower = Follower[Entry](
+            connection, to_entries, self._arrived, name="control", tell_truncation=True
+        )
         self._heard: Callable[[Sequence[Heard]], None] = lambda _: None
         self._lost: Callable[[], None] = lambda: None
         self._read_to = 0

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from kafka import TopicPartition
-from kafka.errors import KafkaError, OffsetOutOfRangeError
+from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError
 
 from broker.adapters.kafka.connection import KafkaConnection
 from broker.errors import StorageUnavailable
@@ -40,7 +40,7 @@ class Batch(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class OutOfRange:
-    """The offset asked for is not in the log: below its start, or the topic was made anew."""
+    """The offset asked for is not in the log: below its start, or the topic was made anew; -1 if the log was cut off."""
 
     place: Place
     offset: int
@@ -54,7 +54,8 @@ class Follower(Generic[T]):
     """Follows the assigned places from given offsets; all methods belong to the event loop that made it.
 
     `deliver` is called in the loop with the batches of one poll, or with OutOfRange (the place is then left alone
-    until `follow` names it again).
+    until `follow` names it again). With `tell_truncation` that also tells of a log that ends before what was read of it
+    (KIP-320), as after the election of a replica that lacked it; without, reading is tried again.
     """
 
     def __init__(
@@ -66,12 +67,14 @@ class Follower(Generic[T]):
         name: str,
         prefetch_bytes: int = 8 * 1024 * 1024,
         poll_records: int = 1_000,
+        tell_truncation: bool = False,
     ) -> None:
         self._connection = connection
         self._convert = convert
         self._deliver = deliver
         self._prefetch_bytes = prefetch_bytes
         self._poll_records = poll_records
+        self._tell_truncation = tell_truncation
         self._loop = asyncio.get_running_loop()
         self._changed = threading.Condition()
         self._wanted: dict[Place, int] = {}
@@ -167,10 +170,11 @@ class Follower(Generic[T]):
             polled = consumer.poll(timeout_ms=_POLL_MS)
             batches = [self._batch(place, records) for place, records in polled.items()]
         except OffsetOutOfRangeError as error:
-            for place, offset in error.args[0].items():
-                consumer.pause(place)
-                self._post(self._hand_over, OutOfRange((place.topic, place.partition), offset), generation)
+            self._fell_out(consumer, error.args[0], generation)
         except Exception as error:  # noqa: BLE001 - a fault in the client must stall this thread, never end it
+            if isinstance(error, LogTruncationError) and self._tell_truncation:
+                self._fell_out(consumer, dict.fromkeys(error.divergent_offsets, -1), generation)
+                return
             log.warning("reading from Kafka failed and is tried again: %s", type(error).__name__)
             for place, records in polled.items():
                 consumer.seek(place, records[0].offset)
@@ -179,6 +183,11 @@ class Follower(Generic[T]):
             if batches:
                 self._account(batches, generation)
                 self._post(self._hand_over, batches, generation)
+
+    def _fell_out(self, consumer: Any, offsets: Mapping[TopicPartition, int], generation: int) -> None:
+        for place, offset in offsets.items():
+            consumer.pause(place)
+            self._post(self._hand_over, OutOfRange((place.topic, place.partition), offset), generation)
 
     def _batch(self, place: TopicPartition, records: Sequence[Any]) -> Batch[T]:
         ours = (place.topic, place.partition)
