@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from broker.core.simulate import combinations
 from broker.core.simulate.model import (
@@ -378,3 +381,69 @@ async def test_examples_are_of_ones_own_records() -> None:
     assert any(row.example for row in found.rows)
     assert not any(row.example for row in with_examples_of(found, "exchange").rows)
     assert with_examples_of(found, "highway-patrol") == found
+
+
+_OTHERS = [
+    RecordKind("vulnerabilities", "gov.cisa.kev.v1", "cyber-centre", Labels(word))
+    for word in ("clear", "amber")
+]
+_SECRET = [
+    SubjectClass(agency, ("x",), (), "cyber-defence") for agency in ("ems", "partner-cert", "transport")
+]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(_SECRET), st.sampled_from([*_OTHERS, kind("red")]), st.integers(0, 9))
+    ),
+    st.lists(st.tuples(st.sampled_from(_OTHERS), st.integers(1, 10**12))),
+    st.frozensets(st.sampled_from(["ems", "partner-cert", "transport"])),
+    st.frozensets(st.sampled_from(["ems", "partner-cert", "transport"])),
+)
+@settings(max_examples=25, deadline=None)
+def test_whatever_others_do_an_owners_part_is_the_same(
+    decisions: list[tuple[SubjectClass, RecordKind, int]],
+    records: list[tuple[RecordKind, int]],
+    granted_before: frozenset[str],
+    granted_after: frozenset[str],
+) -> None:
+    """Others' traffic, what they withhold and have withheld, their records, and what they grant and revoke."""
+
+    def rulebook(theirs: frozenset[str], *mine: str) -> Side:
+        def decide(item: Item) -> Decision:
+            granted = mine if item["record"]["agency"] == "highway-patrol" else theirs  # type: ignore[index]
+            return RELEASE if item["subject"]["agency"] in granted else WITHHOLD  # type: ignore[index]
+
+        path = "data/agreements/cyber-centre/data.yaml"
+        return side(decide, files={path: repr(sorted(theirs)).encode()})
+
+    async def own(
+        entries: list[EncodedEntry], held: Stored, before: frozenset[str], after: frozenset[str]
+    ) -> Simulation:
+        sides = rulebook(before, "ems", "transport"), rulebook(after, "transport")
+        traffic = read(entries, owner="highway-patrol")
+        found = await run(*sides, traffic, held, owner="highway-patrol", limit=200)
+        return replace(scoped(found, "highway-patrol"), before="", after="")
+
+    mine = [(kind(), "a", 1)]
+    busy = TRAFFIC + [
+        delivery(NOW_MS, subject, {}, {record: count})
+        if record.owner == "highway-patrol"
+        else delivery(NOW_MS, subject, {record: count}, {record: 1})
+        for subject, record, count in decisions
+    ]
+    theirs = [(record, f"r-{n}", time_ms) for n, (record, time_ms) in enumerate(records)]
+    quiet = asyncio.run(own(TRAFFIC, kept(*mine, owner="highway-patrol"), frozenset(), frozenset()))
+    loud = asyncio.run(own(busy, kept(*mine, *theirs, owner="highway-patrol"), granted_before, granted_after))
+    assert quiet.rows and repr(quiet) == repr(loud)
+
+
+async def test_what_others_change_does_not_even_order_an_owners_part() -> None:
+    """With room for a few combinations only: which of them are tried depends on nobody else's part of the rulebook."""
+    everybody = granting(RELEASE, *sample_registry().agencies)
+    shown = []
+    for files in ({}, {"data/agreements/cyber-centre/data.yaml": b"{}", "agencies/ems/module.rego": b""}):
+        after = side(everybody, files=files)
+        found = await run(side(granting(RELEASE)), after, Traffic(), None, owner="highway-patrol", limit=30)
+        shown.append(replace(scoped(found, "highway-patrol"), before="", after=""))
+    assert shown[0].rows and repr(shown[0]) == repr(shown[1])

@@ -46,6 +46,8 @@ async def simulate(
     now: the moment at which decisions have to hold, and which rules that depend on the time are given.
     """
     touched = touched_agencies(before.revision.files, after.revision.files)
+    if material.owner is not None:
+        touched &= {material.owner}  # what others have changed is theirs, even as an order
     choice = Choice((before.registry, after.registry), touched, limit, material.owner)
     chosen = await asyncio.to_thread(choice.choose, material.traffic, material.stored)
     combinations = tuple(chosen.combinations)
