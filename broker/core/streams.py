@@ -161,6 +161,7 @@ class Streams:
             ) from None
         changed = principal.subject_class(session.purpose) != session.subject_class
         if changed:
+            session.away = True
             self._fanout.remove(session)
             await session.accounted()
         session.principal, session.admitted, session.rulings = principal, order.regime, rulings
@@ -168,6 +169,7 @@ class Streams:
             # Named in an entry that became durable meanwhile, and handed nothing of what was decided for the old class.
             session.accounting = asyncio.ensure_future(self._move_back(session))
             await asyncio.shield(session.accounting)
+        session.away = False
         self._fanout.resume(session)
 
     async def close(self, session: Session, cause: str) -> None:

@@ -14,6 +14,7 @@ from broker.core.deliver.session import Session
 from broker.errors import EntenteError, Reason
 from broker.model.decision import KEEP, Decision, Effect
 from protos.entente.v1.exchange_pb2 import SubscribeResponse
+from tests.fakes.chains import read_chains
 from tests.fakes.delivery import RELEASE, TYPE, WITHHOLD, ScriptedDecider, owner_of, registry
 from tests.fakes.regimes import AnyIdentity
 from tests.fakes.streams import StreamWorld
@@ -410,3 +411,27 @@ async def _ended(world: StreamWorld, session: Session) -> None:
     async with asyncio.timeout(10):
         while await session.next() is not None:
             pass
+
+
+async def test_a_stream_whose_class_is_being_changed_is_placed_by_nobody_else(world: StreamWorld) -> None:
+    """It is taken back to where it stands, by an entry that takes its time, while a switch judges it."""
+    session = await world.open(records=10)
+    world.ledger.hold = asyncio.Event()
+    world.ledger.asked.clear()
+    await world.store("alpha", "1")
+    await asyncio.wait_for(world.ledger.asked.wait(), 10)
+    refreshing = asyncio.ensure_future(world.streams.refresh(session, world.principal("p-1", role="writer")))
+    await world.idle()
+    held, world.ledger.hold = world.ledger.hold, asyncio.Event()
+    held.set()  # the entry that names it as a reader; the one that takes it back waits
+    await world.idle()
+    world.switch()
+    await judged(world)
+    await world.idle()
+    world.ledger.hold.set()
+    world.ledger.hold = None
+    await refreshing
+    assert await world.receive(session, 1) == ["1"]
+    await world.streams.close(session, "cancelled")
+    (chain,) = read_chains(world.log, world.ledger.entries).values()
+    assert (chain.moves, chain.ended) == (["start", "refreshed"], "cancelled")

@@ -91,7 +91,7 @@ class FanOut:
 
     def park(self, session: Session) -> None:
         """Set the session aside until it has credit and room; one that the present rules have not admitted until they do."""
-        if self._closed or not session.is_open:
+        if self._closed or not session.is_open or session.away:
             return
         if not self._is_admitted(session):
             self._admissions.add([session])

@@ -67,7 +67,8 @@ class Session:
     where the session stands, unless an entry says that something was handed out to it which it left too early to get.
     accounting: writes an entry that names it. acknowledged: the newest positions, () if there are none. admitted: by whose
     rules it may be served: those that were last asked whether its principal may subscribe. rulings: what they answered.
-    apart: its subject, if an owner's records wait for this principal and not for others of its class.
+    apart: its subject, if an owner's records wait for this principal and not for others of its class. away: its class is
+    being changed, and nobody else may place it meanwhile.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Session:
         self.admitted = admitted
         self.rulings = rulings
         self.apart: str | None = None
+        self.away = False
         self.purpose = purpose
         self.topic = topic
         self.binding = binding
