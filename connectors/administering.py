@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 ACTIVATE_TIMEOUT_S = 600.0
 """Instances may take minutes to prepare a rulebook of a million agreements."""
 
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 48 << 10
+"""Far below what an exchange takes as one message, unless it is configured to take little."""
 
 
 class Administering:

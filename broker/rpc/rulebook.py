@@ -31,7 +31,7 @@ RECEIVE_TIMEOUT_S = 600.0
 
 _CHUNK_BYTES = 1 << 20
 _IN_MEMORY_BYTES = 4 << 20
-_PAGE_DEFAULT, _PAGE_MOST = 50, 200
+_PAGE_DEFAULT, _PAGE_MOST, _PAGE_BYTES = 50, 200, 2 << 20
 _Message = TypeVar("_Message", bound=Message)
 
 
@@ -98,9 +98,12 @@ class RulebookServicer:
         request = pb.ListProposalsRequest.FromString(call.request)
         most = _page(request.page_size)
         found = await self._reading.proposals(call.caller, closed=request.closed, most=most)
-        response = pb.ListProposalsResponse(proposals=[shown.proposal(each) for each in found])
-        for each in response.proposals:
+        response = pb.ListProposalsResponse()
+        for each in map(shown.proposal, found):
             del each.check.findings[:]
+            if response.ByteSize() + each.ByteSize() > _PAGE_BYTES:
+                break
+            response.proposals.append(each)
         call.response = response.SerializeToString()
 
     async def approve(self, call: Call) -> None:
@@ -165,7 +168,9 @@ class RulebookServicer:
         """Rulebook.DiffRevisions."""
         request = pb.DiffRevisionsRequest.FromString(call.request)
         found = await self._reading.diff(call.caller, request.old, request.new)
-        call.response = pb.DiffRevisionsResponse(changes=map(shown.change, found)).SerializeToString()
+        response = pb.DiffRevisionsResponse()
+        response.cut = shown.add_changes(response.changes, found)
+        call.response = response.SerializeToString()
 
     async def _received(self, call: Call, archive: IO[bytes]) -> Heading:
         """What the client sends, up to its half-close; the archive goes into the file."""

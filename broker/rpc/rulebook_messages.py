@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+
 from broker.core.rulebook.desk import Activation
 from broker.core.rulebook.difference import Change, Detail
 from broker.core.rulebook.findings import Finding
@@ -11,7 +13,10 @@ from broker.core.rulebook.library import LogEntry, ShownProposal
 from broker.core.rulebook.proposals import Pair, Signed
 from protos.entente.v1 import rulebook_pb2 as pb
 
-_SIGNED_MOST = 2**32 - 1
+CHANGES_BYTES = 1 << 20
+"""What changes may take in one message: clients take 4 MiB by default."""
+
+_UNSIGNED_MOST = 2**32 - 1
 
 
 def proposal(shown: ShownProposal) -> pb.Proposal:
@@ -27,9 +32,9 @@ def proposal(shown: ShownProposal) -> pb.Proposal:
         state=pb.ProposalState.Value(f"PROPOSAL_STATE_{shown.standing.name}"),
         approvals=map(_approval, shown.approvals),
         missing=shown.missing,
-        changes=map(change, shown.changes),
         rollback=of.rollback,
     )
+    message.changes_cut = add_changes(message.changes, shown.changes)
     message.propose_time.FromMilliseconds(of.time_ms)
     if of.check is not None and shown.findings is not None:
         message.check.CopyFrom(_check(of.check.accepted, of.check.cut, shown.findings))
@@ -46,7 +51,19 @@ def person(pair: Pair) -> pb.Person:
     return pb.Person(agency=agency, subject=subject)
 
 
-def change(found: Change) -> pb.RulebookChange:
+def add_changes(into: RepeatedCompositeFieldContainer[pb.RulebookChange], found: Iterable[Change]) -> bool:
+    """Add what is different, as much as a message may take; whether something is left out."""
+    size_bytes = 0
+    for each in found:
+        message = _change(each)
+        size_bytes += message.ByteSize()
+        if size_bytes > CHANGES_BYTES:
+            return True
+        into.append(message)
+    return False
+
+
+def _change(found: Change) -> pb.RulebookChange:
     """One thing that is different."""
     return pb.RulebookChange(
         kind=found.kind,
@@ -61,7 +78,7 @@ def change(found: Change) -> pb.RulebookChange:
 
 def activation(done: Activation) -> pb.Activation:
     """What an activation came to."""
-    took_ms = min(round(done.took_ms), _SIGNED_MOST)
+    took_ms = min(round(done.took_ms), _UNSIGNED_MOST)
     return pb.Activation(revision=done.revision, took_ms=took_ms, fenced=done.fenced)
 
 

@@ -9,12 +9,14 @@ from typing import Any, cast
 
 import pytest
 
+from broker.core.rulebook.difference import Change, How
 from broker.errors import EntenteError, Reason
 from broker.model.principal import Principal
 from broker.rpc import rulebook
 from broker.rpc.call import Call
 from broker.rpc.quotas import QuotaLimits, Quotas
 from broker.rpc.rulebook import RulebookServicer
+from broker.rpc.rulebook_messages import CHANGES_BYTES, add_changes
 from protos.entente.v1 import rulebook_pb2 as pb
 from tests.fakes.clock import TurnedClock
 from tests.fakes.overlays import agency_admin, person
@@ -120,3 +122,13 @@ async def test_an_agency_sends_one_at_a_time(parts: Proposing) -> None:
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     assert await refusal(parts, Sent(agency_admin("ems"), [HEADING, CHUNK])) is Reason.RULEBOOK_REFUSED
+
+
+async def test_a_message_holds_no_more_changes_than_clients_take() -> None:
+    many = [Change("agreement", f"a-{n}", How.ADDED, "ems", "f" * 500, n) for n in range(10_000)]
+    into = pb.Proposal()
+    assert add_changes(into.changes, many)
+    assert 1_000 < len(into.changes) < 10_000
+    assert into.ByteSize() < 1.1 * CHANGES_BYTES
+    assert into.changes[0].name == "a-0"
+    assert not add_changes(pb.Proposal().changes, many[:10])

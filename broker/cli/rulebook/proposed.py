@@ -64,6 +64,8 @@ def proposal_lines(proposal: pb.Proposal) -> list[str]:
         lines.append(f"  rejected by {person(proposal.rejection.by)}: {proposal.rejection.reason}")
     lines = [f"{line[:2]}{one_line(line[2:])}" for line in lines]
     lines += [f"  {line}" for line in change_lines(proposal.changes)]
+    if proposal.changes_cut:
+        lines.append("  … and more changes; pull the proposal, and compare it with what is in force")
     if proposal.HasField("check"):
         lines += finding_lines(proposal.check.findings)
         lines.append(_summary(proposal.check))
@@ -107,6 +109,7 @@ def proposal_object(proposal: pb.Proposal) -> dict[str, object]:
         "approvals": approval_objects(proposal.approvals),
         "missing": list(proposal.missing),
         "changes": [change_object(each) for each in proposal.changes],
+        "changes_cut": proposal.changes_cut,
     }
     if proposal.HasField("check"):
         found["accepted"] = proposal.check.accepted

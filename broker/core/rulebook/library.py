@@ -19,7 +19,11 @@ from broker.model.rulebook import Revision
 from broker.ports.rulebook_store import RulebookStore
 
 _CLOSED = (Standing.REJECTED, Standing.ACTIVATED)
+_COMPARING_MOST = 2
+"""Comparisons at a time, each of which parses modules in a thread that others wait for."""
 _IDS_MOST = 10_000
+_KEPT_BYTES = 64 << 20
+"""The largest revision that is kept in memory while it is in force."""
 _WALK_MOST = 1_000
 """Activations that are looked at for one answer to somebody who sees a part of each."""
 
@@ -60,6 +64,7 @@ class RulebookLibrary:
         self._parse = parse
         self._ids: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._newest: Revision | None = None
+        self._comparing = asyncio.Semaphore(_COMPARING_MOST)
 
     @property
     def in_force(self) -> str:
@@ -110,7 +115,8 @@ class RulebookLibrary:
     async def changes(self, view: View, old_id: str, new_id: str) -> tuple[Change, ...]:
         """What is different between two revisions that are there, by what is shown of each."""
         old, new = await self.revision(old_id), await self.revision(new_id)
-        return await asyncio.to_thread(_compared, view, old, new, remembering(self._parse))
+        async with self._comparing:
+            return await asyncio.to_thread(_compared, view, old, new, remembering(self._parse))
 
     async def log(self, view: View, most: int) -> list[LogEntry]:
         """What was in force, the newest first; where two in a row look the same, the older one."""
@@ -156,7 +162,7 @@ class RulebookLibrary:
             found = None
         if found is None:
             raise EntenteError(Reason.REVISION_NOT_FOUND, revision_id)
-        if revision_id == self.in_force:
+        if revision_id == self.in_force and sum(map(len, found.files.values())) <= _KEPT_BYTES:
             self._newest = found
         return found
 

@@ -126,7 +126,8 @@ class ProposeRequest(_message.Message):
     ARCHIVE_FIELD_NUMBER: _builtins.int
     archive: _builtins.bytes
     """The next bytes of a .tar.gz: a rulebook's files at their paths; of an agency's administrators at least all files that
-    the agency owns, since one that is not there is taken for removed. Up to 2 MiB a message, and 128 MiB in all.
+    the agency owns, since one that is not there is taken for removed. Up to the exchange's limit a message (4 MiB unless it
+    is configured otherwise), and 128 MiB in all.
     """
     @_builtins.property
     def heading(self) -> Global___ProposalHeading:
@@ -222,6 +223,7 @@ class Proposal(_message.Message):
     REJECTION_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
     ROLLBACK_FIELD_NUMBER: _builtins.int
+    CHANGES_CUT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Its id."""
     revision: _builtins.str
@@ -234,6 +236,8 @@ class Proposal(_message.Message):
     """Where it stands."""
     rollback: _builtins.bool
     """Whether its revision had been in force before."""
+    changes_cut: _builtins.bool
+    """Whether there are more changes than were sent; `entente rulebook diff` on what PullRevision returns tells all."""
     @_builtins.property
     def author(self) -> Global___Person:
         """Who made this version of it."""
@@ -283,10 +287,11 @@ class Proposal(_message.Message):
         rejection: Global___Rejection | None = ...,
         changes: _abc.Iterable[Global___RulebookChange] | None = ...,
         rollback: _builtins.bool = ...,
+        changes_cut: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "check", b"check", "propose_time", b"propose_time", "rejection", b"rejection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "areas", b"areas", "author", b"author", "changes", b"changes", "check", b"check", "id", b"id", "message", b"message", "missing", b"missing", "parent", b"parent", "propose_time", b"propose_time", "rejection", b"rejection", "revision", b"revision", "rollback", b"rollback", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals", b"approvals", "areas", b"areas", "author", b"author", "changes", b"changes", "changes_cut", b"changes_cut", "check", b"check", "id", b"id", "message", b"message", "missing", b"missing", "parent", b"parent", "propose_time", b"propose_time", "rejection", b"rejection", "revision", b"revision", "rollback", b"rollback", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -644,7 +649,7 @@ class ListProposalsResponse(_message.Message):
     PROPOSALS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def proposals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Proposal]:
-        """The newest first."""
+        """The newest first; fewer than were asked for if they take more than 2 MiB."""
 
     def __init__(
         self,
@@ -1181,6 +1186,9 @@ class DiffRevisionsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CHANGES_FIELD_NUMBER: _builtins.int
+    CUT_FIELD_NUMBER: _builtins.int
+    cut: _builtins.bool
+    """Whether there are more than were sent."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RulebookChange]:
         """By kind and name."""
@@ -1189,10 +1197,11 @@ class DiffRevisionsResponse(_message.Message):
         self,
         *,
         changes: _abc.Iterable[Global___RulebookChange] | None = ...,
+        cut: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "cut", b"cut"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
