@@ -47,7 +47,7 @@ class Catalog:
 
     def agreements(self, principal: Principal) -> tuple[Agreement, ...]:
         """Agreements that name the caller's agency as consumer."""
-        return tuple(a for a in self._registry.agreements if a.consumer == principal.agency)
+        return tuple(self._registry.granted_to(principal.agency))
 
     async def topics(self, principal: Principal) -> list[VisibleTopic]:
         """The topics that the caller may publish or subscribe to, by name."""
@@ -80,11 +80,8 @@ class Catalog:
     def agencies(self, principal: Principal) -> list[Agency]:
         """The caller's own agency and those with which it has an agreement, by name."""
         names = {principal.agency}
-        for agreement in self._registry.agreements:
-            if agreement.consumer == principal.agency:
-                names.add(agreement.owner)
-            if agreement.owner == principal.agency:
-                names.add(agreement.consumer)
+        names |= {agreement.owner for agreement in self._registry.granted_to(principal.agency)}
+        names |= {agreement.consumer for agreement in self._registry.granted_by(principal.agency)}
         return [self._registry.agencies[name] for name in sorted(names)]
 
     async def can_publish(self, principal: Principal, topic: str) -> Permission:

@@ -135,8 +135,8 @@ def _parties(regime: Regime, principal: Principal, topic: Topic) -> Iterable[Sub
     of them at once would then promise too little.
     """
     seen: set[SubjectClass] = set()
-    for agreement in regime.registry.agreements:
-        if agreement.owner != principal.agency or topic.name not in agreement.topics:
+    for agreement in regime.registry.granted_by(principal.agency):
+        if topic.name not in agreement.topics:
             continue
         agency = regime.registry.agencies[agreement.consumer]
         for purpose in agreement.purposes:

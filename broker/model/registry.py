@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -108,3 +108,22 @@ class Registry:
     vocabulary: Vocabulary
     administrators: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     administration: Administration | None = None
+    _granted_by: dict[str, list[Agreement]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+    _granted_to: dict[str, list[Agreement]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+
+    def __post_init__(self) -> None:
+        for agreement in self.agreements:
+            self._granted_by.setdefault(agreement.owner, []).append(agreement)
+            self._granted_to.setdefault(agreement.consumer, []).append(agreement)
+
+    def granted_by(self, owner: str) -> Sequence[Agreement]:
+        """The agreements of an owner, in order; there may be a million of all."""
+        return self._granted_by.get(owner, ())
+
+    def granted_to(self, consumer: str) -> Sequence[Agreement]:
+        """The agreements that name a consumer, in order."""
+        return self._granted_to.get(consumer, ())

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from broker.core.rulebook.load import read_rulebook
 from broker.core.rulebook.registry import FINDINGS_LIMIT, parse_registry
 from broker.errors import RulebookRefused
 from broker.model.registry import Administration, Agreement, Issuer
@@ -122,8 +123,6 @@ def test_administrators_are_listed_and_counted_if_there_are_any() -> None:
 
 
 def test_the_default_rulebook_registers_what_the_sample_data_needs() -> None:
-    from broker.core.rulebook.load import read_rulebook
-
     registry = parse_registry(read_rulebook(ROOT / "policy"))
     assert set(registry.topics) == {"crash-reports", "threat-intelligence", "vulnerabilities"}
     assert registry.record_types["gov.niem.crash-driver.v1"].owner == "highway-patrol"
@@ -315,3 +314,16 @@ def test_equal_words_of_agreements_are_one_in_memory() -> None:
     first, *others = registry.agreements
     assert [agreement.id for agreement in registry.agreements] == ["a-0", "a-1", "a-2"]
     assert all(each.topics is first.topics and each.purposes is first.purposes for each in others)
+
+
+def test_agreements_by_party() -> None:
+    registry = parse_registry(read_rulebook(ROOT / "policy"))
+    for agency in (*registry.agencies, "nobody"):
+        assert list(registry.granted_by(agency)) == [
+            each for each in registry.agreements if each.owner == agency
+        ]
+        assert list(registry.granted_to(agency)) == [
+            each for each in registry.agreements if each.consumer == agency
+        ]
+    assert registry.granted_by("highway-patrol") and registry.granted_to("transport")
+    assert not registry.granted_by("nobody")

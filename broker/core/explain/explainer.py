@@ -121,8 +121,12 @@ def _near(
     )
     for owner in owners:
         if owner != wanted.consumer:
-            own = [each for each in registry.agreements if each.owner == owner]
-            yield from nearest(own, wanted, registry.vocabulary, lambda each: _agreement_place(each, files))
+            yield from nearest(
+                registry.granted_by(owner),
+                wanted,
+                registry.vocabulary,
+                lambda each: _agreement_place(each, files),
+            )
 
 
 def _agreement_place(agreement: Agreement, files: _Lines) -> Place:

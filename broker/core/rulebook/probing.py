@@ -50,7 +50,7 @@ class _Nameable:
             for each in registry.record_types.values()
             if each.owner == agency or agency in each.publishers
         }
-        granted = {topic for each in registry.agreements if each.consumer == agency for topic in each.topics}
+        granted = {topic for each in registry.granted_to(agency) for topic in each.topics}
         topics = [
             topic
             for topic in registry.topics.values()
