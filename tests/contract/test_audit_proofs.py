@@ -22,7 +22,8 @@ from broker.core.audit.proofs import (
     check,
     prove,
 )
-from broker.core.checkpoint.note import Signer, VerifierKey
+from broker.core.checkpoint.cosignature import Cosigner
+from broker.core.checkpoint.note import SignedNote, Signer, VerifierKey
 from broker.core.ledger.leaf import read_openings
 from broker.model.ledger import JsonValue
 from tests.fakes.ledgers import EXCHANGE, PEOPLE, FakeLedgers, FakeReader, make_ledgers
@@ -98,6 +99,22 @@ class TestWhole:
         assert check(document, [key.named("another-name")]).signed_by == (key.named("another-name").text(),)
         with pytest.raises(ProofRefused):
             check(document, [Signer("stranger", bytes(32)).verifier_key])
+
+    async def test_a_witness_must_have_cosigned_if_its_key_is_given(self, ledger: Ledger) -> None:
+        mine, other = (Cosigner(f"{n}.example/w", bytes([n]) * 32) for n in (1, 2))
+        proof = ProofFile.read(await ledger.prove("broker", 3))
+        note = SignedNote.parse(proof.checkpoint)
+        cosigned = SignedNote(note.text, (*note.signatures, mine.cosign(note.text, 1_767_225_600))).encode()
+        document, keys = replace(proof, checkpoint=cosigned).encode(), ledger.ledgers.keys
+        assert check(document, keys, [other.verifier_key, mine.verifier_key]).cosigned_by == (
+            mine.verifier_key.text(),
+        )
+        assert check(document, keys).cosigned_by == ()
+        for refused in (document, proof.encode()):
+            with pytest.raises(ProofRefused, match="cosigned by none"):
+                check(refused, keys, [other.verifier_key])
+        with pytest.raises(ProofRefused, match="cosigned by none"):
+            check(proof.encode(), keys, [mine.verifier_key])
 
 
 class TestParts:

@@ -173,6 +173,7 @@ def proof(text: str, **changes: object) -> CheckedProof:
         whole=False,
         checkpoint=replace(Checkpoint("origin", 30, b"\x01" * 32)),
         signed_by=(text,),
+        cosigned_by=(),
     )
     return replace(checked, **changes)  # type: ignore[arg-type]
 

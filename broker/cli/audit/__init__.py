@@ -7,6 +7,7 @@ import typer
 from broker.cli.audit.check import check
 from broker.cli.audit.check_receipts import check_receipts
 from broker.cli.audit.checkpoint import checkpoint
+from broker.cli.audit.entries import entries
 from broker.cli.audit.export import export
 from broker.cli.audit.prove import prove
 from broker.cli.audit.records import records
@@ -34,6 +35,11 @@ for _name, _command, _example in (
         "entente audit verify --ledger march --public-key ledger.vkey --after witnessed.note",
     ),
     ("checkpoint", checkpoint, "entente audit checkpoint --context ems --keep checkpoints.jsonl"),
+    (
+        "entries",
+        entries,
+        "entente audit entries --ledger march --kind call_refused --since 2026-03-01 --agency ems -o table",
+    ),
     ("replay", replay, "entente audit replay --ledger march"),
     ("who-saw", who_saw, f"entente audit who-saw --ledger march {_RECORD} --html who-saw.html"),
     ("what-saw", what_saw, "entente audit what-saw --ledger march ems --topic crash-reports"),

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from broker.core.audit.holders import CheckedReceipt
     from broker.core.audit.proofs import ReceiverPart, RecordPart
+    from broker.core.ledger.leaf import Leaf
     from broker.model.audit import Publication, Reception, Sighting, Sightings
+    from broker.model.ledger import EncodedEntry
     from connectors.client import Client
     from protos.entente.v1 import ledger_pb2
 
@@ -71,7 +73,7 @@ async def check_receipts(client: Client, receipts: Sequence[bytes]) -> list[Chec
     return [_receipt(each) for each in await client.ledger.check_receipts(receipts)]
 
 
-def entry_object(entry: ledger_pb2.LedgerEntry) -> dict[str, object]:
+def entry_object(entry: ledger_pb2.LedgerEntry) -> dict[str, Any]:
     """An entry, as far as it is shown, as an object."""
     from broker.cli.audit.times import format_ms
 
@@ -84,6 +86,23 @@ def entry_object(entry: ledger_pb2.LedgerEntry) -> dict[str, object]:
         "erased": entry.erased,
         "parts": {part.name: json.loads(part.content) for part in entry.parts},
         "reduced": [part.name for part in entry.parts if part.reduced],
+    }
+
+
+def as_entry(leaf: Leaf, encoded: EncodedEntry, parts: dict[str, Any]) -> dict[str, Any]:
+    """An entry that was read, as the same object."""
+    from broker.cli.audit.times import format_ms
+    from broker.core.merkle.hashing import leaf_hash
+
+    return {
+        "entry": f"{leaf.instance}/{leaf.index}",
+        "epoch": leaf.epoch,
+        "kind": leaf.kind,
+        "time": format_ms(leaf.time_ms),
+        "leaf_hash": leaf_hash(encoded.leaf).hex(),
+        "erased": not encoded.openings,
+        "parts": parts,
+        "reduced": [],
     }
 
 

@@ -30,6 +30,10 @@ def check(
         list[Path] | None,
         typer.Option(help="The exchange's ledger.vkey, which you had from elsewhere; may be repeated."),
     ] = None,
+    witness_key: Annotated[
+        list[Path] | None,
+        typer.Option(help="Keys of witnesses; then one must have cosigned the checkpoint. May be repeated."),
+    ] = None,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a page to print or hand on, besides.")
     ] = None,
@@ -39,7 +43,8 @@ def check(
     Exits with 0 if the proof holds, and says whether a key that you trust has signed it; with 7 if it does not hold.
     """
     keys = read_public_keys(public_key or (), "--public-key")
-    checked = checked_proof(file, read_file(file, "FILE", _PROOF_BYTES), keys)
+    witnesses = read_public_keys(witness_key or (), "--witness-key")
+    checked = checked_proof(file, read_file(file, "FILE", _PROOF_BYTES), keys, witnesses)
     show_one(choose_format(given.output), checked_object(checked))
     if html is not None:
         from broker.cli.audit.proof_page import proof_page
@@ -52,13 +57,15 @@ def check(
         )
 
 
-def checked_proof(file: Path, document: bytes, keys: tuple[VerifierKey, ...]) -> CheckedProof:
+def checked_proof(
+    file: Path, document: bytes, keys: tuple[VerifierKey, ...], witnesses: tuple[VerifierKey, ...] = ()
+) -> CheckedProof:
     """What a proof shows; raises CommandFailed if it does not hold."""
     from broker.core.audit.proofs import ProofRefused
     from broker.core.audit.proofs import check as check_proof
 
     try:
-        return check_proof(document, keys)
+        return check_proof(document, keys, witnesses)
     except ProofRefused as error:
         raise CommandFailed(f"{file}: {error}", ExitCode.FAULTS_FOUND) from None
 
@@ -78,4 +85,5 @@ def checked_object(checked: CheckedProof) -> dict[str, object]:
         "tree_size": checked.checkpoint.size,
         "tree_root": checked.checkpoint.root.hex(),
         "signed_by": list(checked.signed_by),
+        "cosigned_by": list(checked.cosigned_by),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +12,7 @@ import typer
 from broker.cli.audit.options import LedgerGiven, ledger_options, source_of
 from broker.cli.audit.progress import shown_progress
 from broker.cli.audit.running import run
-from broker.cli.audit.trusting import read_public_keys
+from broker.cli.audit.trusting import trust_of
 from broker.cli.command import call, shared_options
 from broker.cli.failures import CommandFailed, ExitCode, complain
 from broker.cli.output import OutputFormat, choose_format, show_all, show_one
@@ -21,7 +21,7 @@ from broker.cli.settings import Given
 if TYPE_CHECKING:
     from broker.app.ledger_sources import LedgerSource
     from broker.core.audit.receipts import OpenReceipt, ReceiptsChecked
-    from broker.core.checkpoint.note import VerifierKey
+    from broker.core.audit.trust import Trust
     from connectors.client import Client
 
 _LINE_BYTES = 64 << 20
@@ -40,6 +40,12 @@ def check_receipts(
         list[Path] | None,
         typer.Option(help="Without --ledger: the exchange's ledger.vkey, from elsewhere; may be repeated."),
     ] = None,
+    witness_key: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Without --ledger: keys of witnesses; then one must have cosigned each checkpoint."
+        ),
+    ] = None,
 ) -> None:
     """Look up the receipts that a customer kept: is there an entry for each batch that was received, and for each publish
     call that was acknowledged, and is it about exactly what was received or published?
@@ -47,7 +53,8 @@ def check_receipts(
     Without --ledger the exchange itself has to prove it, to the receipts' holder. Exits with 0 if all are sound, with 7 if
     something was released or accepted without its entry, or an entry was changed.
     """
-    checked = _checked(given, ledger, file, receipt_keys, read_public_keys(public_key or (), "--public-key"))
+    trust = trust_of(public_key, None, witness_key)
+    checked = _checked(given, ledger, file, receipt_keys, trust)
     _show(choose_format(given.output), checked)
     faults = [finding for finding in checked.findings if finding.severity.value == "fault"]
     for finding in checked.findings:
@@ -57,16 +64,19 @@ def check_receipts(
 
 
 def _checked(
-    given: Given, ledger: LedgerGiven, file: Path, receipt_keys: Path | None, keys: Sequence[VerifierKey]
+    given: Given, ledger: LedgerGiven, file: Path, receipt_keys: Path | None, trust: Trust
 ) -> ReceiptsChecked:
     if ledger.ledger is not None:
         if receipt_keys is None:
             raise CommandFailed(
                 "--ledger needs --receipt-keys, the exchange's file receipt.keys", ExitCode.USAGE
             )
+        if trust.witnesses:
+            message = "--witness-key is for what the exchange proves; use `entente audit verify` with it on a ledger"
+            raise CommandFailed(message, ExitCode.USAGE)
         return run(_check(source_of(given, ledger), file, receipt_keys))
-    checked = call(given, lambda client: _ask(client, file, keys))
-    if checked.sound and not keys:
+    checked = call(given, lambda client: _ask(client, file, trust))
+    if checked.sound and not trust.keys:
         complain(
             "internally consistent only: the exchange may have made all of it up;"
             " check with its public key (--public-key)"
@@ -74,12 +84,13 @@ def _checked(
     return checked
 
 
-async def _ask(client: Client, file: Path, keys: Sequence[VerifierKey]) -> ReceiptsChecked:
+async def _ask(client: Client, file: Path, trust: Trust) -> ReceiptsChecked:
     from broker.cli.audit import asked
     from broker.core.audit.receipts_asked import check_answers
 
     with shown_progress() as progress:
-        return await check_answers(_lines(file), partial(asked.check_receipts, client), keys, progress)
+        ask = partial(asked.check_receipts, client)
+        return await check_answers(_lines(file), ask, trust.keys, progress, trust.witnesses)
 
 
 async def _check(source: LedgerSource, file: Path, receipt_keys: Path) -> ReceiptsChecked:

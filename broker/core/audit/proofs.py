@@ -16,6 +16,7 @@ from broker.core.audit.opening import Cache, Opened, open_entry, parse
 from broker.core.audit.proof_file import Item, ProofFile
 from broker.core.audit.reading import read_entry
 from broker.core.checkpoint.checkpoint import Checkpoint, unverified_checkpoint
+from broker.core.checkpoint.cosignature import cosignature_time_s
 from broker.core.checkpoint.note import NoteInvalid, SignedNote, VerifierKey
 from broker.core.ledger.leaf import (
     LISTS,
@@ -69,7 +70,8 @@ Part = ReceiverPart | RecordPart | PublisherPart
 class CheckedProof:
     """What a proof shows. parts: the opened parts; a part of which only one item is shown holds that item alone.
 
-    signed_by: the vkeys, of those that were given, that have signed the checkpoint. whole: whether all parts are opened.
+    signed_by, cosigned_by: the vkeys, of the exchange's and the witnesses' that were given, that have signed the
+    checkpoint. whole: whether all parts are opened.
     """
 
     instance: str
@@ -82,6 +84,7 @@ class CheckedProof:
     whole: bool
     checkpoint: Checkpoint
     signed_by: tuple[str, ...]
+    cosigned_by: tuple[str, ...]
 
 
 async def prove(
@@ -113,10 +116,13 @@ async def prove(
     return ProofFile(encoded.leaf, tuple(path), stored.note, whole, items).encode()
 
 
-def check(document: bytes, keys: Sequence[VerifierKey]) -> CheckedProof:
+def check(
+    document: bytes, keys: Sequence[VerifierKey], witnesses: Sequence[VerifierKey] = ()
+) -> CheckedProof:
     """Check a proof with nothing but public keys; raises ProofRefused, also for anything in it that proves nothing.
 
-    Without keys it shows only that the file fits together. With keys one of them must have signed the checkpoint.
+    Without keys it shows only that the file fits together. With keys one of them must have signed the checkpoint, and with
+    those of witnesses one of them must have cosigned it: what an exchange shows to one person only, no witness saw.
     """
     try:
         proof = ProofFile.read(document)
@@ -131,12 +137,15 @@ def check(document: bytes, keys: Sequence[VerifierKey]) -> CheckedProof:
         parts = _check_parts(entry, proof)
         # 3. Somebody who is trusted says that the tree is the ledger's.
         signed_by = tuple(key.text() for key in keys if note.is_signed_by(key.named(checkpoint.origin)))
+        cosigned_by = tuple(key.text() for key in witnesses if cosignature_time_s(note, key) is not None)
     except ProofRefused:
         raise
     except (EntryInvalid, NoteInvalid, ProofInvalid, ValueError) as error:
         raise ProofRefused(f"it does not prove what it says: {error}") from error
     if keys and not signed_by:
         raise ProofRefused("its checkpoint is signed by none of the keys that were given")
+    if witnesses and not cosigned_by:
+        raise ProofRefused("its checkpoint is cosigned by none of the witnesses whose keys were given")
     return CheckedProof(
         instance=entry.instance,
         index=entry.index,
@@ -148,6 +157,7 @@ def check(document: bytes, keys: Sequence[VerifierKey]) -> CheckedProof:
         whole=proof.openings is not None,
         checkpoint=checkpoint,
         signed_by=signed_by,
+        cosigned_by=cosigned_by,
     )
 
 

@@ -43,12 +43,14 @@ async def check_answers(
     ask: Ask,
     keys: Sequence[VerifierKey],
     progress: ProgressCallback | None = None,
+    witnesses: Sequence[VerifierKey] = (),
 ) -> ReceiptsChecked:
     """Compare each line of a receipts file with what the exchange answers to its receipt.
 
-    keys: without any, what is found sound only fits together.
+    keys: without any, what is found sound only fits together. witnesses: with any, each proof's checkpoint must bear a
+    cosignature of one.
     """
-    work = _Check(keys)
+    work = _Check(keys, witnesses)
     checked = sound = 0
     batch: list[tuple[int, ReceiptLine]] = []
     async for content in lines:
@@ -67,9 +69,10 @@ async def check_answers(
 
 
 class _Check:
-    def __init__(self, keys: Sequence[VerifierKey]) -> None:
+    def __init__(self, keys: Sequence[VerifierKey], witnesses: Sequence[VerifierKey]) -> None:
         self.findings = Findings()
         self._keys = keys
+        self._witnesses = witnesses
 
     def read(self, number: int, content: bytes) -> ReceiptLine | None:
         """None, with a finding, for what is no line of a receipts file."""
@@ -108,7 +111,7 @@ class _Check:
     def _prove(self, line: ReceiptLine, answer: CheckedReceipt) -> None:
         """Raises Unsound, ProofRefused unless every proof is about this line."""
         for document in answer.proofs:
-            proof = check(document, self._keys)
+            proof = check(document, self._keys, self._witnesses)
             if proof.kind != line.kind:
                 raise Unsound(f"the receipt is of a {proof.kind} entry and not of a {line.kind} entry")
             try:

@@ -26,6 +26,9 @@ from broker.ports.ledger_log import LedgerReader
 
 T = TypeVar("T")
 
+_THRESHOLD = 100_000
+"""After how many values that were made and not given back circles of them are looked for."""
+
 
 class Level(StrEnum):
     """What a verification shows. Without a key and a witnessed checkpoint from outside it is CONSISTENT at best."""
@@ -101,13 +104,16 @@ async def verify(
     pool = None
     if workers > 1:
         pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_collect_rarely)
+    thresholds = gc.get_threshold()
     try:
+        gc.set_threshold(_THRESHOLD)
         return await _Verify(reader, trust, tables, workers, progress, pool).run()
     except BrokenProcessPool as error:
         raise StorageUnavailable(
             "a process that examines entries ended; give it more memory, or use one worker"
         ) from error
     finally:
+        gc.set_threshold(*thresholds)
         if pool is not None:
             pool.shutdown(wait=True, cancel_futures=True)
         if tables is not None:
@@ -115,9 +121,9 @@ async def verify(
 
 
 def _collect_rarely() -> None:
-    """A worker makes millions of values and no circles: looking for those costs a twentieth of its time."""
+    """Examining makes millions of values and no circles: looking for those costs up to a tenth of its time."""
     gc.freeze()
-    gc.set_threshold(100_000)
+    gc.set_threshold(_THRESHOLD)
 
 
 class _Verify:
