@@ -157,8 +157,9 @@ def lines_of(simulation: Simulation) -> list[str]:
 def _tried(tally: Tally) -> str:
     if tally.decided is None or tally.possible is None:
         return ""
-    of = f" of {tally.possible:,}" if tally.possible > tally.decided else ""
-    return f"{tally.decided:,}{of} combinations decided: "
+    if tally.possible > tally.decided:
+        return f"{tally.decided:,} of {counted(tally.possible, 'combination')} decided: "
+    return f"{counted(tally.decided, 'combination')} decided: "
 
 
 def tallies_of(simulation: Simulation) -> Mapping[str, Tally]:
