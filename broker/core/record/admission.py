@@ -82,7 +82,10 @@ def examine(
 
 
 def stamp(candidate: Candidate, principal: Principal, now_ms: int) -> NewRecord:
-    """Stamp `recordedtime` and `authid`, and serialise once; raises EntenteError RECORD_EXPIRED."""
+    """Stamp `recordedtime` and `authid`, and serialise once; raises EntenteError RECORD_EXPIRED.
+
+    The event stays what it was: it is examined again if another revision comes into force before it is stored.
+    """
     event = candidate.event
     expires_ms = _expiry(event)
     if expires_ms is not None and expires_ms <= now_ms:
@@ -90,12 +93,15 @@ def stamp(candidate: Candidate, principal: Principal, now_ms: int) -> NewRecord:
     digest = content_digest(event)
     event.attributes["recordedtime"].ce_timestamp.FromMilliseconds(now_ms)
     event.attributes["authid"].ce_string = f"{principal.agency}/{principal.subject}"
+    body = event.SerializeToString(deterministic=True)
+    for name in STAMPED:
+        del event.attributes[name]
     key = text_attribute(event, "partitionkey")
     return NewRecord(
         partition_key=(key if key is not None else f"{event.source}\0{event.id}").encode(),
         identity=identity(event.source, event.id),
         digest=digest,
-        body=event.SerializeToString(deterministic=True),
+        body=body,
         recorded_ms=now_ms,
     )
 
