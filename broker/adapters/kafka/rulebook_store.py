@@ -27,7 +27,9 @@ from broker.model.rulebook import Revision, revision_id
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 512 * 1024
+_IN_FLIGHT = 16
 _PUT_TIMEOUT_S = 30.0
+"""For so many records: a rulebook of a million agreements has a thousand."""
 _MANIFEST = "#"
 
 
@@ -76,12 +78,12 @@ class KafkaRulebookStore:
 
     async def put(self, revision: Revision) -> None:
         """See RulebookStore."""
-        if revision_id(revision.files) != revision.id:
+        if await asyncio.to_thread(revision_id, revision.files) != revision.id:
             raise ValueError(f"'{revision.id}' is not the hash of the revision's files")
         await self._refresh()
         if self._is_complete(revision.id):
             return
-        await self._send(encode_revision(revision))
+        await self._send(await asyncio.to_thread(encode_revision, revision))
 
     async def get(self, revision_id: str) -> Revision | None:
         """See RulebookStore."""
@@ -93,10 +95,10 @@ class KafkaRulebookStore:
         async for entry in read_span(self._connection, self._topic, min(places), max(places) + 1):
             if entry.offset in places and entry.value is not None:
                 found[places[entry.offset]] = entry.value
-        return _decode(
-            revision_id,
-            b"".join(found[number] for number in range(self._revisions[revision_id]) if number in found),
+        document = b"".join(
+            found[number] for number in range(self._revisions[revision_id]) if number in found
         )
+        return await asyncio.to_thread(_decode, revision_id, document)
 
     async def put_manifest(self, revision_id: str, note: bytes) -> None:
         """See RulebookStore."""
@@ -121,10 +123,12 @@ class KafkaRulebookStore:
         await self._admin.close()
 
     async def _send(self, messages: Sequence[Message]) -> None:
-        sent = [self._outbox.enqueue(self._topic, 0, [message]) for message in messages]
-        await asyncio.wait(sent, timeout=_PUT_TIMEOUT_S)
-        if not all(one.done() and one.exception() is None for one in sent):
-            raise StorageUnavailable("Kafka did not confirm the rulebook; store it again")
+        for first in range(0, len(messages), _IN_FLIGHT):
+            some = messages[first : first + _IN_FLIGHT]
+            sent = [self._outbox.enqueue(self._topic, 0, [message]) for message in some]
+            await asyncio.wait(sent, timeout=_PUT_TIMEOUT_S)
+            if not all(one.done() and one.exception() is None for one in sent):
+                raise StorageUnavailable("Kafka did not confirm the rulebook; store it again")
         await self._refresh()
 
     async def _refresh(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Sequence
 from functools import partial
@@ -51,7 +52,7 @@ class SqliteRulebookStore:
 
     async def put(self, revision: Revision) -> None:
         """See RulebookStore."""
-        if revision.id != revision_id(revision.files):
+        if revision.id != await asyncio.to_thread(revision_id, revision.files):
             raise ValueError(
                 f"'{revision.id}' is not the hash of the revision's files; compute it with revision_id"
             )
