@@ -173,6 +173,26 @@ async def test_it_is_found_with_its_place(ledgers: FakeLedgers, case: Case) -> N
     assert "\n" not in first.line()
 
 
+async def test_an_instance_that_is_left_out_is_found_by_its_name_or_its_checkpoint() -> None:
+    """Nothing in the others tells of one that was idle."""
+    ledgers = FakeLedgers(seed=4, instances=("broker", "second"))
+    ledgers.publish(ledgers.instances["broker"], "indicators", 2)
+    ledgers.finish()
+    reader = ledgers.reader()
+    del reader.entries["second"], reader.stored["second"]
+    alone = trust(ledgers)
+    mine = replace(alone, after=alone.after[:1])
+    assert (await verify(reader, mine)).level is Level.VERIFIED
+    for told in (alone, replace(mine, instances=("broker", "second"))):
+        found = await verify(reader, told)
+        (fault,) = faults(found)
+        assert (found.level, fault.instance, fault.index) == (Level.FAULTY, "second", None)
+        assert "does not have it at all" in fault.what
+    assert (
+        await verify(ledgers.reader(), replace(alone, instances=("broker", "second")))
+    ).level is Level.VERIFIED
+
+
 async def test_it_is_found_without_any_trust_as_well(ledgers: FakeLedgers) -> None:
     """Whoever did not sign the checkpoints anew is found out by the ledger alone."""
     for case in CASES:

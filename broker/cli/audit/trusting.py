@@ -60,7 +60,10 @@ def read_notes(paths: Sequence[Path], option: str) -> tuple[bytes, ...]:
 
 
 def trust_of(
-    public_key: Sequence[Path] | None, after: Sequence[Path] | None, witness_key: Sequence[Path] | None
+    public_key: Sequence[Path] | None,
+    after: Sequence[Path] | None,
+    witness_key: Sequence[Path] | None,
+    instances: Sequence[str] | None = None,
 ) -> Trust:
     """What the options of `entente audit verify` name. Raises CommandFailed (usage)."""
     from broker.core.audit.trust import Trust
@@ -69,6 +72,7 @@ def trust_of(
         keys=read_public_keys(public_key or (), "--public-key"),
         after=read_notes(after or (), "--after"),
         witnesses=read_public_keys(witness_key or (), "--witness-key"),
+        instances=tuple(instances or ()),
     )
 
 

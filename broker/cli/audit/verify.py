@@ -49,6 +49,13 @@ def verify(
             help="Keys of witnesses; then each --after needs a cosignature of one. May be repeated."
         ),
     ] = None,
+    instances: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="An instance that the exchange has; a fault if it is missing. May be repeated.",
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, max=64, help="Processes; default: one a processor, 8 at most.")
     ] = None,
@@ -59,7 +66,7 @@ def verify(
     checkpoint from outside, "internally consistent only"; with 7 if there are faults, the first one's place told first.
     """
     source = source_of(given, ledger)
-    trust = trust_of(public_key, after, witness_key)
+    trust = trust_of(public_key, after, witness_key, instances)
     found = run(_verify(source, trust, workers or min(os.cpu_count() or 1, _MOST_WORKERS)))
     _show(choose_format(given.output), found)
     for line in _warnings(found, trust):

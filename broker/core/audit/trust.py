@@ -12,11 +12,13 @@ class Trust:
     """keys: the exchange's ledger keys, under any name. after: witnessed checkpoints (signed notes), of any instances.
 
     witnesses: the public keys of those who cosign; where there are any, each note of `after` must bear one's cosignature.
+    instances: names of instances that the exchange has, as far as somebody knows them.
     """
 
     keys: tuple[VerifierKey, ...] = ()
     after: tuple[bytes, ...] = ()
     witnesses: tuple[VerifierKey, ...] = ()
+    instances: tuple[str, ...] = ()
 
 
 def read_keys(text: str) -> tuple[VerifierKey, ...]:

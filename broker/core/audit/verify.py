@@ -165,6 +165,9 @@ class _Verify:
         for instance in sorted(witnessed.keys() - set(instances)):
             what = "a witness holds a checkpoint of this instance, and the ledger does not have it at all"
             self._findings.fault(instance, None, what, RESTORE)
+        for instance in sorted({*means.trust.instances} - {*instances} - witnessed.keys()):
+            what = "the exchange has this instance, and the ledger does not have it at all"
+            self._findings.fault(instance, None, what, RESTORE)
         await asyncio.to_thread(means.accounting.finish)
         if means.tables is not None and structure is not None:
             await compare_whole(means.reader, means.tables, checked, await structure, self._findings)
