@@ -85,15 +85,19 @@ def readings(
     ledger: MemoryLedger | None = None,
     engine: AuditEngine | None = None,
     clock: Clock | None = None,
+    present: InForce[Regime] | None = None,
 ) -> Readings:
-    """Readings of a ledger with its index, under the rulebook of `AuditEngine`; `ledger` takes what they write."""
+    """Readings of a ledger with its index, under the rulebook of `AuditEngine`; `ledger` takes what they write.
+
+    present: what is in force, else what the engine answers.
+    """
     clock, engine = clock or TurnedClock(), engine or AuditEngine()
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[tuple[LedgerReader, AuditIndex]]:
         yield reader, index
 
-    present = ruled(engine, clock)
+    present = present or ruled(engine, clock)
     evidence = Evidence(ledger or MemoryLedger(), clock, present)
     return Readings(AuditAccess(present, clock), FreshIndex(opened), evidence)
 

@@ -64,10 +64,12 @@ class Archive:
         self.open_engines: list[str] = []
         self.refused = False
         clock, ledger, none = self.world.clock, self.world.ledger, cast(Any, None)
+        self.topics = {TOPIC: LogTopic(TOPIC, partitions, b"i" * 16)}
+        self.in_force = ruled(self.engine, clock, topics=self.topics)
         self.replays = RecordReplay(
-            readings=readings(none, none, ledger=ledger, engine=self.engine, clock=clock),
+            readings=readings(none, none, ledger=ledger, clock=clock, present=self.in_force),
             log=self.log,
-            in_force=ruled(self.engine, clock, topics={TOPIC: LogTopic(TOPIC, partitions, b"i" * 16)}),
+            in_force=self.in_force,
             revisions=Rulebooks(),
             open_engine=self.open_engine,
             keys=FixedKeys(),

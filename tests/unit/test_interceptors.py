@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
@@ -13,11 +14,14 @@ from google.rpc import error_details_pb2, status_pb2
 
 from broker.core.decide import Ruling
 from broker.core.evidence import Evidence
+from broker.core.in_force import Order
 from broker.errors import EntenteError, Reason
+from broker.model.overlay import Overlays, Suspension, SuspensionKind
 from broker.model.principal import Principal
 from broker.rpc import interceptors
 from broker.rpc.call import Call
 from broker.rpc.interceptors import (
+    IdentityInterceptor,
     LedgerInterceptor,
     LimitsInterceptor,
     bearer_token,
@@ -301,3 +305,51 @@ def test_a_batch_larger_than_the_burst_passes_once_the_bucket_is_full() -> None:
             quotas.take_publish("alpha", 10, 1)
     clock.advance(1)
     quotas.take_publish("alpha", 5, 1)
+
+
+class Signing:
+    """An identity that makes a principal of any token, once it is let to."""
+
+    def __init__(self, agency: str) -> None:
+        self.agency = agency
+        self.asked, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def authenticate(self, token: str, certificate_der: bytes | None) -> Principal:
+        self.asked.set()
+        await self.go_on.wait()
+        return World().principal("p-1", self.agency)
+
+
+def bearing() -> Call:
+    context = Context(metadata=(("authorization", "Bearer x"),))
+    cast(Any, context).auth_context = dict
+    return new_call(context)
+
+
+async def test_who_is_authenticated_while_the_rules_change_is_so_by_the_later_ones() -> None:
+    first, second = Signing("alpha"), Signing("beta")
+    second.go_on.set()
+    present = in_force(identity=first)
+    identify = IdentityInterceptor(present, TurnedClock())
+    call = bearing()
+    identifying = asyncio.ensure_future(identify(call, raising(EntenteError(Reason.INTERNAL))))
+    await first.asked.wait()
+    present.replace(in_force(identity=second).present)
+    first.go_on.set()
+    with pytest.raises(EntenteError):
+        await identifying
+    assert call.caller.agency == "beta"
+
+
+async def test_who_is_suspended_is_known_and_refused_before_anything_else() -> None:
+    signing = Signing("alpha")
+    signing.go_on.set()
+    suspension = Suspension("s", SuspensionKind.AGENCY, "alpha", None, "why", "exchange", "admin", 0)
+    present = in_force(identity=signing)
+    present.replace(Order(present.present.regime, Overlays(1, {"s": suspension})))
+    call = bearing()
+    with pytest.raises(EntenteError) as refused:
+        await IdentityInterceptor(present, TurnedClock())(call, raising(AssertionError()))
+    assert refused.value.reason is Reason.SUSPENDED
+    assert "why" not in str(refused.value)
+    assert call.caller.agency == "alpha"  # so that the refusal is in the ledger under its name
