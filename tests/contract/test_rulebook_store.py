@@ -38,6 +38,16 @@ async def test_a_revision_comes_back_as_it_was(store: RulebookStore, time_depend
     assert await store.get(new.id) == new
 
 
+async def test_a_large_revision_comes_back_as_it_was(store: RulebookStore) -> None:
+    """Larger than any message, and than what is under way to a store at once."""
+    small = revision(1)
+    files = {**small.files, "data/agreements/a/data.yaml": bytes(range(256)) * 32_768}
+    new = Revision(revision_id(files), files, False)
+    await store.put(new)
+    assert await store.get(new.id) == new
+    assert list(await store.list()) == [new.id]
+
+
 async def test_an_unknown_revision_is_nothing(store: RulebookStore) -> None:
     assert await store.get(revision(1).id) is None
     assert await store.get("") is None
