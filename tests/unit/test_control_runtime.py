@@ -80,7 +80,7 @@ async def two() -> AsyncIterator[tuple[Exchange, Instance, Instance]]:
 
 
 def activate(instance: Instance, revision: str = "r2") -> Awaitable[Enacted]:
-    return instance.desk.activate(revision, by={"agency": "exchange"}, proposal="p1", rollback=False)
+    return instance.desk.activate(revision, by={"agency": "exchange"}, proposal=None, rollback=False)
 
 
 def suspended(number: int = 1) -> dict[str, JsonValue]:
@@ -104,7 +104,7 @@ async def test_all_switch_before_activate_returns(two: tuple[Exchange, Instance,
     assert a.applier.in_force == b.applier.in_force == ["r1", "r2"]
     assert a.desk.state == b.desk.state
     past = b.desk.state.activations.history[-1]
-    assert (past.number, past.revision, past.proposal, past.rollback) == (2, "r2", "p1", False)
+    assert (past.number, past.revision, past.proposal, past.rollback) == (2, "r2", None, False)
     await within(activate(b, "r1"))
     assert a.applier.in_force == ["r1", "r2", "r1"]
 

@@ -12,6 +12,7 @@ from broker.core.control.state import ControlState
 from broker.core.rulebook.findings import Finding, Severity
 from broker.core.rulebook.proposals import (
     AREAS_MOST,
+    Begun,
     Check,
     Proposal,
     Proposals,
@@ -158,10 +159,46 @@ def test_a_malformed_event_counts_for_nobody() -> None:
     assert good.apply(event("checked", proposal="p", version=True, accepted=True, findings=[]), 2) is None
 
 
+def preparing(activation: str = "a", **changes: Any) -> ControlEvent:
+    body = {"activation": activation, "revision": "r2", "base": 1, "run": "r", "by": by(BOB), "proposal": "p"}
+    return event("preparing", **{**body, **changes})
+
+
 def test_who_began_an_activation_is_kept_and_never_voids_it() -> None:
-    fold = after(event("preparing", activation="a", by=by(ANN)))
-    assert fold.activators == {"a": ANN}
-    assert fold.apply(event("preparing", activation="b", by=None), 2) == fold
+    fold = after(preparing(proposal=None, by=by(ANN)))
+    assert fold.begun == {"a": Begun(ANN, None)}
+    again = fold.apply(preparing("b", proposal=None, by={}), 2)
+    assert again is not None
+    assert again.begun["b"] == Begun(None, None)
+
+
+def test_only_a_version_that_passed_the_checks_is_activated() -> None:
+    good = after(proposed(), checked(1))
+    for void in (
+        after(),
+        after(proposed()),
+        after(proposed(), checked(1, accepted=False)),
+        after(proposed(), checked(1), rejected(BOB)),
+        after(proposed(), checked(1), proposed("r3"), checked(3)),
+    ):
+        assert void.apply(preparing(), 9) is None
+    assert good.apply(preparing(revision="r3"), 9) is None
+    begun = good.apply(preparing(), 3)
+    assert begun is not None
+    later = begun.apply(proposed("r3"), 4)
+    assert later is not None
+    assert later.begun["a"] == Begun(BOB, only(good)), "what came later is not what was activated"
+
+
+def test_an_activation_of_what_is_no_proposal_counts_for_no_fold() -> None:
+    state = ControlState().apply(event("genesis", revision="r1", engine="e", administrators=[]), 0)
+    assert state is not None
+    assert state.apply(preparing(), 1) is None
+    for position, each in enumerate((proposed(), checked(1), preparing()), 1):
+        state = state.apply(each, position)
+        assert state is not None
+    assert state.activations.pending is not None
+    assert state.activations.pending.proposal == "p"
 
 
 def test_a_check_comes_back_as_it_was() -> None:

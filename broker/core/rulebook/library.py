@@ -11,7 +11,7 @@ from broker.core.control.activations import Activated
 from broker.core.control.desk import ControlDesk
 from broker.core.rulebook.difference import Change, How, compare
 from broker.core.rulebook.findings import Finding
-from broker.core.rulebook.proposals import Pair, Proposal, Signed, Standing, standing
+from broker.core.rulebook.proposals import Begun, Pair, Proposal, Signed, Standing, standing
 from broker.core.rulebook.scope import View
 from broker.core.rulebook.syntax import ParseModule, remembering
 from broker.errors import EntenteError, Reason, RulebookRefused, StorageUnavailable
@@ -190,22 +190,16 @@ class RulebookLibrary:
             yield begun
 
     async def _entry(self, view: View, activated: Activated, shown_id: str) -> LogEntry:
-        state = self._control.state.proposals
-        proposal = state.by_id.get(activated.proposal or "")
+        begun = self._control.state.proposals.begun.get(activated.activation, Begun(None, None))
+        proposal = begun.proposal
         if view.agency is not None and (proposal is None or not view.concerns(proposal)):
             return LogEntry(shown_id, activated, None, None, (), ())
         try:
             notes = await self._store.manifests(activated.revision) if view.agency is None else ()
         except StorageUnavailable:
             raise EntenteError(Reason.STORAGE_UNAVAILABLE) from None
-        return LogEntry(
-            shown_id,
-            activated,
-            state.activators.get(activated.activation),
-            proposal,
-            () if proposal is None else _approvals(view, proposal),
-            tuple(notes),
-        )
+        approvals = () if proposal is None else _approvals(view, proposal)
+        return LogEntry(shown_id, activated, begun.by, proposal, approvals, tuple(notes))
 
     async def _stored(self) -> Sequence[str]:
         try:

@@ -97,13 +97,21 @@ def standing(proposal: Proposal, activations: Activations) -> Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """How an activation began: by whom, and with which version of a proposal. None where there is no such."""
+
+    by: Pair | None
+    proposal: Proposal | None
+
+
+@dataclass(frozen=True, slots=True)
 class Proposals:
-    """All proposals, the newest last. activators: who began each activation, by its id."""
+    """All proposals, the newest last. begun: activations that began, by their ids."""
 
     kinds: ClassVar[frozenset[str]] = frozenset({"proposed", "checked", "approved", "rejected", "preparing"})
 
     by_id: Mapping[str, Proposal] = field(default_factory=dict)
-    activators: Mapping[str, Pair] = field(default_factory=dict)
+    begun: Mapping[str, Begun] = field(default_factory=dict)
 
     def apply(self, event: ControlEvent, position: int) -> Proposals | None:
         """See Fold."""
@@ -117,12 +125,20 @@ class Proposals:
         changed = _STEPS[event.kind](known, event)
         return None if changed is None else self._with(changed)
 
-    def _preparing(self, body: Mapping[str, JsonValue]) -> Proposals:
-        """Whether it counts is for the activations to say, so never that it does not."""
+    def _preparing(self, body: Mapping[str, JsonValue]) -> Proposals | None:
+        """Of a proposal only the version that passed the checks can be activated, whatever came while that was asked for."""
+        proposal: Proposal | None = None
+        if body.get("proposal") is not None:
+            proposal = self.by_id.get(word(body, "proposal"))
+            if proposal is None or proposal.revision != word(body, "revision"):
+                return None
+            if proposal.rejected is not None or proposal.check is None or not proposal.check.accepted:
+                return None
         try:
-            return replace(self, activators={**self.activators, word(body, "activation"): _person(body)})
+            by: Pair | None = _person(body)
         except (KeyError, TypeError, ValueError):
-            return self
+            by = None
+        return replace(self, begun={**self.begun, word(body, "activation"): Begun(by, proposal)})
 
     def _proposed(self, event: ControlEvent, position: int) -> Proposals | None:
         """A new proposal, or another version of one that is open: what was said of the version before is void."""
