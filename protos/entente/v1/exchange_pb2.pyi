@@ -924,7 +924,11 @@ Global___Heartbeat: _TypeAlias = Heartbeat  # noqa: Y015
 
 @_typing.final
 class PolicyChange(_message.Message):
-    """Decisions for this stream may differ from here on."""
+    """Another revision of the rulebook is in force, under which this stream is shown something else: other records, or the same
+    ones treated otherwise. Who is shown the same is told nothing. Sent before the first batch under that revision where the
+    exchange could decide beforehand, as a rule, else soon after. A stream that is not permitted any more ends with
+    POLICY_DENIED instead.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
