@@ -12,10 +12,10 @@ from pathlib import Path
 import orjson
 
 from broker.app.examining import PRESENT, PROPOSED
-from broker.core.rulebook.examined import refused
 from broker.core.rulebook.findings import Finding
 from broker.core.rulebook.pack import pack
-from broker.core.rulebook.proposals import Check, read_check
+from broker.core.rulebook.proposals import Check, SaidOf, read_check
+from broker.core.rulebook.scope import WHOLE
 from broker.model.rulebook import Revision
 
 TIMEOUT_S = 1_800.0
@@ -43,7 +43,8 @@ class ExaminerProcess:
             what = f"checking it takes longer than {self._timeout_s:g} s"
         except (OSError, ValueError, KeyError, TypeError):
             what = "the exchange could not check it"
-        return refused([Finding("rulebook", None, what, "propose it again, or make it simpler")])
+        finding = Finding(WHOLE, None, what, "propose it again, or make it simpler")
+        return Check(False, (SaidOf(finding, what),))
 
     async def _run(self, directory: Path, agency: str | None) -> bytes:
         arguments = [str(os.getpid()), str(directory), str(self._opa), *([] if agency is None else [agency])]

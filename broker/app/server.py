@@ -145,6 +145,7 @@ async def _agreeing(opened: Opened, switching: Switching, door: RulebookDoor) ->
         if config.rulebook.insecure_from_directory:
             rulebook = await door.from_directory(config.rulebook.directory)
             await activate_directory(exchange.control, exchange.evidence, rulebook.revision.id)
+        await exchange.proposing.settle(config.ledger.instance)
         yield exchange
 
 

@@ -172,6 +172,31 @@ async def test_whoever_stops_listening_ends_nothing(parts: Proposing) -> None:
     await proposed(parts, EMS_2)
 
 
+async def test_what_was_being_checked_when_the_exchange_stopped_has_to_be_proposed_again(
+    parts: Proposing,
+) -> None:
+    parts.examiner.may.clear()
+    listening = asyncio.ensure_future(parts.propose(EMS, OWN))
+    await parts.examiner.begun.wait()
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+    await parts.proposing.close()
+    (proposal,) = parts.agreed.state.proposals.by_id
+
+    await parts.checking.settle("another")
+    assert (await parts.desk.get(EMS, proposal)).standing is Standing.CHECKING
+    await parts.checking.settle("one")
+    shown = await parts.desk.get(EMS, proposal)
+    assert shown.standing is Standing.REFUSED
+    assert [finding.what for finding in shown.findings or ()] == [
+        "the exchange stopped while it checked this"
+    ]
+    parts.examiner.may.set()
+    assert (await parts.propose(EMS, OWN, proposal=proposal))[-1].standing is Standing.OPEN
+    await parts.checking.settle("one")
+    assert (await parts.desk.get(EMS, proposal)).standing is Standing.OPEN
+
+
 async def test_agencies_that_fill_the_queue_do_not_keep_the_exchange_from_anything(
     parts: Proposing,
 ) -> None:

@@ -14,8 +14,8 @@ from broker.core.control.desk import ControlDesk
 from broker.core.control.fold import EventVoid
 from broker.core.evidence import Evidence, who
 from broker.core.rulebook.examined import Examiner
-from broker.core.rulebook.findings import Severity
-from broker.core.rulebook.proposals import Check, Proposal, check_body
+from broker.core.rulebook.findings import Finding, Severity
+from broker.core.rulebook.proposals import Check, Proposal, SaidOf, Standing, check_body, standing
 from broker.core.rulebook.submission import Submission
 from broker.errors import EntenteError, Reason, fault_place
 from broker.model.ledger import JsonValue
@@ -23,6 +23,9 @@ from broker.model.principal import Principal
 
 log = logging.getLogger(__name__)
 
+_STOPPED = Finding(
+    "rulebook", None, "the exchange stopped while it checked this", "propose it again, as another version"
+)
 WAITING_MOST = 8
 """Examinations that run or wait here; each may take minutes."""
 
@@ -68,7 +71,7 @@ class Checking:
             with place:
                 async with self._turns[agency is None]:
                     found = await self._examiner.examine(submission.present, submission.proposed, agency)
-                await self._record(principal, proposal, found)
+                await self._record(who(principal), proposal, found)
 
         task = asyncio.get_running_loop().create_task(check())
         self._running.add(task)
@@ -81,7 +84,17 @@ class Checking:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def _record(self, principal: Principal, proposal: Proposal, found: Check) -> None:
+    async def settle(self, instance: str) -> None:
+        """Say of proposals that this instance was checking when it stopped that they have to be proposed again."""
+        state = self._control.state
+        for proposal in state.proposals.by_id.values():
+            if proposal.instance == instance and standing(proposal, state.activations) is Standing.CHECKING:
+                try:
+                    await self._record(None, proposal, Check(False, (SaidOf(_STOPPED, _STOPPED.what),)))
+                except EntenteError as error:
+                    log.error("the proposal %s stays unchecked: %s", proposal.id, error.reason.name)
+
+    async def _record(self, by: dict[str, JsonValue] | None, proposal: Proposal, found: Check) -> None:
         errors = sum(each.finding.severity is Severity.ERROR for each in found.findings)
         change: dict[str, JsonValue] = {
             "what": "checked",
@@ -91,7 +104,9 @@ class Checking:
             "errors": errors,
             "warnings": len(found.findings) - errors,
         }
-        body: dict[str, JsonValue] = {"who": who(principal), "change": change, "decisions": []}
+        body: dict[str, JsonValue] = {"change": change, "decisions": []}
+        if by is not None:
+            body["who"] = dict(by)
         await self._evidence.write("rulebook_changed", body)
         event = {"proposal": proposal.id, "version": proposal.position, **check_body(found)}
         try:

@@ -129,6 +129,10 @@ class ProposingDesk:
         async for shown in self._submit(offer, place):
             yield shown
 
+    async def settle(self, instance: str) -> None:
+        """Once this instance takes part: end what its run before had begun."""
+        await self._checking.settle(instance)
+
     async def close(self) -> None:
         """Finish what is being accepted, and end the checks."""
         await asyncio.gather(*self._accepting, return_exceptions=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from broker.core.rulebook.findings import Finding, Severity
-from broker.core.rulebook.proposals import Check, Pair, Proposal
+from broker.core.rulebook.proposals import Check, Pair, Proposal, SaidOf
 from broker.errors import RulebookRefused
 from broker.model.registry import Registry
 from broker.model.rulebook import Revision, revision_id
@@ -29,8 +29,11 @@ _REGISTRATION = ("data/agencies/{}/", "data/administrators/{}/")
 _KEYS = re.compile(rb"keys/[a-z0-9._/-]+\.jwks\.json")
 _FINDINGS_MOST = 100
 
+WHOLE = "rulebook"
+"""The `file` of a finding that is about no file of it."""
+
 HIDDEN = Finding(
-    "rulebook",
+    WHOLE,
     None,
     "the whole rulebook, with this change, does not pass a check that is not yours to see",
     "ask the exchange's administrators",
@@ -81,12 +84,18 @@ class View:
         for each in check.findings:
             if self.agency is None:
                 yield each.finding
-            elif is_own(self.agency, each.finding.file) or is_own(self.agency, f"{each.finding.file}/"):
+            elif _is_for(self.agency, each):
                 yield _told(each.finding, each.told)
             else:
                 hidden = hidden or each.finding.severity is Severity.ERROR
         if hidden or (self.agency is not None and not check.accepted and check.cut):
             yield HIDDEN
+
+
+def _is_for(agency: str, said: SaidOf) -> bool:
+    """Whether it is about the agency's own files, or about the check itself, which is told to everybody."""
+    file = said.finding.file
+    return is_own(agency, file) or is_own(agency, f"{file}/") or (file == WHOLE and said.told is not None)
 
 
 def _told(finding: Finding, told: str | None) -> Finding:
