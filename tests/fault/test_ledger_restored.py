@@ -89,7 +89,7 @@ async def test_an_old_copy_of_the_ledger_on_another_kafka_is_found(
     prefix = broker.kafka_prefix
 
     def back_up() -> None:
-        for name, partitions in (("ledger", 16), ("ledger-checkpoints", 1)):
+        for name, partitions in (("ledger", 16), ("ledger-checkpoints", 1), ("control", 1), ("rulebooks", 1)):
             copy_topic(kafka_node.bootstrap, f"{prefix}.{name}", f"{prefix}-old.{name}", partitions)
 
     try:

@@ -320,6 +320,16 @@ async def test_another_start_of_an_instance_takes_its_place(two: tuple[Exchange,
     assert b.runtime.stopped.done()
 
 
+async def test_an_older_start_cannot_join_after_a_newer_one() -> None:
+    async with exchange() as made:
+        await made.add("a", epoch=2)
+        older = Instance(made.shared, "a", made.clock, epoch=1)
+        with pytest.raises(StorageUnavailable, match="newer start of the instance 'a'"):
+            await older.start()
+        assert not older.runtime.may_release()
+        await older.stop()
+
+
 async def test_a_restriction_works_everywhere_when_enact_returns(
     two: tuple[Exchange, Instance, Instance],
 ) -> None:

@@ -80,7 +80,10 @@ class ControlRuntime:
         self._applier = applier
         position = await self.append("joined", {"run": self.settings.run, "ledger_epoch": ledger_epoch})
         if not await self.counts(position):
-            raise StorageUnavailable(f"a newer start of the instance '{self.settings.instance}' has joined")
+            raise StorageUnavailable(
+                f"a newer start of the instance '{self.settings.instance}' has joined; stop this one, or if the ledger was"
+                " lost, choose another ledger.instance"
+            )
         await self._take_over(applier, revision)
         if self.member is None:
             raise StorageUnavailable("the other instances have gone on without this one; start it again")
