@@ -37,7 +37,7 @@ class SimulatorProcess:
     async def simulate(self, job: SimulationJob) -> AsyncGenerator[SimulateResponse, None]:
         """See Simulator."""
         try:
-            with tempfile.TemporaryDirectory(prefix="entente-simulation-") as name:
+            with tempfile.TemporaryDirectory(prefix="entente-sim-", ignore_cleanup_errors=True) as name:
                 directory = Path(name)
                 await asyncio.to_thread(self._lay_out, directory, job)
                 process = await self._start(directory)
@@ -72,7 +72,7 @@ class SimulatorProcess:
             *(sys.executable, "-I", "-m", "broker.app.simulating"),
             *(str(os.getpid()), str(directory), str(self._opa)),
             cwd=directory,
-            env={},
+            env={"TMPDIR": str(directory)},  # what it leaves behind when it is killed goes with the directory
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -272,8 +273,15 @@ async def test_what_cannot_be_run_ends_without_a_result(
 
 
 async def test_whoever_leaves_ends_the_process(
-    data: Path, rulebooks: Mapping[str, Path], opa_binary: Path
+    data: Path, rulebooks: Mapping[str, Path], opa_binary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with tempfile.TemporaryDirectory(prefix="t") as temporary:  # sockets want short paths
+        monkeypatch.setattr(tempfile, "tempdir", temporary)
+        await _leave(rulebooks, data, opa_binary)
+        assert _names(temporary) == [], "nothing stays behind of what was killed"
+
+
+async def _leave(rulebooks: Mapping[str, Path], data: Path, opa_binary: Path) -> None:
     backend, job = await _job(rulebooks, data, None, "revoked")
     running = SimulatorProcess(opa_binary, backend).simulate(job)
     assert (await anext(running)).HasField("progress")
@@ -289,6 +297,10 @@ async def test_one_that_takes_too_long_ends_without_a_result(
     with pytest.raises(EntenteError, match="takes longer than"):
         await anext(SimulatorProcess(opa_binary, backend, timeout_s=0.01).simulate(job))
     assert not _children()
+
+
+def _names(directory: str) -> list[str]:
+    return [path.name for path in Path(directory).iterdir()]
 
 
 def _children() -> list[int]:
