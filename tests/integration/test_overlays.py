@@ -194,6 +194,23 @@ async def test_an_owners_records_wait_unseen_and_come_when_it_is_lifted(desk: De
         assert delivery.record.id == held
 
 
+async def test_an_owners_records_wait_for_another_agencys_principal_alone(desk: Desk) -> None:
+    purpose, held = "emergency-response", unique()
+    async with (
+        desk.live.caller("ems").stream(TOPIC, purpose=purpose, position=LATEST) as waiting,
+        desk.live.caller("colleague").stream(TOPIC, purpose=purpose, position=LATEST) as free,
+    ):
+        await waiting.opened()
+        await free.opened()
+        async with suspended(desk, "owner", "principal", "ems/paramedic-1"):
+            await desk.publish(held)
+            await reaches(free, lambda each: each.record.id == held)
+            beats = await waiting.beats(3)
+            assert all(beat.WhichOneof("message") == "heartbeat" for beat in beats), "nobody is told"
+        (delivery,) = await asyncio.wait_for(waiting.deliveries(1), PATIENCE_S)
+        assert delivery.record.id == held
+
+
 async def test_a_withdrawn_record_is_gone_for_all_and_who_had_it_is_told(desk: Desk) -> None:
     gone, stays = unique(), unique()
     ems = desk.live.caller("ems")
