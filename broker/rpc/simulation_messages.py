@@ -11,7 +11,7 @@ from broker.core.simulate.model import Outcome, Part, Reach, Row, Shift, Simulat
 from protos.entente.v1 import rulebook_pb2 as pb
 
 ROWS = 500
-"""Rows of one message, at some hundred bytes each."""
+"""Rows, reaches and volumes of one message, at some hundred bytes each."""
 
 PARTS = {
     Part.RECORDED: pb.SIMULATION_PART_RECORDED,
@@ -26,21 +26,20 @@ SHIFTS = {
 
 
 def responses(simulation: Simulation) -> Iterator[pb.SimulateResponse]:
-    """The summary, then the rows."""
-    yield pb.SimulateResponse(summary=_summary(simulation))
+    """The summary, in as many messages as it takes, then the rows."""
+    volumes = list(simulation.volumes.items())
+    for first in range(0, max(1, len(simulation.reaches), len(volumes)), ROWS):
+        summary = pb.SimulationSummary(
+            before=simulation.before,
+            after=simulation.after,
+            reaches=map(_reach, simulation.reaches[first : first + ROWS]),
+            volumes=[_volume(owner, volume) for owner, volume in volumes[first : first + ROWS]],
+            notes=() if first else simulation.notes,
+        )
+        yield pb.SimulateResponse(summary=summary)
     for first in range(0, len(simulation.rows), ROWS):
         rows = pb.SimulationRows(rows=map(_row, simulation.rows[first : first + ROWS]))
         yield pb.SimulateResponse(rows=rows)
-
-
-def _summary(simulation: Simulation) -> pb.SimulationSummary:
-    return pb.SimulationSummary(
-        before=simulation.before,
-        after=simulation.after,
-        reaches=map(_reach, simulation.reaches),
-        volumes=[_volume(owner, volume) for owner, volume in simulation.volumes.items()],
-        notes=simulation.notes,
-    )
 
 
 def _reach(reach: Reach) -> pb.SimulationReach:

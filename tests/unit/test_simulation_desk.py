@@ -213,9 +213,10 @@ async def _simulation() -> Simulation:
 async def test_messages_carry_a_simulation_whole() -> None:
     found = await _simulation()
     assert {row.part for row in found.rows} == set(Part)
-    many = replace(found, rows=found.rows * (ROWS // len(found.rows) + 1))
-    assert len(list(responses(many))) == 3, "the summary and two messages of rows"
-    for sent in (found, scoped(found, "highway-patrol"), scoped(found, "nobody")):
+    reaches = found.reaches * (ROWS // len(found.reaches) + 1)
+    many = replace(found, rows=found.rows * (ROWS // len(found.rows) + 1), reaches=reaches)
+    assert len(list(responses(many))) == 4, "two messages of the summary, and two of rows"
+    for sent in (found, many, scoped(found, "highway-patrol"), scoped(found, "nobody")):
 
         async def received(sent: Simulation = sent) -> AsyncIterator[pb.SimulateResponse]:
             for each in responses(sent):

@@ -54,7 +54,8 @@ async def collected(
                 told = response.progress
                 progress(Progress(told.stage, told.done, told.total or None))
             case "summary":
-                summary = response.summary
+                summary = summary or pb.SimulationSummary()
+                summary.MergeFrom(response.summary)
             case "rows":
                 rows += map(_row, response.rows.rows)
     return None if summary is None else _simulation(summary, rows)

@@ -1254,11 +1254,11 @@ class SimulateResponse(_message.Message):
 
     @_builtins.property
     def summary(self) -> Global___SimulationSummary:
-        """Once."""
+        """Once; further ones hold reaches and volumes that did not fit into the first."""
 
     @_builtins.property
     def rows(self) -> Global___SimulationRows:
-        """After the summary, up to 500 at a time."""
+        """After all summaries, up to 500 at a time."""
 
     def __init__(
         self,
