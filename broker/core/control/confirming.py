@@ -75,12 +75,14 @@ class Confirming:
 
     def _missing(self, position: int) -> list[Member]:
         """Those that joined before the event, are members still, and have not confirmed it."""
-        leases = self._runtime.leases
-        return [
-            member
-            for member in self._runtime.state.members.present.values()
-            if member.joined < position and not leases.has_applied(member, position)
-        ]
+        members = self._runtime.state.members.present.values()
+        return [each for each in members if each.joined < position and not self._has_applied(each, position)]
+
+    def _has_applied(self, member: Member, position: int) -> bool:
+        """This instance knows without a beat how far it is itself."""
+        if member == self._runtime.member:
+            return self._runtime.confirmed >= position
+        return self._runtime.leases.has_applied(member, position)
 
     def _is_given_up(self, member: Member, since_s: float) -> bool:
         """Silent, or alive and not getting there for a lease; nobody gives up himself."""

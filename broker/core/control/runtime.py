@@ -210,7 +210,11 @@ class ControlRuntime:
             self._stop(f"what is in force could not be changed here, start again: {fault_place(error)}")
             return
         self._passing.append((self.position, over))
-        over.add_done_callback(lambda _: self._react())
+        over.add_done_callback(self._passed)
+
+    def _passed(self, _: asyncio.Future[None]) -> None:
+        self._react()
+        self.news.tell()
 
     def _react(self) -> None:
         """After news: prepare what is about to be activated, and tell the others how far this instance is."""
@@ -224,8 +228,9 @@ class ControlRuntime:
                 return
         self._due.set()
 
-    def _confirmed(self) -> int:
-        """The newest event before which nothing can be released here any more."""
+    @property
+    def confirmed(self) -> int:
+        """The newest event such that nothing can be released here any more under what was in force before it."""
         return self._passing[0][0] - 1 if self._passing else self.position
 
     async def _beat_on(self) -> None:
@@ -233,7 +238,7 @@ class ControlRuntime:
         settings = self.settings
         while True:
             self._due.clear()
-            confirmed = self._confirmed()
+            confirmed = self.confirmed
             beat = Beat(settings.instance, settings.run, self.leases.next_beat(), confirmed)
             try:
                 await self._log.beat(beat)
@@ -243,7 +248,7 @@ class ControlRuntime:
                 continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(settings.beat_s):
-                    while confirmed >= self._confirmed():
+                    while confirmed >= self.confirmed:
                         self._due.clear()
                         await self._due.wait()
 
