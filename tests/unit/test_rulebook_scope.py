@@ -307,3 +307,35 @@ def test_what_an_agency_uses_may_be_named(present: Revision, registry: Registry)
     changed = without_modules(present, **{"data/agreements/ems/data.yaml": text})
     assert "crash-reports" in registry.topics
     assert probing_findings(no_parse, registry, changed, "ems") == ()
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        {"action": "subscribe", "who": "theirs", "topic": "crash-reports"},
+        {"action": "subscribe", "who": "nobody", "topic": "crash-reports"},
+        {"action": "subscribe", "who": "ours", "as": {"agency": "transport"}, "topic": "crash-reports"},
+        {"action": "administer", "who": "ours", "areas": ["module/transport"], "approvals": ["ours"]},
+        {"action": "administer", "who": "ours", "areas": ["topic"], "approvals": ["ours"]},
+        {"action": "administer", "who": "ours", "areas": ["module/ems"], "approvals": ["theirs"]},
+        {"action": "administer", "who": "ours", "areas": ["module/ems"], "author": "theirs"},
+        {"action": "administer", "who": "ours", "verb": "withdraw", "about": {"owner": "transport"}},
+    ],
+)
+def test_an_agencys_cases_do_not_ask_about_others(
+    present: Revision, registry: Registry, case: dict[str, Any]
+) -> None:
+    """Whoever looks after a topic would learn from such a case who else may subscribe to it: by a secret agreement."""
+    principals = {
+        "ours": {"agency": "ems", "roles": ["paramedic"]},
+        "theirs": {"agency": "transport", "roles": ["analyst"]},
+    }
+    files = {
+        "cases/ems/principals.yaml": yaml.safe_dump(principals).encode(),
+        "cases/ems/probe.yaml": yaml.safe_dump([case]).encode(),
+    }
+    (found,) = probing_findings(no_parse, registry, without_modules(present, **files), "ems")
+    assert found.what == "0: is not about ems's people and areas alone"
+    own = {**case, "who": "ours", "as": {}, "areas": ["module/ems"], "author": "ours", "approvals": ["ours"]}
+    files["cases/ems/probe.yaml"] = yaml.safe_dump([{**own, "about": {"owner": "ems"}}]).encode()
+    assert probing_findings(no_parse, registry, without_modules(present, **files), "ems") == ()

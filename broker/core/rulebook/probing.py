@@ -19,6 +19,7 @@ from broker.model.data_file import DataRefused, parse_yaml
 from broker.model.registry import Registry
 from broker.model.rulebook import Revision
 
+_SAMPLES = frozenset({"principals.yaml", "records.yaml"})
 _REMEDY = "correct the name, or ask the exchange's administrators"
 
 
@@ -33,6 +34,7 @@ def probing_findings(
         owned = check_ownership(modules, parse, agencies={agency}, time_dependent=proposed.time_dependent)
         found = [Finding.read(str(each)) for each in owned]
     found += _names(own, _Nameable.of(registry, own, agency), agency)
+    found += _others_cases(own, proposed.files, agency)
     return tuple(located(dict.fromkeys(found), own))
 
 
@@ -66,6 +68,41 @@ def _names(own: Mapping[str, bytes], nameable: _Nameable, agency: str) -> Iterat
         for place, name, known, what in _named(path, own, nameable, agency):
             if name not in known:
                 yield Finding(path, None, f"{place}: '{name}' is no {what} that {agency} uses", _REMEDY)
+
+
+def _others_cases(own: Mapping[str, bytes], files: Mapping[str, bytes], agency: str) -> Iterator[Finding]:
+    """Cases whose outcome would tell who else may subscribe, or who else administers.
+
+    What an owner decides of its records for others is its own business, what becomes of its people is its own as well.
+    """
+    people = _people(own, files, agency)
+    for path in sorted(own):
+        is_cases = path.startswith("cases/") and path.rpartition("/")[2] not in _SAMPLES
+        cases = _value(own, path) if is_cases else None
+        for number, case in enumerate(cases if isinstance(cases, list) else ()):
+            if isinstance(case, dict) and not _is_of_own(case, people, agency):
+                what = f"{number}: is not about {agency}'s people and areas alone"
+                yield Finding(path, None, what, f"let it be about {agency}'s own, or move it to cases/")
+
+
+def _is_of_own(case: Mapping[str, object], people: frozenset[str], agency: str) -> bool:
+    if case.get("action") not in ("subscribe", "administer"):
+        return True
+    changed = case.get("as")
+    named = changed.get("agency", agency) if isinstance(changed, dict) else agency
+    persons = {*_words(case, "who"), *_words(case, "author"), *_words(case, "approvals")}
+    about = case.get("about")
+    owners = {area.partition("/")[2] for area in _words(case, "areas")}
+    owners |= {str(each) for each in about.values()} if isinstance(about, dict) else set()
+    return named == agency and persons <= people and owners <= {agency}
+
+
+def _people(own: Mapping[str, bytes], files: Mapping[str, bytes], agency: str) -> frozenset[str]:
+    """The principals of this agency that its cases may name: its own, and those among the exchange's."""
+    samples = {**_members(files, "cases/principals.yaml"), **_members(own, f"cases/{agency}/principals.yaml")}
+    return frozenset(
+        name for name, each in samples.items() if isinstance(each, dict) and each.get("agency") == agency
+    )
 
 
 _Named = Iterator[tuple[str, str, frozenset[str], str]]
