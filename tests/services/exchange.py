@@ -53,6 +53,7 @@ class Script:
     break_after: list[int] = field(default_factory=list)  # deliveries after which each coming stream breaks
     drain_after: list[int] = field(default_factory=list)
     notices: set[str] = field(default_factory=set)  # ids that are delivered as notices
+    withdrawn: set[str] = field(default_factory=set)  # ids that are delivered as withdrawals
     tokens: list[str] = field(default_factory=list)
     opens: list[exchange_pb2.Open] = field(default_factory=list)
     credits: list[exchange_pb2.Credit] = field(default_factory=list)
@@ -240,6 +241,10 @@ class _Stream:
             notice = exchange_pb2.Notice(id="n-1", type=record.type, owner="o", contact="o@example.org")
             shown = exchange_pb2.Disclosure(effect=exchange_pb2.EFFECT_NOTICE)
             return exchange_pb2.Delivery(notice=notice, disclosure=shown)
+        if record.id in self.script.withdrawn:
+            names = {"source": record.source, "id": record.id, "type": record.type}
+            told = exchange_pb2.Withdrawal(**names, owner="o", contact="o@example.org", reason="wrong")
+            return exchange_pb2.Delivery(withdrawal=told)
         shown = exchange_pb2.Disclosure(effect=exchange_pb2.EFFECT_RELEASE, masked=["criminal"])
         return exchange_pb2.Delivery(record=record, disclosure=shown)
 

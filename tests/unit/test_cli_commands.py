@@ -314,6 +314,28 @@ async def test_subscribe_writes_cloudevents_with_cursor_and_disclosure(harness: 
     assert [line.get("id", "notice") for line in again.lines] == ["3", "notice"]
 
 
+async def test_subscribe_writes_withdrawals_as_their_own_kind_of_line(harness: Harness) -> None:
+    harness.script.log += [record(number) for number in range(2)]
+    harness.script.withdrawn.add("1")
+    ran = await harness.entente("subscribe", "t", "--purpose", "p", "--max", "2")
+    assert ran.lines[1]["withdrawal"] == {
+        "source": ran.lines[0]["source"],
+        "id": "1",
+        "type": ran.lines[0]["type"],
+        "owner": "o",
+        "contact": "o@example.org",
+        "reason": "wrong",
+    }
+    assert set(ran.lines[1]) == {"withdrawal", "cursor"}
+    table = await harness.entente("subscribe", "t", "--purpose", "p", "--max", "2", "-o", "table")
+    assert table.out.splitlines()[2].split() == [
+        "withdrawn",
+        *table.out.splitlines()[1].split()[1:2],
+        "1",
+        ran.lines[0]["source"],
+    ]
+
+
 async def test_each_record_is_acknowledged_after_it_was_written(harness: Harness) -> None:
     harness.script.log += [record(number) for number in range(3)]
     arguments = ("subscribe", "t", "--purpose", "p", "--subscription", "intake")

@@ -248,6 +248,20 @@ async def test_notices_are_deliveries_without_a_record() -> None:
     assert delivery.disclosure.effect == exchange_pb2.EFFECT_NOTICE
 
 
+async def test_withdrawals_are_deliveries_of_their_own_kind_and_are_acknowledged() -> None:
+    script = filled(1, withdrawn={"0"})
+    async with subscribed(script, limit=1) as stream:
+        delivery = await anext(stream)
+        await stream.ack(delivery)
+    assert (delivery.record, delivery.notice) == (None, None)
+    assert delivery.withdrawal is not None
+    assert (delivery.withdrawal.id, delivery.withdrawal.reason) == ("0", "wrong")
+    assert (
+        delivery.size_bytes
+        == exchange_pb2.Batch(deliveries=[exchange_pb2.Delivery(withdrawal=delivery.withdrawal)]).ByteSize()
+    )
+
+
 async def test_an_abandoned_stream_closes_without_waiting_for_unused_credit() -> None:
     script = filled(1)
     async with subscribed(script) as stream:
