@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
+from benchmarks.made_rulebook import Size, make_rulebook
 from broker.adapters.opa.bundle import rulebook_bundle
 from broker.adapters.opa.index import DataIndex
 from broker.core.rulebook.cases import read_cases
@@ -108,16 +109,27 @@ def _subscriptions(registry: Registry) -> Iterator[Item]:
             yield {**action, "id": f"{agency.name} {topic} {purpose}"}
 
 
+def _asked(registered: Revision) -> list[Any]:
+    registry = parse_registry(registered)
+    cases = read_cases(registered, registry)
+    items = [case.item for case in cases.cases]
+    items += [question.item for question in questions_of_agreements(registry, cases)]
+    return [*items, *_subscriptions(registry)]
+
+
+MADE = revision_of(make_rulebook(Size(agencies=6, agreements=60, with_types=2, with_modules=2)))
+
+
 @pytest.mark.opa
-@pytest.mark.parametrize("revision", [DEFAULT, doubled()], ids=["default", "doubled"])
+@pytest.mark.parametrize(
+    ("revision", "registered"),
+    [(DEFAULT, DEFAULT), (doubled(), DEFAULT), (MADE, MADE)],
+    ids=["default", "doubled", "made"],
+)
 def test_decisions_are_the_same_with_the_index_and_without(
-    opa_binary: Path, tmp_path: Path, revision: Revision
+    opa_binary: Path, tmp_path: Path, revision: Revision, registered: Revision
 ) -> None:
-    registry = parse_registry(DEFAULT)
-    cases = read_cases(DEFAULT, registry)
-    asked: list[Any] = [case.item for case in cases.cases]
-    asked += [question.item for question in questions_of_agreements(registry, cases)]
-    asked += list(_subscriptions(registry))
+    asked = _asked(registered)
     answers: list[list[Output]] = []
     for with_tests in (True, False):
         bundle = tmp_path / f"{with_tests}.tar.gz"
@@ -127,3 +139,9 @@ def test_decisions_are_the_same_with_the_index_and_without(
     assert len(answers[0]) == len(asked) > 100
     assert answers[0] == answers[1]
     assert {output["effect"] for output in answers[0]} == {"release", "notice", "withhold"}
+
+
+def test_a_made_rulebook_is_the_same_each_time() -> None:
+    again = make_rulebook(Size(agencies=6, agreements=60, with_types=2, with_modules=2))
+    assert revision_of(again).id == MADE.id
+    assert len(parse_registry(MADE).agreements) > 60
