@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 
 from broker.core.rulebook.archive import read_archive
 from broker.core.rulebook.areas import areas_of
+from broker.core.rulebook.cases.model import RecordSample
 from broker.core.rulebook.difference import compare
 from broker.core.rulebook.examine import Examination
 from broker.core.rulebook.examined import check_of, refused
 from broker.core.rulebook.findings import Finding, Severity
+from broker.core.rulebook.guarantees.model import Breach, Guarantee, RecordPattern, SubjectPattern
+from broker.core.rulebook.guarantees.run import Counterexample, GuaranteeOutcome
 from broker.core.rulebook.load import read_rulebook, revision_of
 from broker.core.rulebook.pack import pack
 from broker.core.rulebook.probing import probing_findings
@@ -25,7 +28,11 @@ from broker.core.rulebook.proposals import Check, Proposal, SaidOf
 from broker.core.rulebook.registry import parse_registry
 from broker.core.rulebook.scope import HIDDEN, View, merged, own_keys
 from broker.core.rulebook.submission import read_submission
+from broker.core.rulebook.verdicts import guarantee_findings
 from broker.errors import EntenteError, Reason, RulebookRefused
+from broker.model.decision import Decision, Effect
+from broker.model.labels import Labels
+from broker.model.principal import SubjectClass
 from broker.model.registry import Registry
 from broker.model.rulebook import Revision
 from tests.fakes.rulebook import ROOT
@@ -339,3 +346,65 @@ def test_an_agencys_cases_do_not_ask_about_others(
     own = {**case, "who": "ours", "as": {}, "areas": ["module/ems"], "author": "ours", "approvals": ["ours"]}
     files["cases/ems/probe.yaml"] = yaml.safe_dump([{**own, "about": {"owner": "ems"}}]).encode()
     assert probing_findings(no_parse, registry, without_modules(present, **files), "ems") == ()
+
+
+def test_whose_type_it_is_that_one_registers_too_is_not_told(present: Revision, registry: Registry) -> None:
+    name = next(each.name for each in registry.record_types.values() if each.owner == "cyber-centre")
+    text = yaml.safe_dump({name: {}, "new.type.v1": {}}).encode()
+    changed = without_modules(present, **{"data/record_types/ems/data.yaml": text})
+    (found,) = probing_findings(no_parse, registry, changed, "ems")
+    assert found.what == f"{name}: is no name for a new type"
+
+
+def guarantee_of(agency: str, owner: str) -> GuaranteeOutcome:
+    """A broken guarantee: partner-cert's analysts would receive a record of this owner."""
+    anything = SubjectPattern(None, None, None, None)
+    guarantee = Guarantee(
+        f"agencies/{agency}/guarantees.yaml",
+        3,
+        agency,
+        "closed",
+        "why",
+        anything,
+        (),
+        RecordPattern(None, None, None, None),
+        frozenset({Effect.RELEASE}),
+        frozenset(),
+    )
+    subject = SubjectClass(
+        "partner-cert", ("analyst", "secret-role"), (("clearance", "red"),), "cyber-defence"
+    )
+    record = RecordSample("", "crash-reports", "t.v1", owner, Labels("amber"))
+    example = Counterexample(subject, record, None, Decision(Effect.RELEASE), Breach("receive"))
+    return GuaranteeOutcome(guarantee, 10, complete=False, counterexample=example)
+
+
+@pytest.mark.parametrize(
+    ("owner", "told"),
+    [
+        (
+            "ems",
+            "closed is broken: partner-cert for cyber-defence would receive t.v1 of ems on crash-reports "
+            "(dataclassification amber)",
+        ),
+        ("highway-patrol", "closed is broken"),
+    ],
+)
+def test_a_broken_guarantee_tells_its_agency_nothing_of_others(owner: str, told: str) -> None:
+    outcome = guarantee_of("ems", owner)
+    (finding,) = EMS.findings(check_of(_examined(outcome)))
+    assert finding.what == told
+    (whole,) = View().findings(check_of(_examined(outcome)))
+    assert "secret-role" in whole.what
+    assert owner in whole.what
+
+
+def test_how_many_combinations_there_are_is_not_told() -> None:
+    for checked in (10, 3_120):
+        outcome = replace(guarantee_of("ems", "ems"), counterexample=None, checked=checked)
+        (finding,) = EMS.findings(check_of(_examined(outcome)))
+        assert finding.what == "closed was tried on some combinations, and there are more"
+
+
+def _examined(outcome: GuaranteeOutcome) -> Examination:
+    return Examination("", tuple(guarantee_findings([outcome], [])), guarantees=(outcome,))

@@ -12,7 +12,7 @@ import orjson
 from broker.core.rulebook.cases.run import Outcome
 from broker.core.rulebook.examine import Examination
 from broker.core.rulebook.findings import Finding
-from broker.core.rulebook.guarantees.run import GuaranteeOutcome
+from broker.core.rulebook.guarantees.run import Counterexample, GuaranteeOutcome
 from broker.core.rulebook.proposals import Check, SaidOf, check_body
 from broker.model.rulebook import Revision
 
@@ -64,11 +64,23 @@ def _told(finding: Finding, told: dict[_Place, str]) -> str | None:
 
 
 def _of_guarantees(outcomes: Iterable[GuaranteeOutcome]) -> Iterator[tuple[_Place, str]]:
-    """By which record somebody else's agreement breaks it is between that owner and its consumer."""
+    """What their agency is told of them, where that is less."""
     for outcome in outcomes:
         found, guarantee = outcome.counterexample, outcome.guarantee
-        if found is not None and found.record.owner != guarantee.agency:
-            yield (guarantee.file, guarantee.line), f"{guarantee.name} is broken"
+        place = (guarantee.file, guarantee.line)
+        if found is not None:
+            yield place, f"{guarantee.name} is broken{_example(found, guarantee.agency)}"
+        elif outcome.checked and not outcome.complete:
+            # How many there are follows from how many topics and types there are, hidden ones too.
+            yield place, f"{guarantee.name} was tried on some combinations, and there are more"
+
+
+def _example(found: Counterexample, agency: str | None) -> str:
+    """By which record another's agreement breaks it is between that owner and its consumer; others' roles are their own."""
+    if found.record.owner != agency:
+        return ""
+    who, _, rest = str(found).partition(") for ")
+    return f": {who.partition(' (')[0]} for {rest}"
 
 
 def _of_cases(outcomes: Iterable[Outcome]) -> Iterator[tuple[_Place, str]]:

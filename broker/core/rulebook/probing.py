@@ -34,6 +34,7 @@ def probing_findings(
         owned = check_ownership(modules, parse, agencies={agency}, time_dependent=proposed.time_dependent)
         found = [Finding.read(str(each)) for each in owned]
     found += _names(own, _Nameable.of(registry, own, agency), agency)
+    found += _taken(registry, own, agency)
     found += _others_cases(own, proposed.files, agency)
     return tuple(located(dict.fromkeys(found), own))
 
@@ -68,6 +69,15 @@ def _names(own: Mapping[str, bytes], nameable: _Nameable, agency: str) -> Iterat
         for place, name, known, what in _named(path, own, nameable, agency):
             if name not in known:
                 yield Finding(path, None, f"{place}: '{name}' is no {what} that {agency} uses", _REMEDY)
+
+
+def _taken(registry: Registry, own: Mapping[str, bytes], agency: str) -> Iterator[Finding]:
+    """Record types that another agency has registered: not whose they are."""
+    path = f"data/record_types/{agency}/data.yaml"
+    for name in _members(own, path):
+        known = registry.record_types.get(name)
+        if known is not None and known.owner != agency:
+            yield Finding(path, None, f"{name}: is no name for a new type", "use another name")
 
 
 def _others_cases(own: Mapping[str, bytes], files: Mapping[str, bytes], agency: str) -> Iterator[Finding]:
