@@ -408,3 +408,11 @@ def test_how_many_combinations_there_are_is_not_told() -> None:
 
 def _examined(outcome: GuaranteeOutcome) -> Examination:
     return Examination("", tuple(guarantee_findings([outcome], [])), guarantees=(outcome,))
+
+
+def test_who_of_the_exchange_could_not_help_is_not_told() -> None:
+    what = "nobody could change what is ems's: exchange-admin-7 may not propose it"
+    check = refused([Finding("data/administrators/ems/data.yaml", None, what, "list another administrator")])
+    (told,) = EMS.findings(check)
+    assert told.what == "nobody could change what is ems's"
+    assert list(View("transport").findings(check)) == [HIDDEN]

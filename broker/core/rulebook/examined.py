@@ -19,6 +19,7 @@ from broker.model.rulebook import Revision
 FINDINGS_MOST = 200
 _CHECK_BYTES = 128 << 10
 _TEXT_CHARACTERS = 1_000
+_LOCKED_OUT = re.compile(r"(?P<whose>nobody could change what is \S+): .*", re.DOTALL)
 _SLOW = re.compile(r"(?P<rule>\S+ is too slow): .*|deciding '.*", re.DOTALL)
 
 
@@ -55,10 +56,12 @@ _Place = tuple[str, int | None]
 
 
 def _told(finding: Finding, told: dict[_Place, str]) -> str | None:
-    """Whatever is said at the place of a case or guarantee is said of its outcome; measured times name others' questions."""
+    """Whatever is said at the place of a case or guarantee is said of its outcome; others name persons or questions."""
     place = (finding.file, finding.line)
     if place in told:
         return told[place]
+    if locked := _LOCKED_OUT.fullmatch(finding.what):
+        return locked["whose"]
     slow = _SLOW.fullmatch(finding.what)
     return None if slow is None else slow["rule"] or "a decision takes too long"
 

@@ -50,10 +50,10 @@ class View:
         """Whether the file at `path` is shown; keys: the files of keys that the agency's registration names."""
         if self.agency is None:
             return True
-        registration = tuple(each.format(self.agency) for each in _REGISTRATION)
         is_rule = path.startswith("entente/") and path.endswith(".rego") and not path.endswith("_test.rego")
         public = path in _PUBLIC or is_rule or path.startswith(_PUBLIC_FOLDERS)
-        return public or path.startswith(registration) or is_own(self.agency, path) or path in keys
+        own = path.startswith(_registration(self.agency)) or is_own(self.agency, path)
+        return public or own or path in keys
 
     def files(self, revision: Revision) -> Mapping[str, bytes]:
         """What is shown of a revision's files."""
@@ -95,7 +95,8 @@ class View:
 def _is_for(agency: str, said: SaidOf) -> bool:
     """Whether it is about the agency's own files, or about the check itself, which is told to everybody."""
     file = said.finding.file
-    return is_own(agency, file) or is_own(agency, f"{file}/") or (file == WHOLE and said.told is not None)
+    own = is_own(agency, file) or is_own(agency, f"{file}/") or file.startswith(_registration(agency))
+    return own or (file == WHOLE and said.told is not None)
 
 
 def _told(finding: Finding, told: str | None) -> Finding:
@@ -107,6 +108,10 @@ def _told(finding: Finding, told: str | None) -> Finding:
 def is_own(agency: str, path: str) -> bool:
     """Whether the path lies in a folder that is the agency's own."""
     return path.startswith(own_folders(agency))
+
+
+def _registration(agency: str) -> tuple[str, ...]:
+    return tuple(each.format(agency) for each in _REGISTRATION)
 
 
 def own_folders(agency: str) -> tuple[str, ...]:
