@@ -34,7 +34,10 @@ granting(consumer, topic) := {owner | some owner in data.index.granting[consumer
 # description: More than one is a fault, and registers nothing.
 type_owners(type) := {owner | some owner in data.index.record_types[type]} if {
 	_indexed
-} else := {owner | is_object(data.data.record_types[owner][type])}
+} else := {owner |
+	some owner
+	is_object(data.data.record_types[owner][type])
+}
 
 # METADATA
 # title: Whether an owner's registration of a record type names an agency as a publisher
