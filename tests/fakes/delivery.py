@@ -286,20 +286,28 @@ class World:
         self, decider: ScriptedDecider | None = None, known: Registry | None = None, **parts: Any
     ) -> asyncio.Future[None]:
         """Put another revision in force: what it decides, what it registers; done when nothing older can be released."""
-        self.revisions += 1
         self.decider = decider or ScriptedDecider()
-        self.decider.rules = Rules(f"sha256:{self.revisions}", "scripted 1")
-        later = self.regime(self.decider, known, **parts)
+        return self.put_in_force(self.regime(self.decider, known, **parts))
+
+    async def warm_switch(self, decider: ScriptedDecider) -> None:
+        """As an activation does it: what the streams will ask is decided before."""
+        later = self.regime(decider)
+        await self.fanout.warm(later)
+        self.decider = decider
+        await self.put_in_force(later)
+
+    def put_in_force(self, later: Regime) -> asyncio.Future[None]:
+        """See `switch`."""
         over = self.in_force.replace(Order(later, self.in_force.present.overlays))
         self.judged = asyncio.ensure_future(self.fanout.switched())
         return over
 
     def regime(self, decider: ScriptedDecider, known: Registry | None = None, **parts: Any) -> Regime:
-        """One that is not in force."""
-        topics = {"topics": dict(self.in_force.present.regime.topics)}
-        return regime(
-            decider, known, rules=decider.rules, keys=self.keys, clock=self.clock, **(topics | parts)
-        )
+        """One that is not in force, of the next revision."""
+        self.revisions += 1
+        decider.rules = Rules(f"sha256:{self.revisions}", "scripted 1")
+        own = {"topics": dict(self.in_force.present.regime.topics), "rules": decider.rules}
+        return regime(decider, known, keys=self.keys, clock=self.clock, **(own | parts))
 
     def restrict(self, *suspensions: Suspension, epoch: int = 1) -> asyncio.Future[None]:
         """Put other overlays in force: done when nothing can be released without them."""

@@ -85,10 +85,10 @@ class OrderedRun(Run):
         self.rulebooks.append(Rulebook(set(released), set(denied)))
         decider = ScriptedDecider()
         decider.answer = self.answering(self.rulebooks[-1])
+        later = self.world.regime(decider)
         if warm:
-            regime = self.world.regime(decider)
-            await self.world.fanout.warm(regime)
-        self.noted(self.world.switch(decider))
+            await self.world.fanout.warm(later)
+        self.noted(self.world.put_in_force(later))
 
     async def suspend(self, held: set[tuple[str, str]]) -> None:
         """Owners have their records wait, for a person or for everybody."""

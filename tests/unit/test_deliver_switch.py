@@ -61,17 +61,11 @@ async def judged(world: StreamWorld) -> None:
     await asyncio.wait_for(world.judged, 10)
 
 
-async def warm_switch(world: StreamWorld, later: ScriptedDecider) -> None:
-    """As an activation does it: what the streams will ask is decided before."""
-    await world.fanout.warm(world.regime(later))
-    await world.switch(later)
-
-
 async def test_what_follows_is_decided_by_the_later_revision(world: StreamWorld) -> None:
     session = await world.open(records=10)
     await world.store("alpha", "1")
     assert await world.receive(session, 1) == ["1"]
-    await warm_switch(world, only("beta"))
+    await world.warm_switch(only("beta"))
     await world.store("alpha", "2")
     await world.store("beta", "3")
     assert await _first_message(session) == "policy_change"
@@ -241,7 +235,7 @@ async def test_a_stream_is_told_only_if_its_own_outcome_changed(world: StreamWor
     await world.idle()
     await messages(session)
     later = deciding(lambda _: after)
-    await warm_switch(world, later)
+    await world.warm_switch(later)
     await judged(world)
     assert await messages(session) == (["policy_change"] if told else [])
 
@@ -271,6 +265,31 @@ async def test_other_markings_of_the_same_fields_are_another_outcome(world: Stre
     assert await _first_message(session) == "policy_change"
 
 
+async def test_what_was_met_under_an_earlier_revision_counts_at_the_next_switch_too(
+    world: StreamWorld,
+) -> None:
+    session = await world.open(records=10)
+    await world.store("alpha", "1")
+    await world.receive(session, 1)
+    told = []
+    for later in (only("alpha"), only("alpha"), only("beta"), only("beta"), only("alpha")):
+        await world.warm_switch(later)
+        await judged(world)
+        told.append(await messages(session))
+    assert told == [[], [], ["policy_change"], [], ["policy_change"]]
+
+
+async def test_what_is_met_between_warming_and_the_switch_counts(world: StreamWorld) -> None:
+    session = await world.open(records=10)
+    later = only("beta")
+    regime = world.regime(later)
+    await world.fanout.warm(regime)
+    await world.store("alpha", "1")
+    await world.receive(session, 1)
+    await world.put_in_force(regime)
+    assert await _first_message(session) == "policy_change"
+
+
 async def test_another_class_is_told_nothing(world: StreamWorld) -> None:
     session = await world.open("p-1", role="reader", records=10)
     other = await world.open("p-2", role="writer", records=10)
@@ -280,7 +299,7 @@ async def test_another_class_is_told_nothing(world: StreamWorld) -> None:
     later = deciding(
         lambda question: RELEASE if question.item["subject"]["roles"] == ["writer"] else WITHHOLD
     )
-    await warm_switch(world, later)
+    await world.warm_switch(later)
     await judged(world)
     assert (await messages(session), await messages(other)) == (["policy_change"], [])
 

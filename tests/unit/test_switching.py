@@ -56,8 +56,8 @@ class Builder:
 
     async def build(self, revision: str, before: OpenRegime | None = None) -> OpenRegime:
         self.before.append(before)
-        self.decider.rules = Rules(revision, "scripted 1")
-        built = self.world.regime(self.decider, engine=self.engine)
+        rules = Rules(revision, "scripted 1")
+        built = self.world.regime(self.decider, engine=self.engine, rules=rules)
         return self.opened(built)
 
     def opened(self, of: Any) -> OpenRegime:

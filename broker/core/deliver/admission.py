@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from broker.core.decide import Ruling
-from broker.core.deliver.outcomes import Seen, decide_again, is_permitted_otherwise, is_shown_otherwise
+from broker.core.deliver.outcomes import Seen, is_permitted_otherwise, is_shown_otherwise
 from broker.core.deliver.session import Outgoing, Session
 from broker.core.deliver.wire import POLICY_CHANGE
 from broker.core.in_force import InForce
@@ -33,10 +33,16 @@ _NO_ANSWER = frozenset({Reason.POLICY_UNAVAILABLE, Reason.ISSUER_UNAVAILABLE})
 class Admissions:
     """The streams that wait to be judged; used from the event loop only."""
 
-    def __init__(self, in_force: InForce[Regime], admitted: Callable[[Session], None]) -> None:
-        """admitted: called for each stream that may be served again."""
+    def __init__(
+        self,
+        in_force: InForce[Regime],
+        admitted: Callable[[Session], None],
+        seen: Callable[[Session], Seen | None],
+    ) -> None:
+        """admitted: called for each stream that may be served again. seen: what its class has met, as it is shown now."""
         self._in_force = in_force
         self._admitted = admitted
+        self._seen = seen
         self._pending: dict[Session, Seen | None] = {}
         self._asked: list[asyncio.Future[None]] = []
         self._more = asyncio.Event()
@@ -104,13 +110,14 @@ class Admissions:
     async def _judge_class(self, seen: Seen | None, sessions: Sequence[Session]) -> None:
         try:
             regime = self._in_force.present.regime
-            otherwise = False if seen is None else await is_shown_otherwise(seen, regime)
+            now = self._seen(sessions[0])
+            otherwise = False if seen is None or now is None else await is_shown_otherwise(seen, now)
             for begin in range(0, len(sessions), AT_ONCE):
                 part = sessions[begin : begin + AT_ONCE]
                 await asyncio.gather(*(self._judge(regime, session, otherwise) for session in part))
                 await asyncio.sleep(0)
-            if otherwise is None and seen is not None:
-                await decide_again(seen, regime)
+            if otherwise is None and now is not None:
+                await now.decide()
         except NoDecision:
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, the others are judged, and this class is again

@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 
 from broker.core.deliver.admission import Admissions
 from broker.core.deliver.group import Group
-from broker.core.deliver.outcomes import decide_again
+from broker.core.deliver.outcomes import Seen
 from broker.core.deliver.placement import GroupKey, Tools
 from broker.core.deliver.prepare import Lens
 from broker.core.deliver.session import Buffers, Outgoing, Session
@@ -44,10 +44,12 @@ class FanOut:
         self._subscriptions = subscriptions
         self._groups: dict[GroupKey, list[Group]] = {}
         self._lenses: dict[_Class, tuple[Regime, Lens]] = {}
+        self._seen: dict[_Class, Seen] = {}
+        self._warm: dict[Regime, dict[_Class, Seen]] = {}
         self._parked: set[Session] = set()
         self._closed = False
         self._sessions: set[Session] = set()
-        self._admissions = Admissions(tools.in_force, self.resume)
+        self._admissions = Admissions(tools.in_force, self.resume, self._seen_now)
         self._sweeper: asyncio.Task[None] | None = None
 
     def begin(self, session: Session) -> None:
@@ -171,9 +173,11 @@ class FanOut:
 
     def lens(self, regime: Regime, topic: str, subject: SubjectClass) -> Lens:
         """Groups of one class see alike, so memory for what was seen goes by classes and not by streams."""
-        known = self._lenses.get((topic, subject))
+        key = (topic, subject)
+        known = self._lenses.get(key)
         if known is None or known[0] is not regime:
-            known = self._lenses[topic, subject] = regime, Lens.of(regime, topic, subject)
+            seen = self._seen.setdefault(key, Seen(regime, topic, subject))
+            known = self._lenses[key] = regime, Lens.of(regime, topic, subject, seen)
         return known[1]
 
     def switched(self) -> Awaitable[None]:
@@ -182,12 +186,14 @@ class FanOut:
         The result is done when they were asked about each.
         """
         regime = self._tools.in_force.present.regime
-        earlier = {key: lens for key, (seen_by, lens) in self._lenses.items() if seen_by is not regime}
-        self._lenses = {key: known for key, known in self._lenses.items() if key not in earlier}
-        seen = {key: lens.seen() for key, lens in earlier.items()}
+        earlier, warm = self._seen, self._warm.pop(regime, {})
+        self._warm.clear()
+        self._lenses.clear()
+        self._seen = {key: warm.get(key) or Seen(regime, *key) for key in earlier}
+        for key, seen in earlier.items():
+            self._seen[key].follow(seen)
         left = [session for session in self._sessions if session.admitted is not regime]
-        of = {session: seen[key] for session in left if (key := _class_of(session)) in seen}
-        self._admissions.add(left, of)
+        self._admissions.add(left, {s: earlier[key] for s in left if (key := _class_of(s)) in earlier})
         return self._admissions.judged_once()
 
     def restricted(self) -> None:
@@ -198,9 +204,12 @@ class FanOut:
 
     async def warm(self, regime: Regime) -> None:
         """Have a regime that is not in force yet decide what the open streams will ask of it."""
+        self._warm = {regime: {}}
         await self._admissions.ask(list(self._sessions), regime)
-        for _, lens in list(self._lenses.values()):
-            await decide_again(lens.seen(), regime)
+        for key, seen in list(self._seen.items()):
+            later = Seen(regime, *key, seen)
+            await later.decide()
+            self._warm.get(regime, {})[key] = later
 
     def _is_admitted(self, session: Session) -> bool:
         return session.admitted is self._tools.in_force.present.regime
@@ -210,6 +219,9 @@ class FanOut:
         placed = any(session in group.members for group in self._groups_of(session))
         if not placed and session not in self._parked:
             self.park(session)
+
+    def _seen_now(self, session: Session) -> Seen | None:
+        return self._seen.get(_class_of(session))
 
     def _apart(self, session: Session) -> str | None:
         judge, (agency, subject) = self._tools.in_force.present.judge, session.principal.key
@@ -225,8 +237,9 @@ class FanOut:
         """Those of classes of which no stream is open."""
         seen = {(key.topic, key.subject) for key in self._groups}
         seen |= {_class_of(session) for session in self._sessions}
-        for key in self._lenses.keys() - seen:
-            del self._lenses[key]
+        for key in self._seen.keys() - seen:
+            del self._seen[key]
+            self._lenses.pop(key, None)
 
     async def close(self) -> None:
         """Stop all groups and wait until they have stopped, and for entries under way; no session is served afterwards."""

@@ -4,68 +4,111 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from broker.core.decide import Question, Ruling
 from broker.core.deliver.view import LabelSet
 from broker.core.questions import deliver_question
 from broker.core.regime import Regime
 from broker.model.decision import Decision, Effect
+from broker.model.labels import Labels
 from broker.model.principal import SubjectClass
 from broker.model.registry import RecordType
 
+MET = 1_000
+"""Label sets that are remembered for each class, the newest."""
+
 _AT_ONCE = 50
-"""Label sets that are compared before others have their turn."""
+"""Label sets that are looked at before others have their turn."""
 
 _TOLD = ("effect", "treatments", "obligations", "not_before", "valid_until")
 
+_Name = tuple[str, str, Labels]
 
-@dataclass(frozen=True, slots=True, eq=False)
+
 class Seen:
-    """What was decided about one topic for one class by an earlier revision, by label set."""
+    """The label sets that one class has met on one topic, under whatever revision, and what one regime says of each."""
 
-    topic: str
-    subject: SubjectClass
-    decisions: Sequence[tuple[LabelSet, Decision]]
+    def __init__(self, regime: Regime, topic: str, subject: SubjectClass, before: Seen | None = None) -> None:
+        """before: what the class has met under the regime before."""
+        self._regime = regime
+        self._topic = topic
+        self._subject = subject
+        self._met: dict[_Name, None] = dict(before._met) if before is not None else {}
+        self._questions: dict[_Name, Question | None] = {}
+        self._decisions: dict[_Name, Decision] = {}
 
-    def question(self, regime: Regime, label_set: LabelSet) -> Question | None:
-        """The same question for a revision; None where that cannot place the records, and withholds them."""
-        record_type = regime.registry.record_types.get(label_set.record_type.name)
-        if record_type is None or label_set.owner not in regime.registry.agencies:
+    def follow(self, before: Seen) -> None:
+        """Take over what was met since this was made."""
+        self._met = {**before._met, **self._met}
+
+    def note(self, label_set: LabelSet, decision: Decision) -> None:
+        """Met now, and decided so."""
+        name = (label_set.record_type.name, label_set.owner, label_set.labels)
+        self._met[name] = None
+        self._decisions[name] = decision
+        if len(self._met) > MET:
+            oldest = next(iter(self._met))
+            for kept in (self._met, self._questions, self._decisions):
+                kept.pop(oldest, None)
+
+    @property
+    def names(self) -> Sequence[_Name]:
+        """What was met."""
+        return tuple(self._met)
+
+    def record_type(self, name: _Name) -> RecordType | None:
+        """As the regime registers it; None where it cannot place such records, and withholds them."""
+        known = self._regime.registry
+        return known.record_types.get(name[0]) if name[1] in known.agencies else None
+
+    def question(self, name: _Name) -> Question | None:
+        """What the regime is asked about such records; made once."""
+        if name not in self._questions:
+            found, (_, owner, labels) = self.record_type(name), name
+            self._questions[name] = (
+                deliver_question(self._subject, self._topic, found, owner, labels)
+                if found is not None
+                else None
+            )
+        return self._questions[name]
+
+    def decision(self, name: _Name) -> Decision | None:
+        """What the regime has decided last, if it has."""
+        question = self.question(name)
+        if question is None:
             return None
-        return deliver_question(self.subject, self.topic, record_type, label_set.owner, label_set.labels)
+        return self._decisions.get(name) or self._regime.decider.recall(question)
+
+    async def decide(self) -> None:
+        """Have the regime decide what it has not yet; waits a second at most for each part."""
+        questions: list[Question] = []
+        names = self.names
+        for number, name in enumerate(names, 1):
+            question = self.question(name)
+            if question is not None and self.decision(name) is None:
+                questions.append(question)
+            if number % _AT_ONCE == 0 or number == len(names):
+                await (self._regime.decider.decide(questions) if questions else asyncio.sleep(0))
+                questions = []
 
 
-async def is_shown_otherwise(seen: Seen, regime: Regime) -> bool | None:
-    """Whether a revision shows the class something else; None: nothing yet, but not everything is decided.
+async def is_shown_otherwise(before: Seen, after: Seen) -> bool | None:
+    """Whether the later regime shows the class something else; None: nothing yet, but not everything is decided.
 
-    Asks nobody: what has not been decided is opened, and found later.
+    Asks nobody. What the earlier regime had not decided either was not shown.
     """
     undecided = False
-    for number, (label_set, before) in enumerate(seen.decisions, 1):
+    for number, name in enumerate(before.names, 1):
         if number % _AT_ONCE == 0:
             await asyncio.sleep(0)
-        question = seen.question(regime, label_set)
-        after = None
-        if question is not None and (after := regime.decider.recall(question)) is None:
-            undecided = True
+        was, now = before.decision(name), after.decision(name)
+        if was is None and before.question(name) is not None:
             continue
-        record_type = regime.registry.record_types.get(label_set.record_type.name)
-        if _outcome(before, label_set.record_type) != _outcome(after, record_type):
+        if now is None and after.question(name) is not None:
+            undecided = True
+        elif _outcome(was, before.record_type(name)) != _outcome(now, after.record_type(name)):
             return True
     return None if undecided else False
-
-
-async def decide_again(seen: Seen, regime: Regime) -> None:
-    """Have everything decided by a revision that was decided before; waits a second at most for each part."""
-    questions = []
-    for number, (label_set, _) in enumerate(seen.decisions, 1):
-        question = seen.question(regime, label_set)
-        if question is not None and regime.decider.recall(question) is None:
-            questions.append(question)
-        if len(questions) == _AT_ONCE or number == len(seen.decisions):
-            await regime.decider.decide(questions)
-            questions = []
 
 
 def is_permitted_otherwise(before: Sequence[Ruling], after: Sequence[Ruling]) -> bool:

@@ -66,27 +66,29 @@ class Lens:
     """How one class sees one topic through one revision: questions and compiled treatments by label set."""
 
     def __init__(
-        self, topic: str, subject: SubjectClass, decider: Decider, views: RecordViews, discloser: Discloser
+        self,
+        topic: str,
+        subject: SubjectClass,
+        decider: Decider,
+        views: RecordViews,
+        discloser: Discloser,
+        seen: Seen | None = None,
     ) -> None:
         self.topic = topic
         self.subject = subject
         self.decider = decider
         self.views = views
         self.discloser = discloser
+        self._seen = seen
         self._rules = decider.rules
         self._questions: dict[LabelSet, Question] = {}
         self._treated: dict[LabelSet, tuple[Decision, Treated]] = {}
         self._rulings: dict[LabelSet, tuple[Decision, Ruling]] = {}
 
     @classmethod
-    def of(cls, regime: Regime, topic: str, subject: SubjectClass) -> Lens:
-        """Through the revision of a regime."""
-        return cls(topic, subject, regime.decider, regime.views, regime.discloser)
-
-    def seen(self) -> Seen:
-        """What was decided so far, as far as it is still remembered."""
-        decided = tuple((label_set, decision) for label_set, (decision, _) in self._rulings.items())
-        return Seen(self.topic, self.subject, decided)
+    def of(cls, regime: Regime, topic: str, subject: SubjectClass, seen: Seen) -> Lens:
+        """Through the revision of a regime; seen: takes note of what it decides."""
+        return cls(topic, subject, regime.decider, regime.views, regime.discloser, seen)
 
     def question(self, label_set: LabelSet) -> Question:
         """The question for records of this label set, made once."""
@@ -120,6 +122,8 @@ class Lens:
             self._rulings.clear()
         ruling = Ruling.of(self.question(label_set), decision, self._rules)
         self._rulings[label_set] = (decision, ruling)
+        if self._seen is not None:
+            self._seen.note(label_set, decision)
         return ruling
 
 
