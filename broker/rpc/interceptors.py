@@ -27,6 +27,9 @@ from broker.rpc.status import abort
 
 log = logging.getLogger(__name__)
 
+_COUNTED = frozenset({Reason.LIMIT_EXCEEDED, Reason.SUSPENDED})
+"""Refusals that a known caller can have without limit."""
+
 MAX_PEERS = 10_000
 """Peers told apart in one minute's count of unauthenticated calls; the rest is counted together."""
 
@@ -48,8 +51,8 @@ def _link(interceptor: Interceptor, method: Method) -> Method:
 class LedgerInterceptor:
     """Accounts for refused calls and then answers them.
 
-    Those without a known caller are counted per peer and minute (rule 3), those over a limit per agency and minute:
-    calls that cost their caller nothing must not fill the ledger.
+    Those without a known caller are counted per peer and minute (rule 3), those over a limit or of who is suspended per
+    agency and minute: calls that cost their caller nothing must not fill the ledger.
     """
 
     def __init__(self, evidence: Evidence) -> None:
@@ -88,7 +91,7 @@ class LedgerInterceptor:
             return
         if call.accounted:
             return
-        if error.reason is Reason.LIMIT_EXCEEDED:
+        if error.reason in _COUNTED:
             self._counted["agency", call.principal.agency, error.reason.name] += 1
             return
         refused: JsonValue = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from broker.core.overlay.judge import Judge
-from broker.core.overlay.suspending import SuspensionDesk
+from broker.core.overlay.suspending import SUSPENSIONS_MOST, SuspensionDesk
 from broker.errors import EntenteError, Reason
 from broker.model.overlay import EndCause, PastSuspension, Suspension, SuspensionKind
 from broker.model.principal import Principal
@@ -114,6 +114,16 @@ async def test_an_agency_learns_nothing_of_what_exists(desk: Desk) -> None:
     for kind, target in ((TOPIC, "t"), (TOPIC, "missing"), (AGENCY, "beta"), (AGENCY, "missing")):
         done = await desk.suspend(agency_admin("alpha"), kind, target, "why", None)
         assert done.suspension.target == target
+
+
+async def test_nobody_takes_another_owners_room(desk: Desk) -> None:
+    for number in range(SUSPENSIONS_MOST):
+        await desk.suspend(agency_admin("alpha"), AGENCY, f"a-{number}", "why", None)
+    with pytest.raises(EntenteError) as refused:
+        await desk.suspend(agency_admin("alpha"), AGENCY, "beta", "why", None)
+    assert refused.value.reason is Reason.LIMIT_EXCEEDED
+    await desk.suspend(exchange_admin(), AGENCY, "alpha", "why", None)
+    await desk.suspend(agency_admin("gamma"), AGENCY, "beta", "why", None)
 
 
 async def test_an_agency_does_not_lock_itself_out(desk: Desk) -> None:

@@ -14,6 +14,7 @@ from broker.core.audit.fresh import FreshIndex
 from broker.core.audit.readings import Readings
 from broker.core.audit.view import Scope
 from broker.core.control.members import Members
+from broker.core.overlay import withdrawing
 from broker.core.overlay.announcing import TURN_S, Announcer, AnnouncerTools
 from broker.core.overlay.notice import SOURCE, read_notice
 from broker.core.overlay.suspending import SuspensionDesk
@@ -222,6 +223,34 @@ async def test_whatever_fails_is_tried_again(world: World) -> None:
     await world.announcers["a"].look()
     assert world.announced
     assert len(world.log.events()) == 1
+
+
+async def test_what_cannot_be_announced_holds_up_nothing_else(world: World) -> None:
+    world.fresh.index.seen = [sighting()]
+    await world.withdraw()
+    await world.suspensions.suspend(exchange_admin(), SuspensionKind.AGENCY, "beta", "why", 1_000)
+    await world.desk.withdraw(agency_admin("alpha"), "//alpha/x", "unpublished", "why", tell_reason=False)
+    world.clock.advance(2)
+    world.log.broken = 1
+    with pytest.raises(StorageUnavailable):
+        await world.announcers["a"].look()
+    assert world.agreement.state.overlays.overlays.suspensions == {}
+    assert identity("//alpha/x", "unpublished") in world.agreement.state.overlays.announced
+    assert not world.announced
+    await world.announcers["a"].look()
+    assert world.announced
+
+
+async def test_an_owner_withdraws_so_many_and_takes_nobody_elses_room(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(withdrawing, "WITHDRAWALS_MOST", 1)
+    await world.withdraw()
+    await world.withdraw()
+    with pytest.raises(EntenteError) as refused:
+        await world.desk.withdraw(agency_admin("alpha"), "//alpha/x", "2", "why", tell_reason=False)
+    assert refused.value.reason is Reason.LIMIT_EXCEEDED
+    await world.desk.withdraw(agency_admin("beta"), "//beta/x", "2", "why", tell_reason=False)
 
 
 async def test_one_that_stops_between_the_notice_and_its_entries_leaves_one_notice() -> None:

@@ -67,11 +67,13 @@ async def test_a_refused_call_of_a_known_caller_has_an_entry() -> None:
     assert ledger.entries[0].body["decisions"] == []
 
 
-async def test_calls_beyond_the_limits_are_counted_not_listed() -> None:
+@pytest.mark.parametrize("reason", [Reason.LIMIT_EXCEEDED, Reason.SUSPENDED])
+async def test_calls_beyond_the_limits_are_counted_not_listed(reason: Reason) -> None:
+    """Nor are those of who is suspended, which are refused before any limit."""
     ledger, interceptor = made()
     for _ in range(1_000):
-        await refuse(interceptor, Reason.LIMIT_EXCEEDED, _CALLER)
+        await refuse(interceptor, reason, _CALLER)
     assert kinds(ledger) == []
     await interceptor.flush()
     assert kinds(ledger) == ["refused_aggregate"]
-    assert part(ledger, "refused") == {"agency": "ems", "reason": "LIMIT_EXCEEDED", "count": 1_000}
+    assert part(ledger, "refused") == {"agency": "ems", "reason": reason.name, "count": 1_000}

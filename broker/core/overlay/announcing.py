@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass
 
 from broker.core.audit.fresh import FreshIndex, reading
@@ -86,23 +86,33 @@ class Announcer:
                     await self._due.wait()
 
     async def look(self) -> None:
-        """Once through what is to be done. Raises EntenteError, StorageUnavailable."""
+        """Once through what is to be done; what fails holds up nothing else. Raises EntenteError, StorageUnavailable."""
+        failed: EntenteError | StorageUnavailable | None = None
+        for work in self._due_now():
+            try:
+                await work
+            except (EntenteError, StorageUnavailable) as error:
+                failed = error
+        if failed is not None:
+            raise failed
+
+    def _due_now(self) -> Iterator[Awaitable[None]]:
         now_s = self._tools.clock.monotonic_s()
         self._find(now_s)
         fold = self._tools.control.state.overlays
+        for suspension in list(fold.overlays.suspensions.values()):
+            if suspension.holds_at(self._tools.clock.now_ms()):
+                continue
+            since_s = self._over.setdefault(suspension.id, now_s)
+            if now_s - since_s >= self._turn_s(""):
+                yield self._end(suspension)
         for identity, since_s in list(self._pending.items()):
             withdrawal = fold.overlays.withdrawn[identity]
             if identity in fold.announced:
                 del self._pending[identity]
                 self._confirmed.discard(identity)
             elif identity in self._confirmed or now_s - since_s >= self._turn_s(withdrawal.instance):
-                await self._announce(withdrawal)
-        for suspension in list(fold.overlays.suspensions.values()):
-            if suspension.holds_at(self._tools.clock.now_ms()):
-                continue
-            since_s = self._over.setdefault(suspension.id, now_s)
-            if now_s - since_s >= self._turn_s(""):
-                await self._end(suspension)
+                yield self._announce(withdrawal)
 
     def _find(self, now_s: float) -> None:
         """What was withdrawn since the last look."""

@@ -20,7 +20,7 @@ class OverlayFold:
     """The overlays, and what has to be known to administer them.
 
     past: suspensions that are over, the newest last. announced: identities of withdrawn records of which all who were
-    handed them have their notice in the log.
+    handed them have their notice in the log. counts: by owner how many records it has withdrawn.
     """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"suspended", "ratified", "lifted", "withdrawn", "announced"})
@@ -28,6 +28,7 @@ class OverlayFold:
     overlays: Overlays = field(default_factory=lambda: Overlays(withdrawn=Layers[Withdrawal]()))
     past: tuple[PastSuspension, ...] = ()
     announced: Layers[int] = field(default_factory=Layers)
+    counts: Mapping[str, int] = field(default_factory=dict)
 
     def apply(self, event: ControlEvent, position: int) -> OverlayFold | None:
         """See broker.core.control.fold.Fold."""
@@ -81,7 +82,9 @@ class OverlayFold:
             return self
         overlays = self.overlays
         withdrawn = self.withdrawn.put(new.identity, new)
-        return replace(self, overlays=replace(overlays, epoch=overlays.epoch + 1, withdrawn=withdrawn))
+        counts = {**self.counts, new.owner: self.counts.get(new.owner, 0) + 1}
+        changed = replace(overlays, epoch=overlays.epoch + 1, withdrawn=withdrawn)
+        return replace(self, overlays=changed, counts=counts)
 
     def _announced(self, event: ControlEvent, position: int) -> OverlayFold | None:
         """That a withdrawal's recipients have their notice, or that a suspension is over by its time."""

@@ -22,8 +22,8 @@ from broker.model.principal import Principal
 
 LONGEST_MS = 10 * 366 * 24 * 3600 * 1000
 TARGET_BYTES = 512
-SUSPENSIONS_MOST = 10_000
-"""So many hold at once; further ones are refused."""
+SUSPENSIONS_MOST = 1_000
+"""So many of one owner, or of the exchange, hold at once; further ones are refused, and nobody takes another's room."""
 
 _ID_BYTES = 8
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?")
@@ -63,7 +63,7 @@ class SuspensionDesk:
         line(reason, "the reason", REASON_BYTES)
         if lasts_ms is not None and not 0 < lasts_ms <= LONGEST_MS:
             raise EntenteError(Reason.REQUEST_INVALID, "the duration is not above 0 and at most ten years")
-        if len(self._held) >= SUSPENSIONS_MOST:
+        if sum(each.owner == owner for each in self._held.values()) >= SUSPENSIONS_MOST:
             raise EntenteError(Reason.LIMIT_EXCEEDED, f"{SUSPENSIONS_MOST} suspensions")
         now_ms = self._asking.now_ms()
         new = Suspension(

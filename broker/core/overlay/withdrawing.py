@@ -20,6 +20,9 @@ from broker.model.decision import Effect
 from broker.model.overlay import Withdrawal
 from broker.model.principal import Principal
 
+WITHDRAWALS_MOST = 100_000
+"""So many of one owner: they are kept for good, in every instance's memory (about 330 bytes each)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
@@ -77,6 +80,9 @@ class WithdrawalDesk:
             at_ms=self._asking.now_ms(),
             instance=self._instance,
         )
+        fold = self._asking.state.overlays
+        if fold.counts.get(owner, 0) >= WITHDRAWALS_MOST and new.identity not in fold.overlays.withdrawn:
+            raise EntenteError(Reason.LIMIT_EXCEEDED, f"{WITHDRAWALS_MOST} withdrawn records of one agency")
         body = withdrawal_body(new)
         told = {name: value for name, value in body.items() if name not in ("by", "at_ms")}
         enacted = await self._asking.enact(principal, "withdrawn", told, body, rulings)

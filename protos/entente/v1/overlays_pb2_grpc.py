@@ -96,7 +96,7 @@ class OverlaysServicer:
         about the topic; open streams end. It lapses unless another administrator of the exchange ratifies it in time.
         By an agency's administrator: the agency's own people, as before; else the agency's own records wait for the agency, for
         the principal, or on the topic, and come after it is lifted. Nobody to whom they would go can tell. It does not lapse.
-        Errors: REQUEST_INVALID.
+        Errors: REQUEST_INVALID, LIMIT_EXCEEDED (a thousand of one agency, or of the exchange).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,7 +129,8 @@ class OverlaysServicer:
         """Withdraws a record of the caller's agency for good: nobody is handed it again, from whatever position.
 
         Those who were handed it get a Withdrawal on their streams of the topic; any instance sees to that, also if this one
-        stops. Withdrawing it again changes nothing. A record that is not published yet can be withdrawn too. Errors: REQUEST_INVALID.
+        stops. Withdrawing it again changes nothing. A record that is not published yet can be withdrawn too.
+        Errors: REQUEST_INVALID, LIMIT_EXCEEDED (a hundred thousand records of one agency).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

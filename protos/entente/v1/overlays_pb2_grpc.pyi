@@ -50,7 +50,7 @@ class OverlaysStub:
     about the topic; open streams end. It lapses unless another administrator of the exchange ratifies it in time.
     By an agency's administrator: the agency's own people, as before; else the agency's own records wait for the agency, for
     the principal, or on the topic, and come after it is lifted. Nobody to whom they would go can tell. It does not lapse.
-    Errors: REQUEST_INVALID.
+    Errors: REQUEST_INVALID, LIMIT_EXCEEDED (a thousand of one agency, or of the exchange).
     """
     ListSuspensions: _grpc.UnaryUnaryMultiCallable[_overlays_pb2.ListSuspensionsRequest, _overlays_pb2.ListSuspensionsResponse]
     """Lists suspensions, those in force first: to administrators and auditors of the exchange all, to an agency's administrators
@@ -66,7 +66,8 @@ class OverlaysStub:
     """Withdraws a record of the caller's agency for good: nobody is handed it again, from whatever position.
 
     Those who were handed it get a Withdrawal on their streams of the topic; any instance sees to that, also if this one
-    stops. Withdrawing it again changes nothing. A record that is not published yet can be withdrawn too. Errors: REQUEST_INVALID.
+    stops. Withdrawing it again changes nothing. A record that is not published yet can be withdrawn too.
+    Errors: REQUEST_INVALID, LIMIT_EXCEEDED (a hundred thousand records of one agency).
     """
     GetWithdrawal: _grpc.UnaryUnaryMultiCallable[_overlays_pb2.GetWithdrawalRequest, _overlays_pb2.GetWithdrawalResponse]
     """Tells how a record was withdrawn, who had been handed it, and who has acknowledged what.
@@ -95,7 +96,7 @@ class OverlaysAsyncStub(OverlaysStub):
     about the topic; open streams end. It lapses unless another administrator of the exchange ratifies it in time.
     By an agency's administrator: the agency's own people, as before; else the agency's own records wait for the agency, for
     the principal, or on the topic, and come after it is lifted. Nobody to whom they would go can tell. It does not lapse.
-    Errors: REQUEST_INVALID.
+    Errors: REQUEST_INVALID, LIMIT_EXCEEDED (a thousand of one agency, or of the exchange).
     """
     ListSuspensions: _aio.UnaryUnaryMultiCallable[_overlays_pb2.ListSuspensionsRequest, _overlays_pb2.ListSuspensionsResponse]  # type: ignore[assignment]
     """Lists suspensions, those in force first: to administrators and auditors of the exchange all, to an agency's administrators
@@ -111,7 +112,8 @@ class OverlaysAsyncStub(OverlaysStub):
     """Withdraws a record of the caller's agency for good: nobody is handed it again, from whatever position.
 
     Those who were handed it get a Withdrawal on their streams of the topic; any instance sees to that, also if this one
-    stops. Withdrawing it again changes nothing. A record that is not published yet can be withdrawn too. Errors: REQUEST_INVALID.
+    stops. Withdrawing it again changes nothing. A record that is not published yet can be withdrawn too.
+    Errors: REQUEST_INVALID, LIMIT_EXCEEDED (a hundred thousand records of one agency).
     """
     GetWithdrawal: _aio.UnaryUnaryMultiCallable[_overlays_pb2.GetWithdrawalRequest, _overlays_pb2.GetWithdrawalResponse]  # type: ignore[assignment]
     """Tells how a record was withdrawn, who had been handed it, and who has acknowledged what.
@@ -143,7 +145,7 @@ class OverlaysServicer(metaclass=_abc_1.ABCMeta):
         about the topic; open streams end. It lapses unless another administrator of the exchange ratifies it in time.
         By an agency's administrator: the agency's own people, as before; else the agency's own records wait for the agency, for
         the principal, or on the topic, and come after it is lifted. Nobody to whom they would go can tell. It does not lapse.
-        Errors: REQUEST_INVALID.
+        Errors: REQUEST_INVALID, LIMIT_EXCEEDED (a thousand of one agency, or of the exchange).
         """
 
     @_abc_1.abstractmethod
@@ -183,7 +185,8 @@ class OverlaysServicer(metaclass=_abc_1.ABCMeta):
         """Withdraws a record of the caller's agency for good: nobody is handed it again, from whatever position.
 
         Those who were handed it get a Withdrawal on their streams of the topic; any instance sees to that, also if this one
-        stops. Withdrawing it again changes nothing. A record that is not published yet can be withdrawn too. Errors: REQUEST_INVALID.
+        stops. Withdrawing it again changes nothing. A record that is not published yet can be withdrawn too.
+        Errors: REQUEST_INVALID, LIMIT_EXCEEDED (a hundred thousand records of one agency).
         """
 
     @_abc_1.abstractmethod
