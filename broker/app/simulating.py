@@ -7,8 +7,10 @@ Each message is a SimulateResponse after its length, 4 bytes, big-endian. A last
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import time
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,6 +37,9 @@ from protos.entente.v1 import rulebook_pb2 as pb
 
 PRESENT, PROPOSED, JOB = "present.tar.gz", "proposed.tar.gz", "job.json"
 LENGTH_BYTES = 4
+LEFT = 143
+"""The exit status where nobody waits for the result any more, as a shell gives it for SIGTERM."""
+
 _PAUSE_S = 0.25
 
 
@@ -54,10 +59,20 @@ def main(parent: int, directory: Path, opa: Path) -> None:
     set_apart(parent)
     present, proposed = read_archive(directory / PRESENT), read_archive(directory / PROPOSED)
     job = Job.model_validate(orjson.loads((directory / JOB).read_bytes()), context={"directory": directory})
-    found = asyncio.run(_simulate(job, opa, present, proposed, _Told(job.owner is None)))
+    try:
+        found = asyncio.run(_until_left(_simulate(job, opa, present, proposed, _Told(job.owner is None))))
+    except asyncio.CancelledError:
+        raise SystemExit(LEFT) from None
     for response in responses(with_examples_of(scoped(found, job.owner), job.agency)):
         _write(response.SerializeToString())
     _write(b"")
+
+
+async def _until_left(work: Coroutine[object, object, Simulation]) -> Simulation:
+    """The result, unless SIGTERM comes first: then it ends in order, so that engines end and their directories go."""
+    task = asyncio.create_task(work)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
 
 
 async def _simulate(

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from broker.app.config import Backend
-from broker.app.simulating import JOB, LENGTH_BYTES, PRESENT, PROPOSED, Job
+from broker.app.simulating import JOB, LEFT, LENGTH_BYTES, PRESENT, PROPOSED, Job
 from broker.core.rulebook.pack import pack
 from broker.core.simulate.desk import SimulationJob
 from broker.errors import EntenteError, Reason
@@ -23,21 +23,27 @@ log = logging.getLogger(__name__)
 TIMEOUT_S = 1_800.0
 """With a ledger of millions of entries reading takes minutes."""
 
+GRACE_S = 10.0
+"""For a process that is not needed any more to clear up; then it is killed."""
+
 _MESSAGE_BYTES = 64 << 20
 
 
 class SimulatorProcess:
     """Implements Simulator on the stores of one backend, which the process opens for reading only."""
 
-    def __init__(self, opa: Path, backend: Backend, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, opa: Path, backend: Backend, timeout_s: float = TIMEOUT_S, grace_s: float = GRACE_S
+    ) -> None:
         self._opa = opa.absolute()
         self._backend = backend
         self._timeout_s = timeout_s
+        self._grace_s = grace_s
 
     async def simulate(self, job: SimulationJob) -> AsyncGenerator[SimulateResponse, None]:
         """See Simulator."""
         try:
-            with tempfile.TemporaryDirectory(prefix="entente-sim-", ignore_cleanup_errors=True) as name:
+            with tempfile.TemporaryDirectory(prefix="entente-simulation-") as name:
                 directory = Path(name)
                 await asyncio.to_thread(self._lay_out, directory, job)
                 process = await self._start(directory)
@@ -46,7 +52,7 @@ class SimulatorProcess:
                     while message := await _next(process, deadline_s):
                         yield SimulateResponse.FromString(message)
                 finally:
-                    await _end(process)
+                    await self._end(process)
         except TimeoutError:
             what = f"it takes longer than {self._timeout_s:g} s"
             raise EntenteError(Reason.SIMULATION_FAILED, what) from None
@@ -72,12 +78,26 @@ class SimulatorProcess:
             *(sys.executable, "-I", "-m", "broker.app.simulating"),
             *(str(os.getpid()), str(directory), str(self._opa)),
             cwd=directory,
-            env={"TMPDIR": str(directory)},  # what it leaves behind when it is killed goes with the directory
+            env={"TMPDIR": tempfile.gettempdir()},  # its engines' sockets want paths as short as the broker's
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        """Ask it to end its engines and to clear up; end it if it does not."""
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+        try:
+            status = await asyncio.wait_for(process.wait(), self._grace_s)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            status = await process.wait()
+        if status not in (0, LEFT):
+            log.warning("a simulation ended with the exit status %d", status)
 
 
 async def _next(process: asyncio.subprocess.Process, deadline_s: float) -> bytes:
@@ -89,12 +109,3 @@ async def _next(process: asyncio.subprocess.Process, deadline_s: float) -> bytes
         if length > _MESSAGE_BYTES:
             raise EOFError
         return await process.stdout.readexactly(length)
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-    status = await process.wait()
-    if status > 0:
-        log.warning("a simulation ended with the exit status %d", status)

@@ -283,7 +283,7 @@ async def test_whoever_leaves_ends_the_process(
 
 async def _leave(rulebooks: Mapping[str, Path], data: Path, opa_binary: Path) -> None:
     backend, job = await _job(rulebooks, data, None, "revoked")
-    running = SimulatorProcess(opa_binary, backend).simulate(job)
+    running = SimulatorProcess(opa_binary, backend, grace_s=300).simulate(job)
     assert (await anext(running)).HasField("progress")
     assert _children()
     await running.aclose()
@@ -295,7 +295,7 @@ async def test_one_that_takes_too_long_ends_without_a_result(
 ) -> None:
     backend, job = await _job(rulebooks, data, None, "revoked")
     with pytest.raises(EntenteError, match="takes longer than"):
-        await anext(SimulatorProcess(opa_binary, backend, timeout_s=0.01).simulate(job))
+        await anext(SimulatorProcess(opa_binary, backend, timeout_s=0.01, grace_s=0).simulate(job))
     assert not _children()
 
 
