@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import orjson
 import pytest
@@ -99,8 +100,7 @@ async def desk(tmp_path_factory: pytest.TempPathFactory, opa_binary: Path) -> As
         running_live(folder / "exchange", opa_binary, rulebook=rulebook) as live,
         AsyncExitStack() as stack,
     ):
-        PEOPLE.update(ADMINISTRATORS)
-        stack.callback(lambda: [PEOPLE.pop(name) for name in ADMINISTRATORS])
+        stack.enter_context(mock.patch.dict(PEOPLE, ADMINISTRATORS))
         clients = {}
         for name in ADMINISTRATORS:
             client = Client(
