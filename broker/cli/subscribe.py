@@ -19,7 +19,7 @@ from broker.cli.text import printable, to_json
 if TYPE_CHECKING:
     from connectors.client import Client
     from connectors.delivery import Delivery, StreamChoices
-    from protos.entente.v1.exchange_pb2 import Disclosure
+    from protos.entente.v1.exchange_pb2 import Disclosure, Withdrawal
 
 
 @shared_options
@@ -150,8 +150,7 @@ def delivery_object(delivery: Delivery) -> dict[str, object]:
         }
     shown["cursor"] = encode_cursor(delivery.cursor)
     if delivery.withdrawal is not None:
-        names = ("source", "id", "type", "owner", "contact", "reason")
-        return {"withdrawal": {name: getattr(delivery.withdrawal, name) for name in names}, **shown}
+        return {"withdrawal": withdrawal_object(delivery.withdrawal), **shown}
     shown["disclosure"] = {
         "effect": _effect(delivery.disclosure),
         "masked": list(delivery.disclosure.masked),
@@ -159,6 +158,12 @@ def delivery_object(delivery: Delivery) -> dict[str, object]:
         "decision": None,  # reserved in the API
     }
     return shown
+
+
+def withdrawal_object(withdrawal: Withdrawal) -> dict[str, object]:
+    """What is told of a withdrawn record."""
+    names = ("source", "id", "type", "owner", "contact", "reason")
+    return {name: getattr(withdrawal, name) for name in names}
 
 
 def _effect(disclosure: Disclosure) -> str:

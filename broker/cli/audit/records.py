@@ -12,6 +12,7 @@ from broker.cli.command import call, shared_options
 from broker.cli.failures import CommandFailed, ExitCode, complain
 from broker.cli.output import OutputFormat, choose_format, write_line
 from broker.cli.settings import Given
+from broker.cli.subscribe import withdrawal_object
 from broker.cli.text import printable, to_json
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class _Writer:
     def _write_row(self, record: ReplayedRecord, shown: dict[str, object]) -> None:
         if not self.count:
             write_line(_row("RECORDED", "PLACE", "EFFECT", "TYPE", "ID"))
-        what: object = shown.get("notice", shown)
+        what: object = shown.get("notice", shown.get("withdrawal", shown))
         named = what if isinstance(what, dict) else {}
         place = f"{record.place.partition}/{record.place.offset}"
         effect = "whole" if record.WhichOneof("content") == "whole" else _effect(record)
@@ -129,7 +130,7 @@ def _row(*cells: str) -> str:
 
 
 def record_object(record: ReplayedRecord) -> dict[str, object]:
-    """A replayed record as one JSON object: the CloudEvents JSON format, or `notice`, and what the exchange knows of it."""
+    """A replayed record as one JSON object: the CloudEvents JSON format, `notice` or `withdrawal`, and where it is."""
     from connectors.cloudevents import to_json_event
 
     shown: dict[str, object] = {}
@@ -137,6 +138,8 @@ def record_object(record: ReplayedRecord) -> dict[str, object]:
         shown.update(to_json_event(record.whole))
     elif record.delivery.HasField("record"):
         shown.update(to_json_event(record.delivery.record))
+    elif record.delivery.HasField("withdrawal"):
+        shown["withdrawal"] = withdrawal_object(record.delivery.withdrawal)
     else:
         notice = record.delivery.notice
         names = {"id": notice.id, "type": notice.type, "owner": notice.owner, "contact": notice.contact}
@@ -156,5 +159,7 @@ def record_object(record: ReplayedRecord) -> dict[str, object]:
 def _effect(record: ReplayedRecord) -> str:
     from protos.entente.v1 import exchange_pb2
 
+    if record.delivery.HasField("withdrawal"):
+        return "withdrawal"
     effect = record.delivery.disclosure.effect
     return exchange_pb2.Effect.Name(effect).removeprefix("EFFECT_").lower()
