@@ -115,8 +115,8 @@ async def _decisions(opa: Path, revision: Revision, registry: Registry) -> None:
         items = _items(each, registered)
         with nullcontext() if each is small else step("parse the data, pack it, start OPA"):
             trial = await OpaTrials(opa).start(each)
+        print(f"  OPA: {_used_ns(trial) / 1e9:.1f} s of processor time, {_peak_mb(trial)} MB at most")
         costs.append({action: await _costs(trial, asked) for action, asked in items.items()})
-        print(f"  OPA: {_peak_mb(trial.pid)} MB at most")
         await trial.close()
     print(f"\n{'decision, us':20} {'10 agencies':>14} {'this many':>14} {'ratio':>8}")
     for action, large in costs[1].items():
@@ -173,16 +173,19 @@ async def _costs(trial: OpaTrial, items: _Items) -> Costs:
 
 
 async def _batch_us(trial: OpaTrial, items: _Items) -> float:
-    """OPA's processor time for one batch."""
-    assert trial.pid is not None
-    clock = (~trial.pid << 3) | 2  # of another process, as clock_getcpuclockid(3) makes it
-    before = time.clock_gettime_ns(clock)
+    before = _used_ns(trial)
     await trial.decide(items)
-    return (time.clock_gettime_ns(clock) - before) / 1e3
+    return (_used_ns(trial) - before) / 1e3
 
 
-def _peak_mb(pid: int | None) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
+def _used_ns(trial: OpaTrial) -> int:
+    """The processor time of its OPA so far, by the clock that clock_getcpuclockid(3) makes from a process id."""
+    assert trial.pid is not None
+    return time.clock_gettime_ns((~trial.pid << 3) | 2)
+
+
+def _peak_mb(trial: OpaTrial) -> int:
+    status = Path(f"/proc/{trial.pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) // 1024
 
 
