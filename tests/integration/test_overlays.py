@@ -18,6 +18,7 @@ from connectors.client import Client
 from connectors.errors import EntenteClientError
 from connectors.overlaying import Kind, Overlaying
 from protos.entente.v1 import exchange_pb2, overlays_pb2
+from protos.entente.v1.ledger_pb2 import ReplayedRecord, ReplayRecordsRequest
 from tests.integration.exchange.failure import Failure, failure_of
 from tests.integration.exchange.live import PEOPLE, Live, Person, Stream, running_live
 from tests.integration.exchange.records import CRASH_FILE, crash, unique
@@ -52,6 +53,10 @@ class Desk:
     async def publish(self, *ids: str) -> None:
         """Crash reports of the highway patrol."""
         await self.live.caller("highway-patrol").publish_all(TOPIC, *(named(each) for each in ids))
+
+    async def replayed(self, request: ReplayRecordsRequest) -> list[ReplayedRecord]:
+        """What an auditor is shown of a topic."""
+        return [record async for record in self._clients["auditor-1"].ledger.replay(request)]
 
     def changes(self) -> list[dict[str, Any]]:
         """The changes that are in the ledger, in order."""
@@ -244,6 +249,9 @@ async def test_a_withdrawn_record_is_gone_for_all_and_who_had_it_is_told(desk: D
         ids = [each.record.id for each in await reaches(backlog, is_withdrawal)]
         assert stays in ids
         assert gone not in ids
+    replayed = [each.whole.id for each in await desk.replayed(ReplayRecordsRequest(topic=TOPIC))]
+    assert stays in replayed
+    assert gone not in replayed, "an auditor's replay hands it out"
     async with desk.live.caller("transport").stream(TOPIC) as other:
         await desk.publish(last := unique())
         seen = await reaches(other, lambda each: each.record.id == last)
