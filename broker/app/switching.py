@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
 
 from broker.adapters.opa.child import OpaStartFailed
 from broker.app.regime import OpenRegime, RegimeBuilder
 from broker.app.rulebook import RulebookDoor
 from broker.core.control.applier import PreparationFailed, Prepared
 from broker.core.decide.question import canary
-from broker.core.deliver.fanout import FanOut
+from broker.core.deliver.fanout import FanOut, Warm
 from broker.core.in_force import InForce, Order
 from broker.core.regime import Regime
 from broker.errors import NoDecision, RulebookRefused, StorageUnavailable, fault_place
@@ -29,9 +29,10 @@ WARM_S = 5.0
 
 @dataclass(slots=True, eq=False)
 class PreparedRegime:
-    """A regime that waits to be put in force. taken: it was."""
+    """A regime that waits to be put in force. warm: what it has decided for the open streams. taken: it was put in force."""
 
     open_regime: OpenRegime
+    warm: Warm = field(default_factory=dict)
     taken: bool = False
 
     @property
@@ -78,12 +79,13 @@ class Switching:
             raise PreparationFailed(str(error)) from None
         try:
             await self._try(opened.regime)
+            prepared = PreparedRegime(opened)
             if self._fanout is not None:
-                await self._warm(self._fanout, opened.regime)
+                await self._warm(self._fanout, prepared)
         except BaseException:
             await opened.close()
             raise
-        return PreparedRegime(opened)
+        return prepared
 
     def switch(self, prepared: Prepared) -> asyncio.Future[None]:
         """See Applier."""
@@ -93,7 +95,7 @@ class Switching:
         before, self._present = self._present, prepared.open_regime
         overlays = self._in_force.present.overlays
         over = self._in_force.replace(Order(prepared.open_regime.regime, overlays))
-        judged = self._fanout.switched() if self._fanout is not None else None
+        judged = self._fanout.switched(prepared.warm) if self._fanout is not None else None
         log.info("in force: revision=%s engine=%s", prepared.revision, prepared.engine)
         self._over.add(before)
         return self._begin(self._conclude(over, judged, before))
@@ -115,7 +117,7 @@ class Switching:
         self._over.clear()
 
     async def _conclude(
-        self, over: asyncio.Future[None], judged: Awaitable[None] | None, before: OpenRegime
+        self, over: asyncio.Future[None], judged: asyncio.Future[None] | None, before: OpenRegime
     ) -> None:
         """Until nothing can be released under what was before, and every stream was looked at once."""
         await over
@@ -149,12 +151,11 @@ class Switching:
         if "canary" not in answers:
             raise PreparationFailed("its engine has no well-formed answer to what every rulebook answers")
 
-    async def _warm(self, fanout: FanOut, regime: Regime) -> None:
+    async def _warm(self, fanout: FanOut, prepared: PreparedRegime) -> None:
         try:
             async with asyncio.timeout(WARM_S):
-                await fanout.warm(regime)
+                await fanout.warm(prepared.open_regime.regime, prepared.warm)
         except TimeoutError:
             log.warning(
-                "not all that open streams will ask was decided beforehand: revision=%s",
-                regime.rules.revision,
+                "not all that open streams will ask was decided beforehand: revision=%s", prepared.revision
             )

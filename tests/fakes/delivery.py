@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from broker.core.cursor import CursorBinding, CursorCodec
 from broker.core.decide import Question
-from broker.core.deliver.fanout import FanOut
+from broker.core.deliver.fanout import FanOut, Warm
 from broker.core.deliver.placement import Tools
 from broker.core.deliver.prepare import Preparer
 from broker.core.deliver.session import Outgoing, Session
@@ -292,14 +292,15 @@ class World:
     async def warm_switch(self, decider: ScriptedDecider) -> None:
         """As an activation does it: what the streams will ask is decided before."""
         later = self.regime(decider)
-        await self.fanout.warm(later)
+        warm: Warm = {}
+        await self.fanout.warm(later, warm)
         self.decider = decider
-        await self.put_in_force(later)
+        await self.put_in_force(later, warm)
 
-    def put_in_force(self, later: Regime) -> asyncio.Future[None]:
+    def put_in_force(self, later: Regime, warm: Warm | None = None) -> asyncio.Future[None]:
         """See `switch`."""
         over = self.in_force.replace(Order(later, self.in_force.present.overlays))
-        self.judged = asyncio.ensure_future(self.fanout.switched())
+        self.judged = self.fanout.switched(warm)
         return over
 
     def regime(self, decider: ScriptedDecider, known: Registry | None = None, **parts: Any) -> Regime:

@@ -70,12 +70,13 @@ class Admissions:
             asked = [regime.access.require_subscribe(s.principal, s.topic, s.purpose) for s in part]
             await asyncio.gather(*asked, return_exceptions=True)
 
-    async def judged_once(self) -> None:
-        """Until every stream that waits now was judged, or turned out to have no decision yet."""
-        if self._pending:
-            over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._asked.append(over)
-            await over
+    def judged_once(self) -> asyncio.Future[None]:
+        """Done when every stream that waits now was judged, or turned out to have no decision yet."""
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._asked.append(over)
+        if not self._pending:
+            _tell([over])
+        return over
 
     async def close(self) -> None:
         """Judge nobody any more."""

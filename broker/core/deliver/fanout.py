@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 
 from broker.core.deliver.admission import Admissions
 from broker.core.deliver.group import Group
@@ -20,6 +19,9 @@ from broker.ports.subscription_store import SubscriptionStore
 
 _Class = tuple[str, SubjectClass]
 """A topic, and who sees it."""
+
+Warm = dict[_Class, Seen]
+"""What a regime that is to come into force has decided about what each class has met."""
 
 SWEEP_S = 1.0
 """How long a stream on which nothing is delivered may outlive its token or its subscription's takeover elsewhere."""
@@ -45,7 +47,6 @@ class FanOut:
         self._groups: dict[GroupKey, list[Group]] = {}
         self._lenses: dict[_Class, tuple[Regime, Lens]] = {}
         self._seen: dict[_Class, Seen] = {}
-        self._warm: dict[Regime, dict[_Class, Seen]] = {}
         self._parked: set[Session] = set()
         self._closed = False
         self._sessions: set[Session] = set()
@@ -180,16 +181,15 @@ class FanOut:
             known = self._lenses[key] = regime, Lens.of(regime, topic, subject, seen)
         return known[1]
 
-    def switched(self) -> Awaitable[None]:
+    def switched(self, warm: Warm | None = None) -> asyncio.Future[None]:
         """Other rules are in force: no stream is served by them before they have admitted it.
 
-        The result is done when they were asked about each.
+        warm: what `warm` has filled for them. The result is done when they were asked about each.
         """
         regime = self._tools.in_force.present.regime
-        earlier, warm = self._seen, self._warm.pop(regime, {})
-        self._warm.clear()
+        earlier = self._seen
         self._lenses.clear()
-        self._seen = {key: warm.get(key) or Seen(regime, *key) for key in earlier}
+        self._seen = {key: (warm or {}).get(key) or Seen(regime, *key) for key in earlier}
         for key, seen in earlier.items():
             self._seen[key].follow(seen)
         left = [session for session in self._sessions if session.admitted is not regime]
@@ -202,14 +202,13 @@ class FanOut:
             session.apart = self._apart(session)
         self.sweep()
 
-    async def warm(self, regime: Regime) -> None:
-        """Have a regime that is not in force yet decide what the open streams will ask of it."""
-        self._warm = {regime: {}}
+    async def warm(self, regime: Regime, decided: Warm) -> None:
+        """Have a regime that is not in force yet decide what the open streams will ask of it; `decided` is filled."""
         await self._admissions.ask(list(self._sessions), regime)
         for key, seen in list(self._seen.items()):
             later = Seen(regime, *key, seen)
             await later.decide()
-            self._warm.get(regime, {})[key] = later
+            decided[key] = later
 
     def _is_admitted(self, session: Session) -> bool:
         return session.admitted is self._tools.in_force.present.regime
