@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from broker.core.decide import Question
-from broker.core.deliver import collect, group, history, standing
+from broker.core.deliver import admission, collect, group, history, standing
 from broker.core.deliver.session import Session
 from broker.core.ledger.runs import places_of
 from broker.errors import EntenteError
@@ -231,6 +231,7 @@ def quick() -> Iterator[None]:
     with (
         mock.patch.object(group, "BACKOFF_S", (0.0, 0.0005)),
         mock.patch.object(collect, "LINGER_S", 0.0),
+        mock.patch.object(admission, "RETRY_S", 0.001),
         mock.patch.object(standing, "MAX_LAGS", 2),
         mock.patch.object(history, "MAX_DECISIONS", 2),
         mock.patch.object(history, "MAX_HISTORIES", 2),
