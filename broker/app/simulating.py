@@ -22,6 +22,7 @@ from broker.app.backends import open_ledger_reader
 from broker.app.config import Backend
 from broker.app.record_sources import open_records
 from broker.app.set_apart import set_apart
+from broker.app.simulation import PATIENCE
 from broker.core.rulebook.archive import read_archive
 from broker.core.simulate.gather import recorded_traffic, stored_kinds
 from broker.core.simulate.model import Side, Simulation
@@ -78,7 +79,7 @@ async def _until_left(work: Coroutine[object, object, Simulation]) -> Simulation
 async def _simulate(
     job: Job, opa: Path, present: Revision, proposed: Revision, progress: ProgressCallback
 ) -> Simulation:
-    compiler, trials = OpaCompiler(opa), OpaTrials(opa)
+    compiler, trials = OpaCompiler(opa), OpaTrials(opa, PATIENCE)
     async with (
         on_trial(compiler, trials, present, is_new=False) as before,
         on_trial(compiler, trials, proposed, is_new=True) as after,

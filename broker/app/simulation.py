@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from broker.adapters.opa import OpaCompiler, OpaTrials
+from broker.adapters.opa.trial import TrialLimits
 from broker.app.ledger_sources import LedgerSource, OpenedLedger, opened_source
 from broker.app.record_sources import open_records
 from broker.app.rulebook import find_opa
@@ -24,6 +25,9 @@ from broker.errors import RulebookRefused, StorageUnavailable
 from broker.model.audit import ProgressCallback
 from broker.model.rulebook import Revision
 from broker.ports.stored_records import StoredRecords
+
+PATIENCE = TrialLimits(decision_s=30.0)
+"""For a batch of combinations, which takes a second of a slow rulebook; whoever waits is nobody who receives records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ async def simulate_rulebook(
     Raises RulebookRefused, SimulationFailed, StorageUnavailable, and what opening a ledger raises.
     """
     binary = find_opa(request.opa)
-    compiler, trials = OpaCompiler(binary), OpaTrials(binary)
+    compiler, trials = OpaCompiler(binary), OpaTrials(binary, PATIENCE)
     async with AsyncExitStack() as stack:
         ledger: OpenedLedger | None = None
         if request.ledger is not None:

@@ -116,6 +116,7 @@ def licence(report: Any) -> str:
     return str(licensed["j:DriverLicenseCardIdentification"]["nc:IdentificationID"])
 
 
+@pytest.mark.timeout(300)  # machines may be busy
 def test_the_demo_keeps_what_the_agreements_promise(tmp_path: Path) -> None:
     ran = subprocess.run(
         [ENTENTE, "demo", "-o", "json"],
@@ -151,6 +152,7 @@ def test_a_demo_that_is_ended_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.kafka
+@pytest.mark.timeout(300)
 def test_the_demo_on_kafka(tmp_path: Path, kafka_bootstrap: str) -> None:
     ran = subprocess.run(
         [ENTENTE, "demo", "--backend", "kafka", "--kafka", kafka_bootstrap, "-o", "json"],

@@ -34,7 +34,7 @@ from tests.fakes.ledgers import FakeReader
 from tests.fakes.rulebook import ROOT
 from tests.fakes.simulated import ANALYST, MEDIC, delivery, kind, publication, stored
 
-pytestmark = pytest.mark.opa
+pytestmark = [pytest.mark.opa, pytest.mark.timeout(300)]  # machines may be busy
 
 NOW_MS = int(datetime.now(UTC).timestamp() * 1000)
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
