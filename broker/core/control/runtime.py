@@ -187,9 +187,7 @@ class ControlRuntime:
         if self._applier is None or self._readiness is None:
             return
         if self.member is None and not self._left:
-            self._stop(
-                "the other instances have gone on without this one, which did not answer for too long; start it again"
-            )
+            self._stop(self._why_no_member())
             return
         applier, activations, overlays = self._applier, self.state.activations, self.state.overlays.overlays
         if activations.number != was.activations.number:
@@ -201,6 +199,15 @@ class ControlRuntime:
             self._replace(lambda: applier.switch(prepared))
         if overlays is not was.overlays.overlays:
             self._replace(lambda: applier.restrict(overlays))
+
+    def _why_no_member(self) -> str:
+        name = self.settings.instance
+        if name in self.state.members.present:
+            return (
+                f"another broker has taken over the ledger '{name}', and this one stops;"
+                " give each a ledger.instance of its own"
+            )
+        return "the other instances have gone on without this one, which did not answer for too long; start it again"
 
     def _replace(self, change: Callable[[], asyncio.Future[None]]) -> None:
         """Change what is in force here, and remember until when something may be released under what was before."""
