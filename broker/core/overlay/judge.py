@@ -68,7 +68,7 @@ class Judge:
 
     def is_withdrawn(self, identity: bytes) -> bool:
         """Whether the record of this identity (broker.core.record.fingerprint) is never to be delivered again."""
-        return identity in self._withdrawn
+        return self.withdraws_anything and identity in self._withdrawn
 
 
 def refuses_calls(suspension: Suspension) -> bool:
