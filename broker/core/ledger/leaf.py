@@ -20,6 +20,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256, shake_256
+from itertools import chain
 
 import orjson
 
@@ -66,20 +67,11 @@ class Openings:
 
     def groups(self) -> dict[str, list[tuple[bytes, bytes]]]:
         """By commitment what it is over: salt (32 bytes) and opening of each item."""
-        texts: dict[str, list[bytes]] = {}
-        for name, contents in self.parts.items():
-            texts.setdefault(group_of(name), []).extend(_opened(name, contents) if contents else ())
-        texts = {name: each if name in LISTS else [b"\t".join(each)] for name, each in texts.items()}
-        salts = iter(item_salts(self.salt, sum(map(len, texts.values()))))
-        # The texts come first: at their end zip must not have taken a salt.
-        return {
-            name: [(salt, text) for text, salt in zip(texts[name], salts, strict=False)]
-            for name in sorted(texts)
-        }
+        return _grouped(self.salt, {name: _opened(name, contents) for name, contents in self.parts.items()})
 
     def commitments(self) -> dict[str, bytes]:
         """By commitment the Merkle root over the salted hashes of its items, 32 bytes."""
-        return {name: root_of([item_hash(*item) for item in items]) for name, items in self.groups().items()}
+        return _roots(self.groups())
 
     def values(self) -> dict[str, JsonValue]:
         """The parts as they were written."""
@@ -119,16 +111,15 @@ class Committed:
 
 def commit(entry: LedgerEntry, salt: bytes) -> Committed:
     """Commit to the parts. Raises ValueError for values without canonical form, or no list where LISTS says so."""
-    opened = [_salted(salt)]
-    parts: dict[str, list[bytes]] = {}
+    opened: dict[str, list[bytes]] = {}
     for name in sorted(entry.body, key=order_of):
         if not _NAME.fullmatch(name):
             raise ValueError("a part's name is of small letters and underscores")
-        contents = parts[name] = [canonical(item) for item in _items(name, entry.body[name])]
-        opened.extend(_opened(name, contents))
-    roots = {**entry.roots, **Openings(salt, parts).commitments()}
+        opened[name] = _opened(name, [canonical(item) for item in _items(name, entry.body[name])])
+    roots = {**entry.roots, **_roots(_grouped(salt, opened))}
     commitments: dict[str, JsonValue] = {name: root.hex() for name, root in roots.items()}
-    return Committed(entry.kind, entry.time_ms, commitments, b"\t".join(opened))
+    openings = b"\t".join([_salted(salt), *chain.from_iterable(opened.values())])
+    return Committed(entry.kind, entry.time_ms, commitments, openings)
 
 
 def encode(entry: LedgerEntry, instance: str, epoch: int, index: int, salt: bytes) -> EncodedEntry:
@@ -238,6 +229,26 @@ def _items(name: str, value: JsonValue) -> Iterator[JsonValue]:
         yield from value
     else:
         raise ValueError(f"the part '{name}' of a ledger entry is a list")
+
+
+def _grouped(salt: bytes, opened: dict[str, list[bytes]]) -> dict[str, list[tuple[bytes, bytes]]]:
+    """By commitment the salt and the opening of each item. opened: by part its openings, parts in their order."""
+    texts: dict[str, list[bytes]] = {}
+    for name, openings in opened.items():
+        if name not in LISTS:
+            texts.setdefault(group_of(name), []).extend(openings)
+        else:  # a list without items has an opening, and no item
+            texts[name] = openings if openings != _opened(name, []) else []
+    texts = {name: each if name in LISTS else [b"\t".join(each)] for name, each in texts.items()}
+    salts = iter(item_salts(salt, sum(map(len, texts.values()))))
+    # The texts come first: at their end zip must not have taken a salt.
+    return {
+        name: [(salt, text) for text, salt in zip(texts[name], salts, strict=False)] for name in sorted(texts)
+    }
+
+
+def _roots(groups: dict[str, list[tuple[bytes, bytes]]]) -> dict[str, bytes]:
+    return {name: root_of([item_hash(*item) for item in items]) for name, items in groups.items()}
 
 
 def _opened(name: str, contents: list[bytes]) -> list[bytes]:
