@@ -12,7 +12,7 @@ from broker.core.rulebook.load import revision_of
 from broker.core.rulebook.scope import View
 from tests.fakes.proposing import first_revision
 
-pytestmark = pytest.mark.opa
+pytestmark = [pytest.mark.opa, pytest.mark.timeout(300)]
 PRESENT = first_revision()
 MODULE = "agencies/ems/module.rego"
 CHANGED = revision_of({**PRESENT.files, MODULE: b"package agencies.ems\n\ndeny contains 1 if data.secret\n"})

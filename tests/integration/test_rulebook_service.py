@@ -32,7 +32,8 @@ from protos.entente.v1 import rulebook_pb2 as pb
 from tests.integration.exchange.live import PEOPLE, Live, Person, running_live
 from tests.integration.exchange.records import crash
 
-pytestmark = [pytest.mark.opa, pytest.mark.asyncio(loop_scope="session")]
+# What is examined waits for everything else on the machine.
+pytestmark = [pytest.mark.opa, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
 
 AGREEMENTS = "data/agreements/highway-patrol/data.yaml"
 ADMINISTRATORS = {
