@@ -37,7 +37,8 @@ class KafkaUnavailable(Exception):
 class KafkaNode:
     """One node with fixed ports and a data directory, so that it can be stopped, killed and started again.
 
-    `settings` are added to (and win over) the server properties written at the first start.
+    `settings` are added to (and win over) the server properties written at the first start; `java_options` stand
+    before the program on Java's command line.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class KafkaNode:
         controller_port: int,
         heap_mb: int = 512,
         settings: Mapping[str, str] | None = None,
+        java_options: Sequence[str] = (),
     ) -> None:
         self.data_dir = data_dir
         self.port = port
         self.controller_port = controller_port
         self._heap_mb = heap_mb
         self._settings = dict(settings or {})
+        self._java_options = tuple(java_options)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -88,7 +91,7 @@ class KafkaNode:
         self._format_once(timeout_s)
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                java_command(self._heap_mb, "kafka.Kafka", str(self._properties_path)),
+                self._command(self._heap_mb, "kafka.Kafka", str(self._properties_path)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -140,6 +143,9 @@ class KafkaNode:
     def _properties_path(self) -> Path:
         return self.data_dir / "server.properties"
 
+    def _command(self, heap_mb: int, main_class: str, *arguments: str) -> list[str]:
+        return java_command(heap_mb, main_class, *arguments, java_options=self._java_options)
+
     def _format_once(self, timeout_s: float) -> None:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         properties = server_properties(self.data_dir, self.port, self.controller_port) | self._settings
@@ -148,7 +154,7 @@ class KafkaNode:
             return
         arguments = ["format", "--cluster-id", _cluster_id(), "--config", str(self._properties_path)]
         done = subprocess.run(
-            java_command(128, "kafka.tools.StorageTool", *arguments),
+            self._command(128, "kafka.tools.StorageTool", *arguments),
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -172,7 +178,9 @@ class KafkaNode:
             time.sleep(_POLL_S)
 
 
-def java_command(heap_mb: int, main_class: str, *arguments: str) -> list[str]:
+def java_command(
+    heap_mb: int, main_class: str, *arguments: str, java_options: Sequence[str] = ()
+) -> list[str]:
     """The command line of one of Kafka's programs; raises KafkaUnavailable if Java or the jars are missing."""
     java = shutil.which("java")
     if java is None:
@@ -184,6 +192,7 @@ def java_command(heap_mb: int, main_class: str, *arguments: str) -> list[str]:
         f"-Xmx{heap_mb}m",
         "-XX:+UseSerialGC",
         "-XX:+ExitOnOutOfMemoryError",
+        *java_options,
         f"-Dlog4j2.configurationFile={HERE / 'log4j2.properties'}",
         "-cp",
         f"{LIBS}/*",

@@ -15,6 +15,8 @@ TEST_SETTINGS: Mapping[str, str] = {
     "log.initial.task.delay.ms": "1000",
     "log.segment.delete.delay.ms": "1000",
 }
+# A node lives for seconds: Java's second compiler costs more than it saves, two CPU seconds a start.
+QUICK_JAVA = ("-XX:TieredStopAtLevel=1",)
 
 
 def new_node(data_dir: Path, *, heap_mb: int = 512) -> KafkaNode:
@@ -25,6 +27,7 @@ def new_node(data_dir: Path, *, heap_mb: int = 512) -> KafkaNode:
         controller_port=free_port(),
         heap_mb=heap_mb,
         settings=TEST_SETTINGS,
+        java_options=QUICK_JAVA,
     )
 
 
