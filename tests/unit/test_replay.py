@@ -92,6 +92,44 @@ async def test_every_kind_of_entry_is_replayed_and_equal_questions_are_asked_onc
     assert [len(batch) for batch in engine.batches] == [2]
 
 
+def under(told: dict[str, JsonValue], rules: Rules) -> dict[str, JsonValue]:
+    """A decision that was made before a switch."""
+    return {**told, "under": {"revision": rules.revision, "engine": rules.engine}}
+
+
+EARLIER = Rules("sha256:earlier", RULES.engine)
+
+
+async def test_what_was_decided_before_a_switch_is_replayed_by_the_rules_that_it_names() -> None:
+    engines = Engines(one=ScriptedEngine({"a": [RELEASED]}), earlier=ScriptedEngine({"a": [WITHHELD]}))
+    run = Replay(engines)
+    earlier = under(decision("a", WITHHELD), EARLIER)
+    told = [
+        delivery(0, decision("a"), withheld=[earlier]),
+        entry(1, "call_refused", decisions=[earlier]),
+        entry(2, "stream_closed", considered=[{"withheld": [[earlier, 1]]}]),
+    ]
+    assert await replayed(run, *told) == []
+    assert run.tally.by_rules == {RULES: 1, EARLIER: 3}
+    assert run.tally.complete and not run.tally.faulty
+
+
+@pytest.mark.parametrize("kind", ["delivery", "publish", "stream_opened"])
+async def test_nothing_is_released_by_other_rules_than_those_in_force(kind: str) -> None:
+    run = Replay(Engines(one=ScriptedEngine({"a": [RELEASED]}), earlier=ScriptedEngine({"a": [RELEASED]})))
+    (found,) = await replayed(run, entry(0, kind, decisions=[under(decision("a"), EARLIER)]))
+    assert (found.outcome, found.index) == (Outcome.UNREADABLE, 0)
+    assert run.tally.faulty
+
+
+@pytest.mark.parametrize("named", ["x", {}, {"revision": "sha256:one"}, {"revision": 1, "engine": "e"}, None])
+async def test_rules_that_are_none_are_found(named: JsonValue) -> None:
+    run = Replay(Engines(one=ScriptedEngine({"a": [WITHHELD]})))
+    told: dict[str, JsonValue] = {**decision("a", WITHHELD), "under": named}
+    (found,) = await replayed(run, delivery(0, withheld=[told]))
+    assert found.outcome is Outcome.UNREADABLE
+
+
 async def test_a_decision_that_comes_out_otherwise_is_found_with_its_place() -> None:
     run = Replay(Engines(one=ScriptedEngine({"a": [RELEASED], "b": [WITHHELD]})))
     lie = decision("b", {**RELEASED, "reasons": ["friendship"]})

@@ -32,6 +32,9 @@ from broker.ports.policy_engine import PolicyEngine
 Entries = AsyncIterator[tuple[str, Sequence[EncodedEntry]]]
 """Consecutive entries in parts, each with the instance that wrote it."""
 
+_RELEASING = frozenset({"delivery", "publish", "stream_opened"})
+"""Kinds whose part `decisions` is decided by the rules of the entry; what was withheld before may have been by others."""
+
 _BATCH_ITEMS = 500
 _AT_ONCE = 2
 """Batches under way: two give 1.8 times as many answers as one, three no more than two (measured on two cores)."""
@@ -151,6 +154,8 @@ class Replay:
             openings = read_openings(entry.openings)
             check(leaf, openings)
             rules, decisions = rules_of(openings), decisions_of(openings)
+            if kind in _RELEASING and any(each.under for each in decisions if each.part == "decisions"):
+                raise EntryInvalid("something was released by other rules than those in force")
         except EntryInvalid as error:
             self.tally.unreadable += 1
             window.told.append(ReplayFinding(Outcome.UNREADABLE, instance, index, kind, str(error)))
