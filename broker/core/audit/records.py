@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from broker.core.audit.readings import Readings
+from broker.core.audit.standing_clock import StandingClock
 from broker.core.decide import Decider, DeciderLimits
 from broker.core.deliver.budget import Budget
 from broker.core.deliver.disclose import Discloser
@@ -185,7 +186,7 @@ class RecordReplay:
         return revision
 
     def _seen(self, rules: _Rules, question: ReplayQuestion, subject: SubjectClass) -> _Seen:
-        clock = self._clock if question.at_ms is None else _Moment(question.at_ms, self._clock)
+        clock = self._clock if question.at_ms is None else StandingClock(question.at_ms, self._clock)
         decider = Decider(rules.engine, clock, time_dependent=rules.time_dependent, limits=_LIMITS)
         views, discloser = RecordViews(rules.registry), Discloser(rules.registry, self._keys)
         lens = Lens(question.topic, subject, decider, views, discloser)
@@ -260,22 +261,6 @@ class _Seen:
 
     async def close(self) -> None:
         await self._lens.decider.close()
-
-
-@dataclass(frozen=True, slots=True)
-class _Moment:
-    """A clock that stands: what is judged is judged as at this moment."""
-
-    time_ms: int
-    clock: Clock
-
-    def now_ms(self) -> int:
-        """See Clock."""
-        return self.time_ms
-
-    def monotonic_s(self) -> float:
-        """See Clock."""
-        return self.clock.monotonic_s()
 
 
 def _is_wanted(record: StoredRecord, end: Positions, question: ReplayQuestion) -> bool:
