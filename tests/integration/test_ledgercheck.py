@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -193,7 +195,17 @@ def test_any_changed_byte_of_a_cosignature_is_found_by_both() -> None:
     here = [holds(lambda note=note: _cosigned_here(note, key)) for note in notes]  # type: ignore[misc]
     there = answers([note_check(note, kind="cosignature", witness=key.text()) for note in notes])
     assert not any(here)
-    assert not any(verdict.ok for verdict in there)
+    assert [verdict.ok for verdict in there] == [_is_same_signature(note, other) for other in notes]
+
+
+def _is_same_signature(note: bytes, other: bytes) -> bool:
+    """Go's base64 does not look at the bits that the last character has too many; they change no byte of a signature."""
+    (begin, _, text), (other_begin, _, other_text) = note.rpartition(b" "), other.rpartition(b" ")
+    try:
+        decoded = base64.b64decode(other_text.removesuffix(b"\n"), validate=True)
+    except binascii.Error:
+        return False
+    return other_begin == begin and other_text.endswith(b"\n") and decoded == base64.b64decode(text)
 
 
 def _cosigned_here(note: bytes, key: VerifierKey) -> None:
