@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import faulthandler
 import logging
+import os
 import signal
 import ssl
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -55,6 +58,9 @@ log = logging.getLogger(__name__)
 
 TLS_KEY_BYTES = 64 << 10
 STOP_GRACE_S = 1.0
+END_LIMIT_S = 30.0
+"""How long an instance that has lost its ledger or its membership may take to end."""
+
 SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter while others wait.
 
@@ -83,6 +89,8 @@ async def serve(config: Config, *, ready: Callable[[Ready], None] | None = None)
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     stopped = asyncio.Event()
+    overdue = threading.Timer(END_LIMIT_S, _end_at_once)
+    overdue.daemon = True
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
@@ -93,11 +101,21 @@ async def serve(config: Config, *, ready: Callable[[Ready], None] | None = None)
             asked = asyncio.ensure_future(stopped.wait())
             await asyncio.wait((asked, report.fenced), return_when=asyncio.FIRST_COMPLETED)
             asked.cancel()
+            if report.fenced.done():
+                overdue.start()
         if report.fenced.done():
             raise report.fenced.result()
     finally:
+        overdue.cancel()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+def _end_at_once() -> None:
+    """In a thread: an instance that others went on without must end, whatever it still waits for, to be started again."""
+    log.error("this instance has to stop, and did not within %d s; it is ended", END_LIMIT_S)
+    faulthandler.dump_traceback()
+    os._exit(1)
 
 
 @asynccontextmanager

@@ -271,6 +271,8 @@ async def scene(
             made.check_streams()
             await made.check_ledger()
     finally:
+        with contextlib.suppress(AssertionError):
+            second.signal(signal.SIGCONT)  # it may be asleep still if the test failed
         await asyncio.gather(*(asyncio.to_thread(each.stop) for each in (first, second)))
 
 
