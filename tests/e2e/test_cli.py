@@ -1,9 +1,11 @@
-"""The commands as a person runs them: real processes against a real exchange."""
+"""The commands as a person runs them, against a real exchange.
+
+Processes of their own are those that read a pipe, are interrupted, or serve; the others run in the test's.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import signal
 import subprocess
@@ -17,6 +19,7 @@ from typing import Any
 import pytest
 
 import broker.demo
+from tests.e2e.here import Done, environment, run_here
 from tests.services.broker import BrokerProcess
 
 ENTENTE = Path(sys.executable).with_name("entente")
@@ -37,24 +40,33 @@ class Shell:
     broker: BrokerProcess
 
     @property
-    def environment(self) -> dict[str, str]:
-        """Only ENTENTE_CONFIG is set of the program's own variables."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("ENTENTE_")}
-        return kept | {"ENTENTE_CONFIG": str(self.broker.file), "COLUMNS": "200"}
+    def variables(self) -> dict[str, str]:
+        """Only ENTENTE_CONFIG is set of the program's own."""
+        return {"ENTENTE_CONFIG": str(self.broker.file), "COLUMNS": "200"}
 
-    def run(
-        self, *arguments: str, stdin: str | None = None, **variables: str
-    ) -> subprocess.CompletedProcess[str]:
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of a process."""
+        return environment() | self.variables
+
+    def run(self, *arguments: str, stdin: str | None = None, **variables: str) -> Done:
         """One command, to its end."""
-        return subprocess.run(
+        if stdin is None:
+            return run_here(CHECKOUT, *arguments, **self.variables, **variables)
+        return self.process(*arguments, stdin=stdin)
+
+    def process(self, *arguments: str, stdin: str | None = None) -> Done:
+        """The same as a process of its own."""
+        ran = subprocess.run(
             [ENTENTE, *arguments],
             input=stdin,
             check=False,
             capture_output=True,
             text=True,
-            env=self.environment | variables,
+            env=self.environment,
             timeout=60,
         )
+        return Done(ran.returncode, ran.stdout, ran.stderr)
 
     def lines(self, *arguments: str, stdin: str | None = None) -> list[Any]:
         """A command that succeeds; its output as JSON Lines."""
@@ -268,22 +280,13 @@ EXAMPLES = (
 )
 
 
-@pytest.mark.timeout(300)  # some twenty commands in a row
 def test_the_examples_of_the_help_texts_run_as_printed(shell: Shell) -> None:
     # In this order: what `subscribe` makes is shown, moved and deleted.
     for command in EXAMPLES:
         last = shell.run(*command, "--help").stdout.rstrip().splitlines()[-1]
         program, *arguments = shlex.split(last.strip().removeprefix("Example: "))
         assert (program, *arguments[: len(command)]) == ("entente", *command)
-        ran = subprocess.run(
-            [ENTENTE, *arguments],
-            cwd=CHECKOUT,
-            check=False,
-            capture_output=True,
-            text=True,
-            env=shell.environment,
-            timeout=60,
-        )
+        ran = shell.run(*arguments)
         assert ran.returncode == 0, (last, ran.stderr)
 
 
@@ -420,7 +423,7 @@ def test_a_subscriber_goes_on_after_the_broker_was_killed(tmp_path: Path) -> Non
 def test_without_a_broker_commands_end_in_5(tmp_path: Path) -> None:
     shell = Shell(BrokerProcess(tmp_path / "exchange"))
     begun = time.monotonic()
-    ran = shell.run("whoami", "--context", "ems")
+    ran = shell.process("whoami", "--context", "ems")
     assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (5, "", 1)
     assert time.monotonic() - begun < 30
 
@@ -428,7 +431,7 @@ def test_without_a_broker_commands_end_in_5(tmp_path: Path) -> None:
 def test_serve_tells_a_faulty_configuration_in_one_line(tmp_path: Path) -> None:
     process = BrokerProcess(tmp_path / "exchange")
     process.change({"nonsense": {"a": 1}})
-    ran = Shell(process).run("serve")
+    ran = Shell(process).process("serve")
     assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (2, "", 1)
     assert "nonsense" in ran.stderr
 
@@ -438,7 +441,7 @@ def test_serve_tells_each_finding_of_a_rulebook_on_its_line(tmp_path: Path) -> N
     rulebook = process.file.parent / "rulebook"
     (rulebook / "data" / "note.txt").write_text("a note")
     (rulebook / "keys" / "ems.jwks.txt").write_text("{}")
-    ran = Shell(process).run("serve")
+    ran = Shell(process).process("serve")
     assert (ran.returncode, ran.stdout) == (1, "")
     assert ran.stderr.splitlines() == [
         "entente: the rulebook was refused: data/note.txt: does not belong under data/, which holds only data.yaml;"
@@ -449,6 +452,6 @@ def test_serve_tells_each_finding_of_a_rulebook_on_its_line(tmp_path: Path) -> N
 
 
 def test_serve_tells_that_its_address_is_taken(shell: Shell) -> None:
-    ran = shell.run("serve")
+    ran = shell.process("serve")
     assert (ran.returncode, ran.stdout) == (1, "")
     assert "Traceback" not in ran.stderr
