@@ -36,7 +36,7 @@ class Length:
     kafka_outages: int
 
 
-SHORT = Length(records=1_000, broker_kills=1, opa_kills=1, kafka_outages=1)
+SHORT = Length(records=300, broker_kills=1, opa_kills=1, kafka_outages=1)
 LONG = Length(records=25_000, broker_kills=30, opa_kills=10, kafka_outages=4)
 
 
@@ -101,7 +101,7 @@ async def test_parts_killed_under_traffic_lose_and_double_nothing(
     assert traffic.reader.streams > 1
 
 
-@pytest.mark.parametrize("records", at_length(2_000, 250_000))
+@pytest.mark.parametrize("records", at_length(1_000, 250_000))
 @pytest.mark.parametrize("broker", BACKENDS, indirect=True)
 async def test_all_that_is_published_is_delivered_exactly_once(broker: BrokerProcess, records: int) -> None:
     """Without faults a single stream brings everything, and no call fails; memory does not grow with the log."""

@@ -242,8 +242,8 @@ class Traffic:
         """
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.reader.run(records))
-            publishing = [tasks.create_task(lane.run(records - 1)) for lane in self.lanes]
             await self.reader.opened.wait()
+            publishing = [tasks.create_task(lane.run(records - 1)) for lane in self.lanes]
             for count, fault in faults:
                 await self.progress.reaches(count)
                 await fault()
