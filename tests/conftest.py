@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
+from broker.adapters.opa import OpaCompiler
 from deploy.kafka.node import KafkaNode, KafkaUnavailable
 from tests.services.kafka import running_node
 from tests.services.opa import OpaUnavailable, find_opa
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _modules_parsed_once() -> Iterator[None]:
+    """Each exchange that starts in this process parses the same 38 modules, by as many runs of OPA."""
+    parse = OpaCompiler.parse
+
+    @lru_cache(maxsize=200)
+    def parsed(opa: Path, path: str, source: bytes) -> Mapping[str, object]:
+        return parse(OpaCompiler(opa), path, source)
+
+    def parse_once(compiler: OpaCompiler, path: str, source: bytes) -> Mapping[str, object]:
+        return parsed(compiler._opa, path, source)
+
+    with patch.object(OpaCompiler, "parse", parse_once):
+        yield
 
 
 @pytest.fixture(scope="session")

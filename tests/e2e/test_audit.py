@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -15,8 +14,8 @@ from typing import Any
 import pytest
 
 from broker.core.checkpoint.note import Signer
-from tests.e2e.here import Done, environment, run_here
-from tests.e2e.test_cli import DATA, ENTENTE
+from tests.e2e.here import Done, run_here
+from tests.e2e.test_cli import DATA
 from tests.services.broker import BrokerProcess
 
 pytestmark = [pytest.mark.opa, pytest.mark.timeout(300)]
@@ -41,18 +40,9 @@ class Audited:
     answers: dict[str, Done] = field(default_factory=dict)
 
     def ask(self, *arguments: str) -> Done:
-        """One command as a process of its own, with the exchange's configuration file."""
-        own = {"ENTENTE_CONFIG": str(self.directory / "exchange" / "entente.toml")}
-        ran = subprocess.run(
-            [ENTENTE, *arguments],
-            check=False,
-            capture_output=True,
-            text=True,
-            cwd=self.directory,
-            env=environment() | own,
-            timeout=120,
-        )
-        return Done(ran.returncode, ran.stdout, ran.stderr)
+        """One command with the exchange's configuration file."""
+        own = str(self.directory / "exchange" / "entente.toml")
+        return run_here(self.directory, *arguments, ENTENTE_CONFIG=own)
 
     def run(self, *arguments: str | Path) -> Done:
         """One audit command without any configuration file."""
