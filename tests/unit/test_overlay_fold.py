@@ -121,7 +121,9 @@ def test_a_record_is_withdrawn_once_and_for_good() -> None:
     gone = folded(withdrawn())
     named = identity("//ems/cad", "1")
     assert gone.overlays.withdrawn[named].owner == "ems"
-    assert gone.apply(withdrawn(), 6) is gone, "it counts, so that whoever asks again waits until it is confirmed"
+    assert gone.apply(withdrawn(), 6) is gone, (
+        "it counts, so that whoever asks again waits until it is confirmed"
+    )
     told = gone.apply(event("announced", {"source": "//ems/cad", "id": "1"}), 7)
     assert told is not None
     assert told.announced[named] == 7
