@@ -14,10 +14,9 @@ import grpc
 import pytest
 
 from protos.entente.v1 import exchange_pb2, exchange_pb2_grpc
+from tests.fault.test_traffic import BACKENDS, at_length
 from tests.services.broker import BrokerProcess, opening, reason, vulnerability
 
-BACKENDS = ["embedded", pytest.param("kafka", marks=pytest.mark.kafka)]
-KILL_RECORDS = int(os.environ.get("ENTENTE_TEST_KILL_RECORDS", "10000"))
 BATCH = 50
 
 
@@ -41,13 +40,13 @@ async def ids(broker: BrokerProcess, count: int) -> list[str]:
         return [record_id async for record_id in received(channel, broker, count)]
 
 
-async def publish_until_killed(broker: BrokerProcess, kill_at: int) -> set[str]:
-    """Publishes in four calls at once; kills the broker once `kill_at` records are acknowledged. Those ids."""
+async def publish_until_killed(broker: BrokerProcess, records: int, kill_at: int) -> set[str]:
+    """Publishes so many in four calls at once; kills the broker once `kill_at` records are acknowledged. Those ids."""
     acknowledged: set[str] = set()
     killed = asyncio.Event()
 
     async def publish(channel: grpc.aio.Channel, first: int) -> None:
-        for begin in range(first, KILL_RECORDS, 4 * BATCH):
+        for begin in range(first, records, 4 * BATCH):
             batch = [vulnerability(str(number)) for number in range(begin, begin + BATCH)]
             try:
                 results = await broker.publish(channel, batch)
@@ -67,20 +66,21 @@ async def publish_until_killed(broker: BrokerProcess, kill_at: int) -> set[str]:
     return acknowledged
 
 
+@pytest.mark.parametrize("records", at_length(3_000, 10_000))
 @pytest.mark.parametrize("broker", BACKENDS, indirect=True)
-async def test_records_acknowledged_before_a_kill_are_there_once(broker: BrokerProcess) -> None:
-    acknowledged = await publish_until_killed(broker, random.randrange(BATCH, KILL_RECORDS - 8 * BATCH))
+async def test_records_acknowledged_before_a_kill_are_there_once(broker: BrokerProcess, records: int) -> None:
+    acknowledged = await publish_until_killed(broker, records, random.randrange(BATCH, records - 8 * BATCH))
     broker.start()
     async with broker.channel() as channel:
         # What was stored but not acknowledged comes back as a duplicate: publishing all again completes the set.
-        for begin in range(0, KILL_RECORDS, 500):
+        for begin in range(0, records, 500):
             batch = [vulnerability(str(number)) for number in range(begin, begin + 500)]
             results = await broker.publish(channel, batch)
             for event, result in zip(batch, results, strict=True):
                 assert result.HasField("accepted"), result
                 assert result.accepted.duplicate or event.id not in acknowledged
-    counted = Counter(await ids(broker, KILL_RECORDS))
-    assert counted == Counter({str(number): 1 for number in range(KILL_RECORDS)})
+    counted = Counter(await ids(broker, records))
+    assert counted == Counter({str(number): 1 for number in range(records)})
 
 
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stalled"])
