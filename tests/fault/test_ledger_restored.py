@@ -113,7 +113,7 @@ async def test_a_broker_and_an_auditor_in_other_time_zones_tell_the_same_times(
             assert await opened.ids(1) == ["1"]
     finally:
         broker.stop()
-    here = Auditor.of(broker)
+    here = replace(Auditor.of(broker), time_zone="UTC")
     there = replace(here, time_zone="America/New_York")
     answers = [
         [

@@ -12,7 +12,7 @@ from typing import Any
 
 from connectors.receipts import ReceiptFile
 from protos.entente.v1 import catalog_pb2, catalog_pb2_grpc
-from tests.e2e.here import environment
+from tests.e2e.here import Done, environment, run_here
 from tests.services.broker import ENTENTE, BrokerProcess
 
 TOPIC = "vulnerabilities"
@@ -75,12 +75,12 @@ class Receipts:
 class Auditor:
     """Somebody with an exchange's public key, its receipt keys and what a witness kept.
 
-    ledger: the options that say where the ledger is.
+    ledger: the options that say where the ledger is; time_zone: where the auditor works, None for the test's own.
     """
 
     exchange: Path
     ledger: tuple[str, ...]
-    time_zone: str = "UTC"
+    time_zone: str | None = None
 
     @classmethod
     def of(cls, broker: BrokerProcess) -> Auditor:
@@ -95,17 +95,23 @@ class Auditor:
 
     def ask(self, *arguments: str | Path, code: int = 0) -> Any:
         """One command of `entente audit`, which has to end so; its answer."""
+        command = ["audit", *arguments, *self.ledger, "-o", "json"]
+        ran = run_here(self.exchange, *command) if self.time_zone is None else self._elsewhere(command)
+        assert ran.returncode == code, f"{arguments[0]}: {ran.returncode}: {ran.stderr}{ran.stdout[:2000]}"
+        return json.loads(ran.stdout)
+
+    def _elsewhere(self, command: list[str | Path]) -> Done:
+        """As a process of its own, since the C library reads the time zone once."""
         ran = subprocess.run(
-            [ENTENTE, "audit", *arguments, *self.ledger, "-o", "json"],
+            [ENTENTE, *command],
             check=False,
             capture_output=True,
             text=True,
             cwd=self.exchange,
-            env=environment() | {"TZ": self.time_zone},
+            env=environment() | {"TZ": self.time_zone or "UTC"},
             timeout=900,
         )
-        assert ran.returncode == code, f"{arguments[0]}: {ran.returncode}: {ran.stderr}{ran.stdout[:2000]}"
-        return json.loads(ran.stdout)
+        return Done(ran.returncode, ran.stdout, ran.stderr)
 
     def verified(self, *witnesses: Path, code: int = 0) -> Any:
         """What `verify` says with the key and the witnesses' files."""
