@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.here import environment, run_here
-from tests.e2e.test_cli import DATA, ENTENTE
+from tests.e2e.here import run_here
+from tests.e2e.test_cli import DATA
 from tests.services.broker import BrokerProcess
 
 pytestmark = [pytest.mark.opa, pytest.mark.kafka, pytest.mark.timeout(300)]
@@ -18,17 +17,7 @@ pytestmark = [pytest.mark.opa, pytest.mark.kafka, pytest.mark.timeout(300)]
 
 def ask(directory: Path, process: BrokerProcess, *arguments: str) -> str:
     """What the exchange answers to a command."""
-    own = {"ENTENTE_CONFIG": str(process.file)}
-    command = [ENTENTE, *arguments]
-    ran = subprocess.run(
-        command,
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=directory,
-        env=environment() | own,
-        timeout=120,
-    )
+    ran = run_here(directory, *arguments, ENTENTE_CONFIG=str(process.file))
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
 

@@ -26,7 +26,7 @@ from broker.model.ledger import LedgerEntry
 from deploy.kafka.node import KafkaNode, KafkaUnavailable
 from tests.contract.samples import START_MS
 from tests.fakes.ledger_log import open_writer, rebuilt_of
-from tests.services.kafka import TEST_SETTINGS
+from tests.services.kafka import QUICK_JAVA, TEST_SETTINGS
 from tests.services.kafka_sockets import SOCKET_MARKS, sockets_collected
 from tests.services.ports import free_port
 
@@ -100,7 +100,9 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureNode]:
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": str(directory / "server.pem"),
     }
-    node = KafkaNode(directory / "kafka", port=port, controller_port=controller, settings=settings)
+    node = KafkaNode(
+        directory / "kafka", port=port, controller_port=controller, settings=settings, java_options=QUICK_JAVA
+    )
     try:
         node.start()
         yield SecureNode(node, secure_port, directory / "ca.pem", directory / "other.pem")
