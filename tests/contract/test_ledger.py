@@ -166,7 +166,7 @@ TAMPERINGS: list[tuple[Callable[[list[EncodedEntry]], None], str]] = [
     (truncate, "entry 4: it is missing, and a checkpoint covers 6 entries"),
     (forget_the_first, "entry 0: the ledger begins with entry 1, and no retention is configured"),
     (forget_all, "entry 0: it is missing, and a checkpoint covers 3 entries"),
-    (change_openings, "entry 2: what is stored as 'call' is not what the leaf commits to"),
+    (change_openings, "entry 2: what is stored as 'shown' is not what the leaf commits to"),
     (replace_whole, "entry 2: the tree up to it is not that of the checkpoint of size 3"),
     (of_another_instance, "entry 2: it is of the instance other"),
     (garbage, "entry 2: the leaf is not readable"),
