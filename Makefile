@@ -89,8 +89,11 @@ bench: setup-test ## records per second to 1, 10 and 100 subscriptions on Kafka
 
 check: setup-check static unit ## the quick part, under a minute
 
+# A file of a few long tests that begins last is what everybody waits for.
+SLOWEST_FIRST := $(addprefix tests/,fault e2e integration contract policy unit)
+
 test: setup-test static proto-breaking ## everything, on real Kafka and OPA, with coverage
-	@$(PY) -m pytest -n 4 --dist loadfile --cov --cov-report=term
+	@$(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(SLOWEST_FIRST)
 
 soak: setup-test ## the tests that run for minutes
 	@$(PY) -m pytest -m soak --timeout 3600 --log-cli-level INFO

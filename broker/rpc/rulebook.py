@@ -21,6 +21,7 @@ from broker.errors import EntenteError, Reason
 from broker.rpc import rulebook_messages as shown
 from broker.rpc.call import Call
 from broker.rpc.quotas import Quotas
+from broker.rpc.times import milliseconds
 from protos.entente.v1 import rulebook_pb2 as pb
 
 ARCHIVE_BYTES = 128 << 20
@@ -81,7 +82,7 @@ class RulebookServicer:
         """Rulebook.Simulate."""
         with self._quotas.stream(call.caller.agency):
             request = await self._one(call, pb.SimulateRequest())
-            since_ms = request.since.ToMilliseconds() if request.HasField("since") else None
+            since_ms = milliseconds(request.since) if request.HasField("since") else None
             question = SimulationQuestion(request.proposal, since_ms, request.last)
             async with aclosing(self._simulations.simulate(call.caller, question)) as responses:
                 async for response in responses:
