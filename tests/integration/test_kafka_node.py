@@ -6,13 +6,14 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 
+from broker.adapters.kafka.sockets import DIRECT
 from deploy.kafka.node import KafkaNode, KafkaUnavailable, is_ready
 
 pytestmark = pytest.mark.kafka
 
 
 def _create(bootstrap: str, topic: str) -> None:
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap, proxy_url=DIRECT)
     try:
         admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1)])
     finally:
@@ -20,7 +21,7 @@ def _create(bootstrap: str, topic: str) -> None:
 
 
 def _append(bootstrap: str, topic: str, value: bytes) -> int:
-    producer = KafkaProducer(bootstrap_servers=bootstrap, acks="all")
+    producer = KafkaProducer(bootstrap_servers=bootstrap, proxy_url=DIRECT, acks="all")
     try:
         return int(producer.send(topic, value).get(timeout=20).offset)
     finally:
@@ -28,7 +29,7 @@ def _append(bootstrap: str, topic: str, value: bytes) -> int:
 
 
 def _read(bootstrap: str, topic: str) -> list[bytes]:
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap, consumer_timeout_ms=10_000)
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, proxy_url=DIRECT, consumer_timeout_ms=10_000)
     try:
         partition = TopicPartition(topic, 0)
         consumer.assign([partition])
@@ -61,7 +62,7 @@ def test_a_stopped_node_has_no_process(kafka_node: KafkaNode) -> None:
 
 
 def test_the_shared_node_makes_no_topic_by_itself(kafka_bootstrap: str) -> None:
-    consumer = KafkaConsumer(bootstrap_servers=kafka_bootstrap)
+    consumer = KafkaConsumer(bootstrap_servers=kafka_bootstrap, proxy_url=DIRECT)
     try:
         assert "never-created" not in consumer.topics()
         assert not consumer.partitions_for_topic("never-created")

@@ -17,6 +17,13 @@ DIRECT = "entente-direct://"
 """A client's `proxy_url` for connections that go straight to the broker."""
 
 
+class _Collected(socket.socket):
+    """What the library abandons once it is connected, where a client is closed just then, is closed when it is collected."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 class ClosingSocket(KafkaNetSocket):  # type: ignore[misc] # kafka-python has no types
     """Connects without a proxy."""
 
@@ -31,7 +38,7 @@ class ClosingSocket(KafkaNetSocket):  # type: ignore[misc] # kafka-python has no
     ) -> socket.socket:
         """As the library's own, but nothing stays open if it fails or is abandoned."""
         family, kind, protocol, _, address = addrinfo
-        opened = socket.socket(family, kind, protocol)
+        opened = _Collected(family, kind, protocol)
         try:
             opened.setblocking(False)
             for option in socket_options:
