@@ -4,33 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 
+from broker.core.answers import Answer, answers_to
 from broker.core.decide import Decider, Question, Ruling
 from broker.core.questions import probe_labels, publish_question, subscribe_question
-from broker.errors import EntenteError, NoDecision, Reason
-from broker.model.decision import Decision
+from broker.errors import EntenteError, Reason
 from broker.model.principal import Principal
 from broker.model.registry import Registry, Topic
-from broker.model.rulebook import Rules
 from broker.ports.clock import Clock
 from broker.ports.identity import Identity
 
 _TOPIC_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 """What a rulebook may call a topic; anything else is missing without being asked about."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    question: Question
-    decision: Decision
-    permitted: bool
-    rules: Rules
-
-    @property
-    def ruling(self) -> Ruling:
-        return Ruling.of(self.question, self.decision, self.rules)
 
 
 class Access:
@@ -89,7 +74,7 @@ class Access:
         questions = self._publish_questions(principal, topic)
         return _permitted(dict(zip(questions, await self._ask(list(questions.values())), strict=True)))
 
-    async def _usable(self, principal: Principal, topic: str) -> tuple[dict[str, _Answer], Sequence[_Answer]]:
+    async def _usable(self, principal: Principal, topic: str) -> tuple[dict[str, Answer], Sequence[Answer]]:
         """May it publish, by type, and subscribe, for each of its purposes: one call of the engine, topic or no topic."""
         if not _may_exist(topic):
             return {}, []
@@ -110,27 +95,15 @@ class Access:
         known = purpose if purpose in words else "(not in the vocabulary)"
         return EntenteError(Reason.PURPOSE_NOT_PERMITTED, known, {"vocabulary": ",".join(sorted(words))})
 
-    async def _ask(self, questions: Sequence[Question]) -> list[_Answer]:
-        try:
-            decided = zip(questions, await self._decider.decide(questions), strict=True)
-        except NoDecision:
-            raise EntenteError(Reason.POLICY_UNAVAILABLE) from None
-        # An agreement that has ended permits nothing any more: the topic is hidden again.
-        now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
-        answers, rules = [], self._decider.rules
-        for question, decision in decided:
-            if decision is None:
-                raise EntenteError(Reason.POLICY_UNAVAILABLE)
-            permitted = decision.permitted and decision.holds_at(now)
-            answers.append(_Answer(question, decision, permitted, rules))
-        return answers
+    async def _ask(self, questions: Sequence[Question]) -> list[Answer]:
+        return await answers_to(questions, self._decider, self._clock)
 
 
-def _permitted(answers: dict[str, _Answer]) -> list[str]:
+def _permitted(answers: dict[str, Answer]) -> list[str]:
     return [name for name, answer in answers.items() if answer.permitted]
 
 
-def _not_found(topic: str, answers: Iterable[_Answer]) -> EntenteError:
+def _not_found(topic: str, answers: Iterable[Answer]) -> EntenteError:
     """The same answer whatever there is; why goes into the ledger only."""
     return EntenteError(Reason.TOPIC_NOT_FOUND, topic, decisions=tuple(answer.ruling for answer in answers))
 

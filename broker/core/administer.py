@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Literal
 
+from broker.core.answers import Answer, answers_to
 from broker.core.audit.view import Scope
 from broker.core.decide import Question, Ruling
 from broker.core.in_force import InForce, Order
 from broker.core.questions import administer_question
 from broker.core.regime import Regime
 from broker.core.restrictions import require_caller
-from broker.errors import EntenteError, NoDecision, Reason
+from broker.errors import EntenteError, Reason
 from broker.model.principal import Principal
 from broker.ports.clock import Clock
 
@@ -38,13 +37,6 @@ Reading = Literal["read", "explain", "simulate"]
 
 EVERYBODY = ""
 """`about["owner"]` of what is about all of the exchange."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    ruling: Ruling
-    reasons: tuple[str, ...]
-    permitted: bool
 
 
 class AdminAccess:
@@ -96,7 +88,7 @@ class AdminAccess:
         order = self._in_force.present
         question = self._question(order, principal, verb, areas, author, approvals)
         (answer,) = await self._ask(order, principal, [question])
-        return () if answer.permitted else answer.reasons
+        return () if answer.permitted else answer.decision.reasons
 
     async def scope(self, principal: Principal, verb: Reading = "read") -> Scope:
         """Whose eyes the principal has: everything, or its own agency's part. Raises ADMINISTRATION_DENIED."""
@@ -129,25 +121,13 @@ class AdminAccess:
 
     async def _ask(
         self, order: Order[Regime], principal: Principal, questions: Sequence[Question]
-    ) -> list[_Answer]:
+    ) -> list[Answer]:
         regime = order.regime
         await regime.identity.confirm(principal)
         require_caller(order, principal, self._clock.now_ms())
-        try:
-            decisions = await regime.decider.decide(questions)
-        except NoDecision:
-            raise EntenteError(Reason.POLICY_UNAVAILABLE) from None
-        now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
-        answers = []
-        for question, decision in zip(questions, decisions, strict=True):
-            if decision is None:
-                raise EntenteError(Reason.POLICY_UNAVAILABLE)
-            ruling = Ruling.of(question, decision, regime.rules)
-            permitted = decision.permitted and decision.holds_at(now)
-            answers.append(_Answer(ruling, tuple(decision.reasons), permitted))
-        return answers
+        return await answers_to(questions, regime.decider, self._clock)
 
 
-def _denied(answers: Sequence[_Answer]) -> EntenteError:
+def _denied(answers: Sequence[Answer]) -> EntenteError:
     """Why goes into the ledger only."""
     return EntenteError(Reason.ADMINISTRATION_DENIED, decisions=tuple(answer.ruling for answer in answers))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
+from broker.core.answers import answers_to
 from broker.core.cursor import Cursor, CursorBinding, CursorCodec
-from broker.core.decide import Question, Ruling
 from broker.core.evidence import Evidence
 from broker.core.in_force import InForce, Order, OrderReplaced
 from broker.core.ledger.entry_secret import EntrySecret
@@ -18,8 +17,7 @@ from broker.core.questions import publish_question
 from broker.core.record.admission import Candidate, stamp
 from broker.core.regime import Regime
 from broker.core.restrictions import require_unsuspended
-from broker.errors import EntenteError, NoDecision, Reason, StorageUnavailable
-from broker.model.decision import Decision
+from broker.errors import EntenteError, Reason, StorageUnavailable
 from broker.model.principal import Principal
 from broker.model.record import Appended, AppendResult, LogTopic, NewRecord
 from broker.model.registry import Topic
@@ -152,12 +150,13 @@ class Publisher:
             for attempt in attempts
             if (candidate := attempt.candidate) is not None
         ]
-        decided = await _decided(order.regime, {question.key: question for _, question in asked})
+        distinct = {question.key: question for _, question in asked}
+        answers = await answers_to(list(distinct.values()), order.regime.decider, self._clock)
+        decided = {answer.question.key: (answer.permitted, answer.ruling) for answer in answers}
         now_ms = self._clock.now_ms()
-        now = datetime.fromtimestamp(now_ms / 1000, UTC)
         for attempt, question in asked:
-            decision, attempt.ruling = decided[question.key]
-            self._stamp(attempt, decision.permitted and decision.holds_at(now), principal, now_ms)
+            permitted, attempt.ruling = decided[question.key]
+            self._stamp(attempt, permitted, principal, now_ms)
             if attempt.record is not None and order.judge.is_withdrawn(attempt.record.identity):
                 attempt.record, attempt.refusal = None, EntenteError(Reason.RECORD_WITHDRAWN)
 
@@ -197,16 +196,3 @@ class Publisher:
             position = self._codec.seal(Cursor((place.partition, place.offset), 0), holder)
             outcomes.append(Accepted(position, place.duplicate, sealed))
         return outcomes
-
-
-async def _decided(regime: Regime, questions: dict[bytes, Question]) -> dict[bytes, tuple[Decision, Ruling]]:
-    try:
-        decisions = await regime.decider.decide(list(questions.values()))
-    except NoDecision:
-        raise EntenteError(Reason.POLICY_UNAVAILABLE) from None
-    decided = {}
-    for question, decision in zip(questions.values(), decisions, strict=True):
-        if decision is None:
-            raise EntenteError(Reason.POLICY_UNAVAILABLE)
-        decided[question.key] = decision, Ruling.of(question, decision, regime.rules)
-    return decided

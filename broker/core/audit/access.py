@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 
+from broker.core.answers import Answer, answers_to
 from broker.core.audit.view import Scope
-from broker.core.decide import Ruling
 from broker.core.in_force import InForce
 from broker.core.questions import audit_question
 from broker.core.regime import Regime
 from broker.core.restrictions import require_caller
-from broker.errors import EntenteError, NoDecision, Reason
+from broker.errors import EntenteError, Reason
 from broker.model.principal import Principal
 from broker.ports.clock import Clock
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    ruling: Ruling
-    permitted: bool
 
 
 class AuditAccess:
@@ -48,26 +40,15 @@ class AuditAccess:
         if not records.permitted:
             raise _denied(answers)
 
-    async def _ask(self, principal: Principal, scopes: Sequence[str]) -> list[_Answer]:
+    async def _ask(self, principal: Principal, scopes: Sequence[str]) -> list[Answer]:
         questions = [audit_question(principal, scope) for scope in scopes]
         order = self._in_force.present
         regime = order.regime
         await regime.identity.confirm(principal)
         require_caller(order, principal, self._clock.now_ms())
-        try:
-            decisions = await regime.decider.decide(questions)
-        except NoDecision:
-            raise EntenteError(Reason.POLICY_UNAVAILABLE) from None
-        now = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
-        answers = []
-        for question, decision in zip(questions, decisions, strict=True):
-            if decision is None:
-                raise EntenteError(Reason.POLICY_UNAVAILABLE)
-            ruling = Ruling.of(question, decision, regime.rules)
-            answers.append(_Answer(ruling, decision.permitted and decision.holds_at(now)))
-        return answers
+        return await answers_to(questions, regime.decider, self._clock)
 
 
-def _denied(answers: Sequence[_Answer]) -> EntenteError:
+def _denied(answers: Sequence[Answer]) -> EntenteError:
     """Why goes into the ledger only."""
     return EntenteError(Reason.AUDIT_DENIED, decisions=tuple(answer.ruling for answer in answers))

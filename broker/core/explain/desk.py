@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from broker.core.administer import AdminAccess
+from broker.core.answers import answers_to
 from broker.core.audit.readings import Readings
 from broker.core.explain.asked import (
     LOOKED_BACK_MS,
@@ -129,10 +130,9 @@ class ExplainDesk:
         if asked.record is not None or asked.who.agency != principal.agency:
             return await self._public(principal, {"action": "deliver", "topic": asked.topic}, ())
         question = subscribe_question(principal, asked.topic, asked.who.purpose)
-        (decision,) = await self._in_force.present.regime.decider.decide([question])
-        if decision is None:
-            raise EntenteError(Reason.POLICY_UNAVAILABLE)
-        return await self._public(principal, {"action": "subscribe", "topic": asked.topic}, decision.reasons)
+        (answer,) = await answers_to([question], self._in_force.present.regime.decider, self._clock)
+        reasons = answer.decision.reasons
+        return await self._public(principal, {"action": "subscribe", "topic": asked.topic}, reasons)
 
     async def _public(
         self, principal: Principal, item: Mapping[str, JsonValue], reasons: Sequence[str]
