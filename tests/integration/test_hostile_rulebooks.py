@@ -5,7 +5,6 @@ Each is refused with a line that names the file and, where there is one, the lin
 
 from __future__ import annotations
 
-import functools
 import gzip
 import tarfile
 from collections.abc import Mapping
@@ -52,26 +51,13 @@ class NeverStarted:
         raise AssertionError("rules that do not pass the checks must not be run")
 
 
-class RememberingCompiler(OpaCompiler):
-    """Parses each module once for all tests here."""
-
-    @functools.cache  # noqa: B019 -- it lives as long as the test run
-    def parse(self, path: str, source: bytes) -> Mapping[str, object]:
-        return super().parse(path, source)
-
-
-@functools.cache
-def compiler(opa: Path) -> OpaCompiler:
-    return RememberingCompiler(opa)
-
-
 async def refusals(opa: Path, archive: Path, engines: TrialEngines | None = None) -> list[str]:
     """Every error about what was sent; where it was kept for that is left out."""
     try:
         revision = read_archive(archive)
     except RulebookRefused as refused:
         return [finding.removeprefix(f"{archive}: ") for finding in refused.findings]
-    found = (await examine(compiler(opa), engines or NeverStarted(), revision)).findings
+    found = (await examine(OpaCompiler(opa), engines or NeverStarted(), revision)).findings
     return [str(each) for each in found if each.severity is Severity.ERROR]
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
 import orjson
@@ -27,21 +25,8 @@ KEYS = {
 FILES = {**DEFAULT.files, **KEYS}
 
 
-class RememberingCompiler(OpaCompiler):
-    """Parses the default rulebook's modules once for all tests here."""
-
-    @functools.cache  # noqa: B019 -- it lives as long as the test run
-    def parse(self, path: str, source: bytes) -> Mapping[str, object]:
-        return super().parse(path, source)
-
-
-@functools.cache
-def compiler(opa: Path) -> OpaCompiler:
-    return RememberingCompiler(opa)
-
-
 async def findings(opa: Path, **changed: bytes) -> tuple[str, ...]:
-    found = await check_rulebook(compiler(opa), revision_of({**FILES, **changed}))
+    found = await check_rulebook(OpaCompiler(opa), revision_of({**FILES, **changed}))
     assert all("\n" not in finding and "; " in finding for finding in found)
     return found
 
@@ -52,7 +37,7 @@ async def test_the_default_rulebook_passes(opa_binary: Path) -> None:
 
 async def test_a_key_file_that_is_missing_is_found(opa_binary: Path) -> None:
     files = {name: content for name, content in FILES.items() if name != "keys/ems.jwks.json"}
-    found = await check_rulebook(compiler(opa_binary), revision_of(files))
+    found = await check_rulebook(OpaCompiler(opa_binary), revision_of(files))
     assert [finding.split("; ")[0] for finding in found] == [
         "data/agencies/ems/data.yaml: issuers: keys/ems.jwks.json is missing"
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,22 +45,9 @@ SHORT_DECISIONS = TrialLimits(decision_s=0.5, profile_s=1.0)
 SHORT_TESTS = TrialLimits(test_s=2.0)
 
 
-class RememberingCompiler(OpaCompiler):
-    """Parses each module once for all tests here."""
-
-    @functools.cache  # noqa: B019 -- it lives as long as the test run
-    def parse(self, path: str, source: bytes) -> Mapping[str, object]:
-        return super().parse(path, source)
-
-
-@functools.cache
-def compiler(opa: Path) -> OpaCompiler:
-    return RememberingCompiler(opa)
-
-
 async def examined(opa: Path, limits: TrialLimits | None = None, **changed: bytes) -> Examination:
     engines = OpaTrials(opa, limits or TrialLimits())
-    return await examine(compiler(opa), engines, revision_of({**FILES, **changed}))
+    return await examine(OpaCompiler(opa), engines, revision_of({**FILES, **changed}))
 
 
 def errors(examination: Examination) -> list[str]:
@@ -118,7 +104,7 @@ async def test_a_change_after_which_nobody_could_change_anything_is_an_error(opa
     present = parse_registry(revision_of(FILES))
     changed = revision_of({**FILES, **replaced})
 
-    examination = await examine(compiler(opa_binary), OpaTrials(opa_binary), changed, present=present)
+    examination = await examine(OpaCompiler(opa_binary), OpaTrials(opa_binary), changed, present=present)
 
     (found,) = errors(examination)
     assert found.startswith(
@@ -354,7 +340,7 @@ REFUSED: Mapping[str, tuple[dict[str, bytes], list[str]]] = {
 async def test_what_does_not_pass_is_named_with_its_line_and_never_run(
     opa_binary: Path, changed: dict[str, bytes], said: list[str]
 ) -> None:
-    examination = await examine(compiler(opa_binary), NeverStarted(), revision_of({**FILES, **changed}))
+    examination = await examine(OpaCompiler(opa_binary), NeverStarted(), revision_of({**FILES, **changed}))
 
     found = errors(examination)
     assert [line[: len(begin)] for line, begin in zip(found, said, strict=False)] == said, found
@@ -389,7 +375,7 @@ class Broken:
 
 
 async def test_an_engine_that_does_not_come_up_is_a_finding(opa_binary: Path) -> None:
-    examination = await examine(compiler(opa_binary), Broken(), revision_of(FILES))
+    examination = await examine(OpaCompiler(opa_binary), Broken(), revision_of(FILES))
     assert errors(examination) == ["rulebook: does not run: OPA ended with 1; correct the rules"]
 
 
