@@ -30,7 +30,7 @@ from broker.core.questions import subscribe_question
 from broker.core.regime import Regime
 from broker.core.rulebook.library import RulebookLibrary
 from broker.core.rulebook.scope import View
-from broker.errors import EntenteError, NoDecision, Reason
+from broker.errors import EntenteError, NoDecision, Reason, RulebookRefused
 from broker.model.ledger import JsonValue
 from broker.model.principal import Principal
 from broker.ports.clock import Clock
@@ -156,7 +156,11 @@ class ExplainDesk:
         return Found.of(publications[0])
 
     async def _known(self, revision_id: str) -> Known:
-        return await Known.read(await self._library.revision(revision_id))
+        """One that could not be in force now, as of another version of the exchange, is none that can be explained."""
+        try:
+            return await Known.read(await self._library.revision(revision_id))
+        except RulebookRefused:
+            raise EntenteError(Reason.REVISION_NOT_FOUND, revision_id) from None
 
 
 def _about(asked: MadeUp) -> dict[str, JsonValue]:
