@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -148,6 +149,27 @@ async def test_of_a_topic_an_owner_is_shown_its_own_agreements_only() -> None:
 async def test_somebody_elses_agreements_are_shown_to_nobody() -> None:
     found = await explained(QUESTION, View("gamma"))
     assert found.agreements == ()
+
+
+class Watched(dict[str, bytes]):
+    """Files that know in which threads they were read."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        super().__init__(files)
+        self.readers: set[int] = set()
+
+    def __getitem__(self, path: str) -> bytes:
+        self.readers.add(threading.get_ident())
+        return super().__getitem__(path)
+
+
+async def test_what_reads_a_whole_rulebook_does_so_beside_the_event_loop() -> None:
+    found = known()
+    files = Watched(found.revision.files)
+    watched = replace(found, revision=replace(found.revision, files=files))
+    assert (await Explainer(FixedTracer()).explain(watched, QUESTION, View())).agreements
+    assert files.readers
+    assert threading.get_ident() not in files.readers
 
 
 async def test_explaining_twice_gives_the_same() -> None:

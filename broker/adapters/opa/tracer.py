@@ -47,7 +47,8 @@ class OpaTracer:
                 events = await self._run(directory, asked, "--format", "pretty", "--explain", "full")
             except (RunFailed, RulebookRefused) as failed:
                 raise NoDecision(f"the decision cannot be made again: {failed}") from None
-        return Trace(_output(answer.output), *_read(events.output))
+        rules, reads = await asyncio.to_thread(_read, events.output)  # which may be 16 MiB
+        return Trace(_output(answer.output), rules, reads)
 
     async def _run(self, directory: Path, asked: bytes, *options: str) -> Done:
         arguments = [*_COMMAND, *options, _QUERY]

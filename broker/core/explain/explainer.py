@@ -47,18 +47,21 @@ class Explainer:
         """
         item = {name: value for name, value in question.items() if name != "id"}
         trace = await self._tracer.trace(known.revision, {**item, "id": _ID})
-        shown = [use for use in trace.rules if view.sees(use.file)]
-        files = _Lines(known.revision.files)
-        owners = _owners(item, known.registry, view)
-        agreements = tuple(_near(item, known.registry, owners, files))
-        return Explanation(
-            revision=known.revision.id,
-            question=dict(item),
-            output=_shown_output(trace, view),
-            rules=tuple(Place(use.file, use.line, use.rule) for use in shown),
-            data=tuple(_read(item, trace, known.registry, files, view)),
-            agreements=agreements,
-        )
+        # A rulebook may hold a million agreements.
+        return await asyncio.to_thread(_explanation, known, item, trace, view)
+
+
+def _explanation(known: Known, item: dict[str, JsonValue], trace: Trace, view: View) -> Explanation:
+    files = _Lines(known.revision.files)
+    owners = _owners(item, known.registry, view)
+    return Explanation(
+        revision=known.revision.id,
+        question=item,
+        output=_shown_output(trace, view),
+        rules=tuple(Place(use.file, use.line, use.rule) for use in trace.rules if view.sees(use.file)),
+        data=tuple(_read(item, trace, known.registry, files, view)),
+        agreements=tuple(_near(item, known.registry, owners, files)),
+    )
 
 
 class _Lines:
@@ -100,7 +103,8 @@ def _owners(item: Mapping[str, JsonValue], registry: Registry, view: View) -> li
     if isinstance(record, dict):
         owners = [str(record.get("agency"))]
     else:
-        owners = sorted({each.owner for each in registry.agreements if item.get("topic") in each.topics})
+        granted = registry.agreements if view.agency is None else registry.granted_by(view.agency)
+        owners = sorted({each.owner for each in granted if item.get("topic") in each.topics})
     return [owner for owner in owners if view.agency in (None, owner)]
 
 
