@@ -14,19 +14,15 @@ import data.entente.lib
 # title: Ids of the agreements under which an owner grants a consumer records so classified on a topic for a purpose
 # description: "`grants` is `records` or `notice`. Arguments are plain values, so that a batch computes each answer once."
 covering(owner, consumer, grants, topic, purpose, classification) := {id |
-	some id, agreement in _between(owner, consumer)
+	some id, agreement in _in_order_for(owner, consumer, topic, purpose)
 	agreement.grants == grants
-	lib.holds(agreement.topics, topic)
-	lib.holds(agreement.purposes, purpose)
 	lib.at_most(classification, agreement.highest)
 }
 
 # METADATA
 # title: The agreements in order under which an owner grants a consumer anything on a topic for a purpose
 naming(owner, consumer, topic, purpose) := [agreement |
-	some agreement in _between(owner, consumer)
-	lib.holds(agreement.topics, topic)
-	lib.holds(agreement.purposes, purpose)
+	some agreement in _in_order_for(owner, consumer, topic, purpose)
 ]
 
 # METADATA
@@ -62,10 +58,13 @@ last_end(agreements) := {} if {
 	agreement.until == null
 } else := _latest("valid_until", {agreement.until | some agreement in agreements})
 
-_between(owner, consumer) := {id: agreement |
+# A pair may have thousands on other topics: whether one is in order takes longest, and is looked at last.
+_in_order_for(owner, consumer, topic, purpose) := {id: agreement |
 	some id in index.agreement_ids(owner, consumer)
 	agreement := data.data.agreements[owner][id]
 	agreement.consumer == consumer
+	lib.holds(agreement.topics, topic)
+	lib.holds(agreement.purposes, purpose)
 	_in_order(agreement)
 }
 
