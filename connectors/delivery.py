@@ -18,9 +18,11 @@ Start = Literal["earliest", "latest"] | datetime | bytes
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One record, notice or withdrawal; exactly one of them is set.
+    """One record, notice, withdrawal or policy change; exactly one of them is set.
 
-    A withdrawal tells that a record which the agency was handed before is not to be used any more.
+    A withdrawal tells that a record which the agency was handed before is not to be used any more; a policy change, that
+    what comes from now on is shown otherwise. The latter takes no credit, counts towards no limit, and has the cursor of
+    what came before it.
 
     cursor: where to resume so that nothing is lost. The last delivery of a batch carries the batch's cursor, the
     earlier ones the cursor from before the batch: resuming from one of those repeats part of the batch.
@@ -36,6 +38,7 @@ class Delivery:
     size_bytes: int
     session: int
     receipt: bytes = b""
+    policy_change: pb.PolicyChange | None = None
 
 
 class StreamChoices(TypedDict, total=False):

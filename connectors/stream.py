@@ -42,7 +42,7 @@ class RecordStream:
         self._caller = caller
         self._options = options
         self._receipts = receipts
-        self._buffer: deque[Delivery | bytes] = deque()  # bytes: a heartbeat's cursor
+        self._buffer: deque[Delivery | pb.PolicyChange | bytes] = deque()  # bytes: a heartbeat's cursor
         self._changed = asyncio.Event()
         self._session: Session | None = None
         self._runner: asyncio.Task[None] | None = None
@@ -90,6 +90,8 @@ class RecordStream:
                 item = self._buffer.popleft()
                 if isinstance(item, Delivery):
                     return self._hand_out(item)
+                if isinstance(item, pb.PolicyChange):
+                    return self._tell(item)
                 await self._pass_heartbeat(item)
                 continue
             if self._error is not None:
@@ -152,6 +154,19 @@ class RecordStream:
         self._used_bytes += delivery.size_bytes
         return delivery
 
+    def _tell(self, change: pb.PolicyChange) -> Delivery:
+        """Where the delivery before it stands, so that acknowledging it says what acknowledging that one does."""
+        return Delivery(
+            record=None,
+            notice=None,
+            withdrawal=None,
+            policy_change=change,
+            disclosure=pb.Disclosure(),
+            cursor=self._handed_cursor,
+            size_bytes=0,
+            session=self._sessions,
+        )
+
     async def _grant_again(self) -> None:
         """Give back the credit of what was handed out, once half of either window is used."""
         half_records, half_bytes = self._options.max_in_flight / 2, self._options.max_in_flight_bytes / 2
@@ -174,7 +189,7 @@ class RecordStream:
         session = self._session
         if not self._options.subscription or session is None:
             return
-        if self._handed_cursor in (b"", session.acked):
+        if self._handed_cursor == session.acked:
             self._handed_cursor = cursor
             await session.ack(cursor)
 
@@ -262,7 +277,7 @@ class RecordStream:
         kind = message.WhichOneof("message")
         if kind == "opened":
             session.opened = True
-            session.last_cursor = session.acked = message.opened.cursor
+            session.last_cursor = session.acked = self._handed_cursor = message.opened.cursor
             self._cursor = self._cursor or message.opened.cursor
             session.active_at_s = asyncio.get_running_loop().time()
         elif kind == "batch":
@@ -275,6 +290,8 @@ class RecordStream:
         elif kind == "heartbeat":
             self._progressed = True
             self._note_heartbeat(session, message.heartbeat.cursor)
+        elif kind == "policy_change":
+            self._buffer.append(message.policy_change)
         elif kind == "draining":
             session.draining = True
         elif kind == "acked":

@@ -46,6 +46,7 @@ def subscribe(
     """Receive records. A line holds the CloudEvents JSON format, "cursor" and "disclosure".
 
     A line with "withdrawal" names a record of earlier that its owner has withdrawn: stop using it.
+    One with "policy_change" says that the rulebook shows what follows otherwise.
 
     Resuming from any line's cursor loses nothing; it may repeat records of the line's batch, since only the last
     record of a batch has the position after it.
@@ -74,7 +75,7 @@ async def _receive(client: Client, topic: str, purpose: str, choices: StreamChoi
             async for delivery in stream:
                 writer.write(delivery)
                 await stream.ack(delivery)
-                count += 1
+                count += delivery.policy_change is None
     finally:
         writer.end()
     return count
@@ -123,6 +124,8 @@ class _Writer:
         elif delivery.withdrawal is not None:
             gone = delivery.withdrawal
             write_line(_row("withdrawn", gone.type, gone.id, gone.source, ""))
+        elif delivery.policy_change is not None:
+            write_line("the rulebook shows what follows otherwise")
         elif delivery.record is not None:
             record = delivery.record
             write_line(_row(effect, record.type, record.id, record.source, masked))
@@ -134,7 +137,7 @@ def _row(*cells: str) -> str:
 
 
 def delivery_object(delivery: Delivery) -> dict[str, object]:
-    """A delivery as one JSON object: the CloudEvents JSON format, `notice` or `withdrawal`; `cursor` and `disclosure`."""
+    """A delivery as one JSON object: the CloudEvents JSON format, or what there is instead; `cursor`, `disclosure`."""
     from connectors.cloudevents import to_json_event
 
     shown: dict[str, object] = {}
@@ -149,6 +152,8 @@ def delivery_object(delivery: Delivery) -> dict[str, object]:
             "contact": notice.contact,
         }
     shown["cursor"] = encode_cursor(delivery.cursor)
+    if delivery.policy_change is not None:
+        return {"policy_change": {}, **shown}
     if delivery.withdrawal is not None:
         return {"withdrawal": withdrawal_object(delivery.withdrawal), **shown}
     shown["disclosure"] = {

@@ -52,6 +52,7 @@ class Script:
     batch_size: int = 3
     break_after: list[int] = field(default_factory=list)  # deliveries after which each coming stream breaks
     drain_after: list[int] = field(default_factory=list)
+    change_after: list[int] = field(default_factory=list)  # then a policy change
     notices: set[str] = field(default_factory=set)  # ids that are delivered as notices
     withdrawn: set[str] = field(default_factory=set)  # ids that are delivered as withdrawals
     tokens: list[str] = field(default_factory=list)
@@ -205,7 +206,12 @@ class _Stream:
     async def _deliver(self) -> None:
         limits = (self.script.break_after.pop(0) if self.script.break_after else None,)
         drain_at = self.script.drain_after.pop(0) if self.script.drain_after else None
+        change_at = self.script.change_after.pop(0) if self.script.change_after else None
         while True:
+            if change_at is not None and self.delivered >= change_at:
+                change_at = None
+                told = exchange_pb2.PolicyChange()
+                await self._write(exchange_pb2.SubscribeResponse(policy_change=told))
             async with self.script.changed:
                 await self.script.changed.wait_for(
                     lambda: self.ended or (self.credit and self.position < len(self.script.log))

@@ -336,6 +336,19 @@ async def test_subscribe_writes_withdrawals_as_their_own_kind_of_line(harness: H
     ]
 
 
+async def test_subscribe_writes_that_the_rules_have_changed_and_counts_it_towards_no_limit(
+    harness: Harness,
+) -> None:
+    harness.script.log += [record(number) for number in range(4)]
+    harness.script.change_after += [3, 3]
+    arguments = ("subscribe", "t", "--purpose", "p", "--max", "4")
+    ran = await harness.entente(*arguments)
+    assert [line.get("id") for line in ran.lines] == ["0", "1", "2", None, "3"]
+    assert ran.lines[3] == {"policy_change": {}, "cursor": ran.lines[2]["cursor"]}
+    table = await harness.entente(*arguments, "-o", "table")
+    assert table.out.splitlines()[4] == "the rulebook shows what follows otherwise"
+
+
 async def test_each_record_is_acknowledged_after_it_was_written(harness: Harness) -> None:
     harness.script.log += [record(number) for number in range(3)]
     arguments = ("subscribe", "t", "--purpose", "p", "--subscription", "intake")

@@ -262,6 +262,41 @@ async def test_withdrawals_are_deliveries_of_their_own_kind_and_are_acknowledged
     )
 
 
+async def test_a_policy_change_stands_between_what_came_before_and_after_it() -> None:
+    script = filled(6, change_after=[3])
+    async with subscribed(script, subscription="s", limit=6) as stream:
+        seen = [delivery async for delivery in stream]
+        await stream.ack(seen[3])
+    assert [each.record.id if each.record else None for each in seen] == ["0", "1", "2", None, "3", "4", "5"]
+    assert [each.policy_change is not None for each in seen] == [each.record is None for each in seen]
+    assert (seen[3].cursor, seen[3].size_bytes) == (seen[2].cursor, 0)
+    assert script.acks == [b"1:3"]
+    assert script.opens[0].credit.records + sum(credit.records for credit in script.credits) == 6
+
+
+async def test_a_policy_change_that_comes_first_acknowledges_nothing() -> None:
+    script = filled(1, change_after=[0])
+    async with subscribed(script, subscription="s", limit=1) as stream:
+        told = await anext(stream)
+        await stream.ack(told)
+    assert told.policy_change is not None
+    assert (told.cursor, script.acks) == (b"1:0", [])
+
+
+async def test_heartbeats_go_on_being_acknowledged_after_a_policy_change() -> None:
+    script = filled(3, change_after=[3])
+    async with subscribed(script, subscription="s") as stream:
+        for _ in range(3):
+            await stream.ack(await anext(stream))
+        assert (await anext(stream)).policy_change is not None
+        script.heartbeats.put_nowait(None)
+        waiting = asyncio.create_task(ids(stream))
+        await until(lambda: len(script.acks) == 2)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    assert script.acks == [b"1:3", b"1:3:h"]
+
+
 async def test_an_abandoned_stream_closes_without_waiting_for_unused_credit() -> None:
     script = filled(1)
     async with subscribed(script) as stream:
