@@ -59,7 +59,9 @@ class ClusterAdmin:
         give_up_at_s = time.monotonic() + self._timeout_s
         asked = asyncio.get_running_loop().run_in_executor(self._thread, self._run, ask, give_up_at_s)
         try:
-            return await asyncio.wait_for(asked, self._timeout_s)
+            # Not `wait_for`: before Python 3.12 that loses a cancellation that comes with the answer, and so callers' ends.
+            async with asyncio.timeout(self._timeout_s):
+                return await asked
         except TimeoutError as error:
             raise StorageUnavailable(f"Kafka did not answer within {self._timeout_s:.0f} s") from error
         except (KafkaError, OSError) as error:

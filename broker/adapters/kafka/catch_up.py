@@ -75,7 +75,8 @@ class _Reader:
                 raise OutOfRetention
             self._arrived.clear()
             try:
-                await asyncio.wait_for(self._arrived.wait(), give_up_at - time.monotonic())
+                async with asyncio.timeout(give_up_at - time.monotonic()):
+                    await self._arrived.wait()
             except TimeoutError as error:
                 raise StorageUnavailable("Kafka sent no records; they are safe, read again") from error
         return self._take(max_records, max_bytes)

@@ -66,7 +66,8 @@ def to_entries(place: Place, records: Sequence[Any]) -> tuple[Sequence[Entry], i
 
 async def _next(arrived: asyncio.Queue[Sequence[Batch[Entry]] | OutOfRange]) -> Sequence[Batch[Entry]]:
     try:
-        news = await asyncio.wait_for(arrived.get(), _ANSWER_TIMEOUT_S)
+        async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+            news = await arrived.get()
     except TimeoutError as error:
         raise StorageUnavailable("Kafka sent nothing; read again") from error
     if isinstance(news, OutOfRange):

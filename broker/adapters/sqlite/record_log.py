@@ -181,7 +181,8 @@ class SqliteRecordLog:
         while not (spans := opened.pending(positions)) and (left_s := deadline - loop.time()) > 0:
             arrival = opened.arrival
             try:
-                await asyncio.wait_for(arrival.wait(), left_s)
+                async with asyncio.timeout(left_s):
+                    await arrival.wait()
             except TimeoutError:
                 return opened.pending(positions)
             self._require_open()

@@ -96,7 +96,8 @@ class Admissions:
                 _tell(asked)
                 if self._pending:
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._more.wait(), RETRY_S)
+                        async with asyncio.timeout(RETRY_S):
+                            await self._more.wait()
         finally:
             _tell([*asked, *self._asked])
             self._asked = []
