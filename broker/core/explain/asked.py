@@ -18,8 +18,8 @@ from broker.model.rulebook import Rules
 from broker.ports.audit_index import AuditIndex
 from broker.ports.ledger_log import LedgerReader
 
-LOOKED_BACK_MS = 7 * 86_400_000
-"""How far back a reference is looked for: what asks why is asked soon."""
+_LOOKED_BACK_MS = (3_600_000, 86_400_000, 7 * 86_400_000)
+"""How far back a reference is looked for, little by little: who asks why asks soon."""
 
 _PAGE = 500
 _WITH_REFERENCE = frozenset({"call_refused", "publish"})
@@ -55,11 +55,14 @@ async def decision_at(reader: LedgerReader, index: AuditIndex, at: DecisionAt) -
 
 
 async def decisions_of_reference(
-    reader: LedgerReader, index: AuditIndex, reference: str, since_ms: int
+    reader: LedgerReader, index: AuditIndex, reference: str, now_ms: int, agency: str | None
 ) -> Sequence[Recorded]:
-    """Those of the call that an error's `reference` names, if it was not before `since_ms`; empty if there are none."""
+    """Those of the call that an error's `reference` names, of the last seven days; empty if there are none.
+
+    agency: look at what concerns this agency only, for whoever is shown nothing else; None: at everything.
+    """
     entries = EntryReader(reader, index)
-    async for row in _rows(index, since_ms):
+    async for row in _rows(index, now_ms, agency):
         try:
             entry = await entries.read(row.instance, row.index)
             _, opened = open_entry(entry)
@@ -70,13 +73,17 @@ async def decisions_of_reference(
     return ()
 
 
-async def _rows(index: AuditIndex, since_ms: int) -> AsyncIterator[EntryRow]:
-    for each in await index.coverage():
-        query = EntryQuery(each.instance, kinds=_WITH_REFERENCE, since_ms=since_ms, limit=_PAGE, opened=True)
-        while rows := await index.entries(query):
-            for row in rows:
-                yield row
-            query = replace(query, from_index=rows[-1].index + 1)
+async def _rows(index: AuditIndex, now_ms: int, agency: str | None) -> AsyncIterator[EntryRow]:
+    until_ms: int | None = None
+    for back_ms in _LOOKED_BACK_MS:
+        wanted = EntryQuery("", 0, _WITH_REFERENCE, agency, now_ms - back_ms, until_ms, _PAGE, opened=True)
+        for each in await index.coverage():
+            query = replace(wanted, instance=each.instance)
+            while rows := await index.entries(query):
+                for row in rows:
+                    yield row
+                query = replace(query, from_index=rows[-1].index + 1)
+        until_ms = now_ms - back_ms - 1
 
 
 def _reference(entry: LedgerEntry) -> str | None:

@@ -15,7 +15,6 @@ from broker.core.administer import AdminAccess
 from broker.core.answers import answers_to
 from broker.core.audit.readings import Readings
 from broker.core.explain.asked import (
-    LOOKED_BACK_MS,
     DecisionAt,
     Recorded,
     decision_at,
@@ -63,9 +62,9 @@ class ExplainDesk:
     async def reference(self, principal: Principal, reference: str) -> Sequence[Answer]:
         """Why the call was refused, or decided as it was, that an error's `reference` names: one for each decision."""
         view = await self._begin(principal, {"reference": reference[:64]})
-        since_ms = self._clock.now_ms() - LOOKED_BACK_MS
+        concerned = None if view.agency is None else principal.agency
         async with self._readings.unrestricted() as (reader, index):
-            found = await decisions_of_reference(reader, index, reference, since_ms)
+            found = await decisions_of_reference(reader, index, reference, self._clock.now_ms(), concerned)
         answers = [answer for each in found if (answer := await self._recorded(principal, view, each))]
         if not answers:
             raise EntenteError(Reason.ENTRY_NOT_FOUND, "(of this reference)")
