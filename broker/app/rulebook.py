@@ -8,12 +8,13 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from broker.adapters.opa.check import OpaCompiler
 from broker.app.config import Rulebook
-from broker.core.rulebook.check import check_rulebook
+from broker.core.rulebook.check import check_modules, read_registry
 from broker.core.rulebook.load import read_rulebook
-from broker.core.rulebook.registry import parse_registry
+from broker.core.rulebook.syntax import PackedTrees, remembering
 from broker.errors import RulebookRefused
 from broker.model.registry import Registry
 from broker.model.rulebook import Revision
@@ -44,9 +45,11 @@ class RulebookDoor:
     """What may become a regime here: it passed all checks that need no run, by the OPA that will run it."""
 
     def __init__(self, opa: Path, store: RulebookStore) -> None:
-        self._opa = opa
+        self._compiler = OpaCompiler(opa)
+        self._parse = PackedTrees(self._compiler.parse)
         self._store = store
         self._passed: set[str] = set()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def at_start(self, settings: Rulebook, active: str | None) -> PreparedRulebook:
         """What is in force, or if nothing is yet, the directory's. Raises RulebookRefused, StorageUnavailable."""
@@ -80,22 +83,24 @@ class RulebookDoor:
             raise RulebookRefused((missing,))
         return revision
 
-    async def _check(self, revision: Revision) -> None:
-        """Each revision is checked once, as it never changes."""
-        if revision.id not in self._passed:
-            findings = await check_rulebook(OpaCompiler(self._opa), revision)
-            if findings:
-                raise RulebookRefused(findings)
-            self._passed.add(revision.id)
-
     async def look_ahead(self, revision_id: str) -> None:
         """Check a revision of the store before somebody waits for it. Raises as `stored` does."""
         if revision_id not in self._passed:
-            await self._check(await self._from_store(revision_id))
+            await self.stored(revision_id)
 
     async def _let_in(self, revision: Revision) -> PreparedRulebook:
-        await self._check(revision)
-        return PreparedRulebook(revision, await asyncio.to_thread(parse_registry, revision))
+        registry = await asyncio.to_thread(read_registry, revision)
+        # Whoever activates what is looked at ahead just now goes on with that check.
+        async with self._turns.setdefault(revision.id, asyncio.Lock()):
+            if revision.id not in self._passed:
+                await asyncio.to_thread(self._check, revision, registry)
+                self._passed.add(revision.id)
+        return PreparedRulebook(revision, registry)
+
+    def _check(self, revision: Revision, registry: Registry) -> None:
+        """Each revision is checked once, as it never changes."""
+        if findings := check_modules(self._compiler, remembering(self._parse), revision, registry):
+            raise RulebookRefused(findings)
 
 
 async def _compare(directory: Path, active: str) -> None:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
+import zlib
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+
+import orjson
 
 Node = Mapping[str, object]
 """A JSON object of `opa parse --format json --json-include locations,-comments`."""
@@ -21,6 +28,41 @@ def remembering(parse: ParseModule) -> ParseModule:
         return known[path, source]
 
     return parse_once
+
+
+class PackedTrees:
+    """The same parser for one revision after the other, of whose modules most are the same; usable by several threads.
+
+    limit_bytes: of the trees that are kept, packed, those that were asked for last. One of more levels than orjson writes
+    is parsed each time.
+    """
+
+    def __init__(self, parse: ParseModule, limit_bytes: int = 16 << 20) -> None:
+        self._parse = parse
+        self._left_bytes = limit_bytes
+        self._packed: OrderedDict[tuple[str, bytes], bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, path: str, source: bytes) -> Node:
+        """See ParseModule."""
+        key = path, hashlib.sha256(source).digest()
+        with self._lock:
+            packed = self._packed.get(key)
+            if packed is not None:
+                self._packed.move_to_end(key)
+        if packed is not None:
+            return node(orjson.loads(zlib.decompress(packed)))
+        tree = self._parse(path, source)
+        with suppress(orjson.JSONEncodeError):
+            self._keep(key, zlib.compress(orjson.dumps(tree), 1))
+        return tree
+
+    def _keep(self, key: tuple[str, bytes], packed: bytes) -> None:
+        with self._lock:
+            self._left_bytes += len(self._packed.pop(key, b"")) - len(packed)
+            self._packed[key] = packed
+            while self._left_bytes < 0:
+                self._left_bytes += len(self._packed.popitem(last=False)[1])
 
 
 def package_path(module: Node) -> tuple[str, ...]:
