@@ -87,6 +87,8 @@ async def test_others_suspend_nothing(desk: Desk, principal: Principal) -> None:
         (AGENCY, "", "why", None),
         (AGENCY, "Alpha", "why", None),
         (AGENCY, "alpha/x", "why", None),
+        (AGENCY, "alpha/", "it would restrict nobody", None),
+        (TOPIC, "t/", "it would restrict nothing", None),
         (AGENCY, "nobody", "why", None),
         (AGENCY, "exchange", "nobody could lift it", None),
         (PRINCIPAL, "alpha", "why", None),

@@ -143,7 +143,8 @@ class SuspensionDesk:
         """Raises EntenteError REQUEST_INVALID. Whether it exists is told to administrators of the exchange only."""
         line(target, "the target", TARGET_BYTES)
         agency, slash, subject = target.partition("/")
-        if not _NAME.fullmatch(agency) or (kind is SuspensionKind.PRINCIPAL) != bool(slash and subject):
+        is_whole = bool(subject) if kind is SuspensionKind.PRINCIPAL else not slash
+        if not _NAME.fullmatch(agency) or not is_whole:
             raise EntenteError(
                 Reason.REQUEST_INVALID,
                 "the target is no agency, <agency>/<subject> or topic, as its kind says",
