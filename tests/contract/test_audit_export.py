@@ -9,6 +9,7 @@ import sqlite3
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -25,7 +26,15 @@ from broker.errors import LedgerRefused, StorageUnavailable
 from broker.model.audit import EntryQuery, Progress, Severity
 from broker.model.ledger import EncodedEntry, ReadPoint
 from broker.model.rulebook import Revision
-from tests.fakes.ledgers import EXCHANGE, REVISION, START_MS, FakeLedgers, FakeReader, make_ledgers
+from tests.fakes.ledgers import (
+    EXCHANGE,
+    PEOPLE,
+    REVISION,
+    START_MS,
+    FakeLedgers,
+    FakeReader,
+    make_ledgers,
+)
 
 
 class Revisions:
@@ -438,6 +447,35 @@ async def test_rows_of_erased_entries_must_be_gone(ledgers: FakeLedgers, out: Pa
     found = await verified(ledgers, out)
     assert found.first_fault is not None
     assert (found.first_fault.index, "SQLite file" in found.first_fault.what) == (delivery, True)
+
+
+MISSHAPEN: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
+    "no runs": ("delivery", lambda body: body.update(places=5, decisions=body["decisions"][:1])),
+    "a run of five": ("delivery", lambda body: body["places"].append([0, 1, 0, 2, 3])),
+    "a place of three": ("publish", lambda body: body["stored"].__setitem__(0, [0, 0, 1])),
+    "a place of one": ("publish", lambda body: body["stored"].__setitem__(0, [0])),
+}
+
+
+@pytest.mark.parametrize("case", MISSHAPEN.values(), ids=MISSHAPEN.keys())
+async def test_misshapen_places_are_found_and_nothing_fails(
+    tmp_path: Path, case: tuple[str, Callable[[dict[str, Any]], object]]
+) -> None:
+    """What is properly committed to may still have any form: it is a fault with a place, of the entry alone."""
+    ledgers, (kind, change) = FakeLedgers(seed=12, withhold=False), case
+    broker = ledgers.instances["broker"]
+    stream = ledgers.open(broker, PEOPLE[0], "crash-reports", "crash")
+    ledgers.lie = lambda written, body: change(body) if written == kind else None
+    ledgers.publish(broker, "crash-reports", 4)
+    ledgers.deliver(broker, stream)
+    ledgers.lie = None
+    ledgers.finish()
+    await export(ledgers, tmp_path / "out")
+    fault = (await verified(ledgers, tmp_path / "out")).first_fault
+    assert fault is not None
+    assert "documented form" in fault.what
+    assert fault.index is not None
+    assert broker.plain[fault.index].kind == kind
 
 
 async def test_entries_are_those_of_the_index(ledgers: FakeLedgers, out: Path) -> None:

@@ -127,7 +127,8 @@ class Collector:
             self._chunk.fault(entry.index, "there are not as many places as records", BROKEN)
         for place in places:
             if place is not None:
-                self._published.add(topic, *place)
+                partition, offset = place
+                self._published.add(topic, partition, offset)
         for opening in entry.listed:
             _, row = parse(opening)
             if not 0 <= row.get("decision", 0) <= max(decisions - 1, 0):

@@ -5,7 +5,6 @@ Parts are handed on as they are stored, in canonical form: what the tables hold 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -136,9 +135,8 @@ class Rows:
         rows = []
         for n, (content, place) in enumerate(zip(entry.items(), places, strict=True)):
             row = orjson.loads(content)
-            rows.append(
-                (index, n, content, topic, *(place or (None, None)), row.get("source"), row.get("id"))
-            )
+            partition, offset = (None, None) if place is None else place
+            rows.append((index, n, content, topic, partition, offset, row.get("source"), row.get("id")))
         self.tables["records"].extend(rows)
         self._decide(entry)
 
@@ -151,9 +149,8 @@ class Rows:
         if places != _NOTHING:
             tables["released"].append((index, places))
         tables["concerns"].extend([(index, agency) for agency in self._concerned_by(of, known)])
-        several = known.nothing_handed_out
-        if several:
-            counts = (handed_out,) if len(several) == 1 else _counted(places, len(several))
+        counts = _counted(places, len(known.nothing_handed_out))
+        if counts:
             tables["decided"].append((index, known.content, counts))
 
     def _concerned_by(self, of: bytes, known: _Decisions) -> list[str]:
@@ -216,8 +213,9 @@ def _owner(decision: dict[str, Any]) -> str | None:
 
 
 def _counted(runs: bytes, decisions: int) -> tuple[int, ...]:
-    """How many records each decision handed out."""
-    counts: Counter[int] = Counter()
+    """How many records each decision handed out. Raises ValueError, LookupError or TypeError for what are no runs."""
+    counts = [0] * decisions
     for _, _, number, *several in orjson.loads(runs):
-        counts[number] += several[0] if several else 1
-    return tuple(counts[number] for number in range(decisions))
+        (count,) = several or (1,)
+        counts[number] += count
+    return tuple(counts)
