@@ -59,7 +59,7 @@ log = logging.getLogger(__name__)
 TLS_KEY_BYTES = 64 << 10
 STOP_GRACE_S = 1.0
 END_LIMIT_S = 30.0
-"""How long an instance that has lost its ledger or its membership may take to end."""
+"""How long an instance that has lost its ledger or its membership may take to end, until its process is gone."""
 
 SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter while others wait.
@@ -85,30 +85,34 @@ async def serve(config: Config, *, ready: Callable[[Ready], None] | None = None)
     """Serve until SIGTERM or SIGINT, then drain.
 
     `ready` is called once everything answers. Raises RulebookRefused, LedgerRefused, StorageUnavailable, KeysRefused,
-    OpaStartFailed, OSError if an address cannot be used, and LedgerFenced if another instance took the ledger meanwhile.
+    OpaStartFailed, OSError if an address cannot be used, and LedgerFenced if another instance took the ledger meanwhile:
+    then this process is ended if it is still there after END_LIMIT_S.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     stopped = asyncio.Event()
-    overdue = threading.Timer(END_LIMIT_S, _end_at_once)
-    overdue.daemon = True
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     try:
         async with running(config) as report:
+            report.fenced.add_done_callback(_end_in_time)
             if ready is not None:
                 ready(report)
             asked = asyncio.ensure_future(stopped.wait())
             await asyncio.wait((asked, report.fenced), return_when=asyncio.FIRST_COMPLETED)
             asked.cancel()
-            if report.fenced.done():
-                overdue.start()
         if report.fenced.done():
             raise report.fenced.result()
     finally:
-        overdue.cancel()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+def _end_in_time(_: asyncio.Future[LedgerFenced]) -> None:
+    """Nobody takes this back: threads that the event loop or the interpreter waits for may hang after `serve` as well."""
+    overdue = threading.Timer(END_LIMIT_S, _end_at_once)
+    overdue.daemon = True
+    overdue.start()
 
 
 def _end_at_once() -> None:
