@@ -7,7 +7,9 @@ are told of their own calls what the rulebook marks public, and whom to ask.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +37,8 @@ from broker.model.principal import Principal
 from broker.ports.clock import Clock
 
 Answer = Explanation | PublicAnswer
+_AT_ONCE = 2
+"""Explanations; the engine of one may take gigabytes."""
 _NOBODY = View("")
 """Sees nothing but what is public."""
 
@@ -58,14 +62,18 @@ class ExplainDesk:
         self._readings = readings
         self._explainer = explainer
         self._clock = clock
+        self._asking: set[str] = set()
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def reference(self, principal: Principal, reference: str) -> Sequence[Answer]:
         """Why the call was refused, or decided as it was, that an error's `reference` names: one for each decision."""
         view = await self._begin(principal, {"reference": reference[:64]})
         concerned = None if view.agency is None else principal.agency
-        async with self._readings.unrestricted() as (reader, index):
-            found = await decisions_of_reference(reader, index, reference, self._clock.now_ms(), concerned)
-        answers = [answer for each in found if (answer := await self._recorded(principal, view, each))]
+        async with self._turn(principal, view):
+            async with self._readings.unrestricted() as (reader, index):
+                now_ms = self._clock.now_ms()
+                found = await decisions_of_reference(reader, index, reference, now_ms, concerned)
+            answers = [answer for each in found if (answer := await self._recorded(principal, view, each))]
         if not answers:
             raise EntenteError(Reason.ENTRY_NOT_FOUND, "(of this reference)")
         return answers
@@ -74,9 +82,10 @@ class ExplainDesk:
         """Why a decision that the ledger holds is as it is."""
         name = f"{at.instance[:32]}/{at.index}#{at.number}"
         view = await self._begin(principal, {"decision": name})
-        async with self._readings.unrestricted() as (reader, index):
-            found = await decision_at(reader, index, at)
-        answer = None if found is None else await self._recorded(principal, view, found)
+        async with self._turn(principal, view):
+            async with self._readings.unrestricted() as (reader, index):
+                found = await decision_at(reader, index, at)
+            answer = None if found is None else await self._recorded(principal, view, found)
         if answer is None:
             raise EntenteError(Reason.ENTRY_NOT_FOUND, name)
         return [answer]
@@ -88,20 +97,39 @@ class ExplainDesk:
             view = _NOBODY
         if view == _NOBODY:
             return [await self._own_question(principal, asked)]
-        known = await self._known(await self._library.resolve(view, asked.revision))
-        item = item_of(asked, await self._found(asked), known.registry)
-        return [await self._explained(known, item, view)]
+        async with self._turn(principal, view):
+            known = await self._known(await self._library.resolve(view, asked.revision))
+            item = item_of(asked, await self._found(asked), known.registry)
+            return [await self._explained(known, item, view)]
+
+    @asynccontextmanager
+    async def _turn(self, principal: Principal, view: View) -> AsyncIterator[None]:
+        """One explanation of an agency at a time, and few of all: each may run engines, and read much of a ledger."""
+        agency = principal.agency
+        if agency in self._asking:
+            raise EntenteError(Reason.LIMIT_EXCEEDED, "one explanation of an agency at a time")
+        self._asking.add(agency)
+        try:
+            async with self._turns:
+                yield
+        finally:
+            self._asking.discard(agency)
+        if await self._view(principal) != view:  # as of every reading: by the end its eyes may be others
+            raise EntenteError(Reason.POLICY_UNAVAILABLE)
 
     async def _begin(self, principal: Principal, about: Mapping[str, JsonValue]) -> View:
         """Whose eyes; and who asks is in the ledger before anything is answered."""
+        view = await self._view(principal)
+        await self._readings.account(principal, "Explain", about)
+        return view
+
+    async def _view(self, principal: Principal) -> View:
         try:
-            view = View((await self._access.scope(principal, "explain")).agency)
+            return View((await self._access.scope(principal, "explain")).agency)
         except EntenteError as error:
             if error.reason is not Reason.ADMINISTRATION_DENIED:
                 raise
-            view = _NOBODY
-        await self._readings.account(principal, "Explain", about)
-        return view
+            return _NOBODY
 
     async def _recorded(self, principal: Principal, view: View, recorded: Recorded) -> Answer | None:
         """None for what is not to be told of at all."""

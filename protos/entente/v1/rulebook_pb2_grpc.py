@@ -237,7 +237,7 @@ class RulebookServicer:
         administrators the same of their agency's own records. Everybody else is told of its own calls what the rulebook marks
         public, and whom to ask, and about records nothing: the answer is the same whether there is one. A reference is looked
         for in the last seven days. Errors: ENTRY_NOT_FOUND, REVISION_NOT_FOUND, RECORD_TYPE_NOT_FOUND, POLICY_UNAVAILABLE,
-        AUDIT_UNAVAILABLE.
+        AUDIT_UNAVAILABLE, LIMIT_EXCEEDED (an agency asks one question at a time).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -101,7 +101,7 @@ class RulebookStub:
     administrators the same of their agency's own records. Everybody else is told of its own calls what the rulebook marks
     public, and whom to ask, and about records nothing: the answer is the same whether there is one. A reference is looked
     for in the last seven days. Errors: ENTRY_NOT_FOUND, REVISION_NOT_FOUND, RECORD_TYPE_NOT_FOUND, POLICY_UNAVAILABLE,
-    AUDIT_UNAVAILABLE.
+    AUDIT_UNAVAILABLE, LIMIT_EXCEEDED (an agency asks one question at a time).
     """
 
 @_typing.type_check_only
@@ -177,7 +177,7 @@ class RulebookAsyncStub(RulebookStub):
     administrators the same of their agency's own records. Everybody else is told of its own calls what the rulebook marks
     public, and whom to ask, and about records nothing: the answer is the same whether there is one. A reference is looked
     for in the last seven days. Errors: ENTRY_NOT_FOUND, REVISION_NOT_FOUND, RECORD_TYPE_NOT_FOUND, POLICY_UNAVAILABLE,
-    AUDIT_UNAVAILABLE.
+    AUDIT_UNAVAILABLE, LIMIT_EXCEEDED (an agency asks one question at a time).
     """
 
 class RulebookServicer(metaclass=_abc_1.ABCMeta):
@@ -328,7 +328,7 @@ class RulebookServicer(metaclass=_abc_1.ABCMeta):
         administrators the same of their agency's own records. Everybody else is told of its own calls what the rulebook marks
         public, and whom to ask, and about records nothing: the answer is the same whether there is one. A reference is looked
         for in the last seven days. Errors: ENTRY_NOT_FOUND, REVISION_NOT_FOUND, RECORD_TYPE_NOT_FOUND, POLICY_UNAVAILABLE,
-        AUDIT_UNAVAILABLE.
+        AUDIT_UNAVAILABLE, LIMIT_EXCEEDED (an agency asks one question at a time).
         """
 
 def add_RulebookServicer_to_server(servicer: RulebookServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
