@@ -124,7 +124,8 @@ def simulation_table(simulation: Simulation) -> Table:
 
 def _revoked(revocation: Revocation) -> str:
     return (
-        f"Two others approved it; {revocation.took_ms} ms after the call nothing could be released under it any more.\n"
+        f"Another administrator of the owner approved it; {revocation.took_ms} ms after the call nothing could be"
+        " released under it any more.\n"
         f"The open stream ended with {revocation.ended}; who asks again is told {revocation.refused}."
     )
 

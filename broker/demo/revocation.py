@@ -1,7 +1,7 @@
 """The demo's second part: an agreement is revoked while its consumer's stream is open; first simulated, then done.
 
-The exchange's cases say what the agreement promises, so the change touches the owner and the exchange, and somebody of
-each approves it.
+The owner does it alone: the agreement and the cases that say what it promises are its own, so one of its administrators
+proposes the change, and another one approves it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from broker.cli.rulebook.simulation_answers import collected
-from broker.core.rulebook.load import read_rulebook
+from broker.core.rulebook.archive import read_files
 from broker.core.rulebook.pack import pack
 from broker.core.simulate.model import Part, Shift
 from broker.demo.process import DemoFailed
@@ -29,31 +29,29 @@ from protos.entente.v1 import rulebook_pb2 as pb
 OWNER, CONSUMER = "highway-patrol", "transport"
 _AGREEMENT = "transport-crash-statistics"
 _AGREEMENTS = f"data/agreements/{OWNER}/data.yaml"
+_CASES = f"cases/{OWNER}/"
 _CONSUMERS_PRINCIPAL = "statistician"
 """By which name cases speak of the consumer."""
 
-_AUTHOR = "admin-1"
-_APPROVERS = ("admin-2", f"{OWNER}-admin")
+_AUTHOR = f"{OWNER}-admin"
+_APPROVER = f"{OWNER}-admin-2"
 _TIMEOUT_S = 60.0
 
 Connect = Callable[[str], Client]
 """A client by the name of its context."""
 
 
-async def revoke(connect: Connect, rulebook: Path) -> Revocation:
+async def revoke(connect: Connect) -> Revocation:
     """Propose, simulate, approve and activate it. Raises DemoFailed, EntenteClientError."""
-    with tempfile.NamedTemporaryFile(suffix=".tar.gz") as archive:
-        pack(dict(_without_agreement(read_rulebook(rulebook).files)), archive)
-        archive.flush()
-        async with connect(_AUTHOR) as author:
-            proposal = await _proposed(author, Path(archive.name))
-            simulation = await collected(author.rulebook.simulate(proposal), None)
-            if simulation is None:
-                raise DemoFailed("the exchange did not simulate the proposal; run the demo again")
-            await asyncio.gather(*(_approve(connect, name, proposal) for name in _APPROVERS))
-            async with _stream(connect) as ending:
-                done = await author.rulebook.activate(proposal)
-                ended = await asyncio.wait_for(ending, _TIMEOUT_S)
+    async with connect(_AUTHOR) as author:
+        proposal = await _proposed(author)
+        simulation = await collected(author.rulebook.simulate(proposal), None)
+        if simulation is None:
+            raise DemoFailed("the exchange did not simulate the proposal; run the demo again")
+        await _approve(connect, _APPROVER, proposal)
+        async with _stream(connect) as ending:
+            done = await author.rulebook.activate(proposal)
+            ended = await asyncio.wait_for(ending, _TIMEOUT_S)
     return Revocation(simulation, done.took_ms, ended, await _refused(connect))
 
 
@@ -75,28 +73,27 @@ def revocation_faults(found: Revocation) -> list[str]:
 
 
 def _without_agreement(files: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
-    """The rulebook without the agreement, and without the cases that expect it."""
+    """What the owner sees of the rulebook, without the agreement and the cases that expect it."""
     agreement = re.compile(rb"^%b:\n(?: .*\n|\n)*" % _AGREEMENT.encode(), re.MULTILINE)
     for path, content in files.items():
         if path == _AGREEMENTS:
             content = agreement.sub(b"", content)
-        elif path.startswith("cases/") and path.count("/") == 1:
-            cases = yaml.safe_load(content)
-            if isinstance(cases, list) and not all(map(_still_holds, cases)):
-                content = yaml.safe_dump([case for case in cases if _still_holds(case)]).encode()
+        elif path.startswith(_CASES):
+            cases = [case for case in yaml.safe_load(content) if case["who"] != _CONSUMERS_PRINCIPAL]
+            content = yaml.safe_dump(cases).encode()
         yield path, content
 
 
-def _still_holds(case: dict[str, object]) -> bool:
-    """Whether a case says nothing of what the agreement's consumer gets, or why it does not."""
-    silent = case.get("effect") == "withhold" and case.get("reasons") in (None, ["no-agreement"])
-    return silent or case.get("who") != _CONSUMERS_PRINCIPAL
-
-
-async def _proposed(author: Client, archive: Path) -> str:
+async def _proposed(author: Client) -> str:
     """The id of the checked proposal."""
     message = f"{CONSUMER} leaves the exchange of crash reports"
-    *_, proposal = [each async for each in author.rulebook.propose(archive, message)]
+    with tempfile.TemporaryDirectory(prefix="entente-demo-") as directory:
+        pulled, changed = Path(directory) / "pulled.tar.gz", Path(directory) / "changed.tar.gz"
+        with pulled.open("wb") as file:
+            await author.rulebook.pull(file)
+        with changed.open("wb") as file:
+            pack(dict(_without_agreement(read_files(pulled))), file)
+        *_, proposal = [each async for each in author.rulebook.propose(changed, message)]
     if proposal.state != pb.PROPOSAL_STATE_OPEN:
         found = "; ".join(finding.what for finding in proposal.check.findings[:1])
         raise DemoFailed(f"the exchange refused the revocation: {found or 'it could not check it'}")

@@ -66,7 +66,7 @@ def _client(config: Path, context: str) -> Client:
 
 
 async def _revoke(config: Path) -> Revocation:
-    return await revoke(partial(_client, config), config.parent / "rulebook")
+    return await revoke(partial(_client, config))
 
 
 async def _publish(config: Path, publication: Publication) -> int:

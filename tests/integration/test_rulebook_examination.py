@@ -58,6 +58,20 @@ def warnings(examination: Examination) -> list[str]:
     return [str(finding) for finding in examination.findings if finding.severity is Severity.WARNING]
 
 
+async def test_owners_end_all_that_they_granted_without_a_change_of_anybody_elses_files(
+    opa_binary: Path,
+) -> None:
+    """Neither tests of the rules nor the exchange's cases may rest on an agreement: else revoking one takes two."""
+    keys = {path: FILES[path] for path in FILES if path.startswith("keys/")}
+    granted = re.compile(r"data/agreements/.*|cases/[^/]+/.*")
+    left = {path: content for path, content in POLICY.items() if not granted.fullmatch(path)}
+    assert len(POLICY) - len(left) >= 4
+    revision = revision_of({**keys, **left})
+    examination = await examine(OpaCompiler(opa_binary), OpaTrials(opa_binary), revision)
+    assert errors(examination) == []
+    assert len(examination.tests) > 100 and len(examination.cases) > 100
+
+
 async def test_a_good_rulebook_has_no_findings(opa_binary: Path) -> None:
     examination = await examined(opa_binary)
 

@@ -81,7 +81,11 @@ def test_the_cases_that_leave_nothing_out_are_inputs_as_the_schema_has_them() ->
     validator = jsonschema_rs.Draft7Validator(
         json.loads((RULEBOOK / "schemas/input.schema.json").read_text())
     )
-    whole = [case.item for case in CASES if case.file == "cases/sample-exchange.yaml"]
+    whole = [
+        case.item
+        for case in CASES
+        if case.file == "cases/sample-exchange.yaml" or case.file.endswith("/agreements.yaml")
+    ]
     others = [
         case.item for case in CASES if case.item["id"] in ("cases/publishing.yaml#1", "cases/auditing.yaml#1")
     ]
@@ -96,6 +100,31 @@ def test_the_cases_that_leave_nothing_out_are_inputs_as_the_schema_has_them() ->
     validator.validate({"items": [*whole, *others, *subscribing, *permitted]})
     for broken in ({**whole[0], "extra": 1}, {**whole[0], "id": 7}, {**whole[0], "subject": {}}, {"id": "1"}):
         assert not validator.is_valid({"items": [broken]})
+
+
+# Not cases of the rulebook: an owner that ends an agreement would need whoever holds them to change them.
+BY_AGREEMENT = [
+    ("ems", "paramedic", "emergency-response", "crash-reports"),
+    ("transport", "analyst", "road-safety-statistics", "crash-reports"),
+    ("cyber-centre", "analyst", "cyber-defence", "crash-reports"),
+    ("highway-patrol", "officer", "law-enforcement", "vulnerabilities"),
+    ("partner-cert", "analyst", "cyber-defence", "vulnerabilities"),
+    ("partner-cert", "analyst", "cyber-defence", "threat-intelligence"),
+]
+
+
+def test_who_has_an_agreement_may_subscribe(opa_binary: Path) -> None:
+    items = [
+        {
+            "id": str(number),
+            "action": "subscribe",
+            "subject": {"agency": agency, "id": "1", "roles": [role], "attributes": {}, "purpose": purpose},
+            "topic": topic,
+        }
+        for number, (agency, role, purpose, topic) in enumerate(BY_AGREEMENT)
+    ]
+    found = [(output["effect"], output["reasons"]) for output in decide(opa_binary, items)]
+    assert found == [("release", ["agreement"])] * len(items)
 
 
 def test_each_output_depends_on_its_own_item_only(opa_binary: Path, outputs: dict[str, Output]) -> None:
@@ -130,7 +159,7 @@ def test_a_value_of_another_type_opens_nothing(
     odd: Any, opa_binary: Path, outputs: dict[str, Output]
 ) -> None:
     """Each place of a whole item replaced by each kind of value: an output for each, and none says more than before."""
-    case = next(case for case in CASES if case.item["id"] == "cases/sample-exchange.yaml#2")
+    case = next(case for case in CASES if case.item["id"] == "cases/highway-patrol/agreements.yaml#1")
     paths = list(_paths(case.item))
     items = [
         {**_replaced(case.item, path, odd), "id": str(number)}

@@ -24,16 +24,34 @@ _item := {
 
 _owned := object.union(_item, {"subject": {"agency": "highway-patrol", "roles": ["officer"], "purpose": "law-enforcement"}})
 
-_output(item) := output if {
-	[output] := decision.decisions with input as {"items": [item]}
+# Of their own: whoever ends an agreement of the data must not break what is tried of the rules.
+_agreements := {"highway-patrol": {"one": {
+	"consumer": "ems",
+	"topics": ["crash-reports"],
+	"purposes": ["emergency-response"],
+	"highest": "red",
+	"grants": "records",
+	"treatments": {"pii": {"kind": "keep"}},
+	"obligations": ["delete-after-90-days"],
+	"from": "2026-01-01T00:00:00Z",
+	"until": null,
+	"history": true,
+}}}
+
+_outputs(items) := outputs if {
+	outputs := decision.decisions with input as {"items": items} with data.data.agreements as _agreements
 }
 
+_output(item) := _outputs([item])[0]
+
 _with_modules(modules, item) := output if {
-	[output] := decision.decisions with input as {"items": [item]} with data.agencies as modules
+	[output] := decision.decisions with input as {"items": [item]}
+		with data.data.agreements as _agreements
+		with data.agencies as modules
 }
 
 test_each_item_has_an_output_in_order if {
-	outputs := decision.decisions with input as {"items": [_item, null, object.union(_item, {"id": "2"}), {}, {"id": "3"}]}
+	outputs := _outputs([_item, null, object.union(_item, {"id": "2"}), {}, {"id": "3"}])
 	[output.id | some output in outputs] == ["1", "", "2", "", "3"]
 	[output.effect | some output in outputs] == ["release", "withhold", "release", "withhold", "withhold"]
 }
