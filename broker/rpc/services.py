@@ -71,6 +71,13 @@ def routes(
         Route("Ledger/ProveEntry", ledger.prove_entry),
         Route("Ledger/CheckReceipts", ledger.check_receipts),
         Route("Ledger/ReplayRecords", ledger.replay_records, streaming=True),
+        *_rulebook(rulebook, explaining),
+        *_overlays(overlays),
+    )
+
+
+def _rulebook(rulebook: RulebookServicer, explaining: ExplainServicer) -> tuple[Route, ...]:
+    return (
         Route("Rulebook/Propose", rulebook.propose, streaming=True),
         Route("Rulebook/Simulate", rulebook.simulate, streaming=True),
         Route("Rulebook/GetProposal", rulebook.get_proposal),
@@ -84,6 +91,11 @@ def routes(
         Route("Rulebook/PullRevision", rulebook.pull_revision, streaming=True),
         Route("Rulebook/DiffRevisions", rulebook.diff_revisions),
         Route("Rulebook/Explain", explaining.explain),
+    )
+
+
+def _overlays(overlays: OverlaysServicer) -> tuple[Route, ...]:
+    return (
         Route("Overlays/Suspend", overlays.suspend),
         Route("Overlays/ListSuspensions", overlays.list),
         Route("Overlays/Ratify", overlays.ratify),
