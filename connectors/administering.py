@@ -41,30 +41,23 @@ class Administering:
         async def parts() -> AsyncIterator[rulebook_pb2.ProposeRequest]:
             heading = rulebook_pb2.ProposalHeading(message=message, base=base, proposal=proposal)
             yield rulebook_pb2.ProposeRequest(heading=heading)
-            with archive.open("rb") as file:
-                while chunk := file.read(_CHUNK_BYTES):
-                    yield rulebook_pb2.ProposeRequest(archive=chunk)
+            while chunk := file.read(_CHUNK_BYTES):
+                yield rulebook_pb2.ProposeRequest(archive=chunk)
 
-        call = self._stub.Propose(parts(), metadata=await self._caller.metadata())
-        try:
-            async for response in call:
-                yield response.proposal
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc(error, self._caller.endpoint) from None
-        finally:
-            call.cancel()
+        # Opened here: what fails within `parts` reaches the caller as nothing but a cancelled call.
+        with archive.open("rb") as file:
+            call = self._stub.Propose(parts(), metadata=await self._caller.metadata())
+            with self._caller.reading(call):
+                async for response in call:
+                    yield response.proposal
 
     async def rollback(self, message: str, revision: str = "") -> AsyncIterator[rulebook_pb2.Proposal]:
         """As `propose`, of a revision that was in force; "": the one before."""
         request = rulebook_pb2.RollbackRequest(revision=revision, message=message)
         call = self._stub.Rollback(request, metadata=await self._caller.metadata())
-        try:
+        with self._caller.reading(call):
             async for response in call:
                 yield response.proposal
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc(error, self._caller.endpoint) from None
-        finally:
-            call.cancel()
 
     async def simulate(
         self, proposal: str, *, since_ms: int | None = None, last: int = 0
@@ -77,13 +70,9 @@ class Administering:
         if since_ms is not None:
             request.since.FromMilliseconds(since_ms)
         call = self._stub.Simulate(request, metadata=await self._caller.metadata())
-        try:
+        with self._caller.reading(call):
             async for response in call:
                 yield response
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc(error, self._caller.endpoint) from None
-        finally:
-            call.cancel()
 
     async def proposal(self, proposal: str) -> rulebook_pb2.Proposal:
         """One proposal, with what was found, what it would change, and what is missing."""
@@ -134,14 +123,10 @@ class Administering:
         request = rulebook_pb2.PullRevisionRequest(revision=revision, proposal=proposal)
         call = self._stub.PullRevision(request, metadata=await self._caller.metadata())
         first: rulebook_pb2.PullRevisionResponse | None = None
-        try:
+        with self._caller.reading(call):
             async for response in call:
                 into.write(response.archive)
                 first = first or response
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc(error, self._caller.endpoint) from None
-        finally:
-            call.cancel()
         return first or rulebook_pb2.PullRevisionResponse()
 
     async def diff(self, old: str = "", new: str = "") -> list[rulebook_pb2.RulebookChange]:

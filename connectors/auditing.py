@@ -6,11 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-import grpc
-
 from connectors.calls import Caller
 from connectors.cloudevents import to_timestamp
-from connectors.errors import from_rpc
 from protos.entente.v1 import ledger_pb2
 
 if TYPE_CHECKING:
@@ -102,11 +99,7 @@ class Auditing:
     ) -> AsyncIterator[ledger_pb2.ReplayedRecord]:
         """The records of a topic as the request asks for them."""
         call = self._stub.ReplayRecords(request, metadata=await self._caller.metadata())
-        try:
+        with self._caller.reading(call):
             async for response in call:
                 for record in response.records:
                     yield record
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc(error, self._caller.endpoint) from None
-        finally:
-            call.cancel()

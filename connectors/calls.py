@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import grpc
@@ -45,6 +47,16 @@ class Caller:
                     raise
             await asyncio.sleep(pause_s)
         return await self._once(method, request)
+
+    @contextmanager
+    def reading(self, call: grpc.aio.Call) -> Iterator[None]:
+        """Around all that is read from a streaming call, which ends with it. Raises EntenteClientError."""
+        try:
+            yield
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error, self.endpoint) from None
+        finally:
+            call.cancel()
 
     def may_repeat(self, error: EntenteClientError) -> bool:
         """Whether to try again; an expired token is discarded where another one can be had."""

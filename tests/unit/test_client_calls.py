@@ -215,3 +215,9 @@ async def test_a_preview_shows_each_party() -> None:
     async with running_exchange(Script()) as endpoint, client(endpoint) as exchange:
         previews = await exchange.preview("t", [record(1), record(2)])
     assert [preview.parties[0].effect for preview in previews] == [exchange_pb2.EFFECT_NOTICE] * 2
+
+
+async def test_an_archive_that_is_not_there_is_told_as_such(tmp_path: Path) -> None:
+    async with running_exchange(Script()) as endpoint, client(endpoint) as exchange:
+        with pytest.raises(FileNotFoundError):
+            await anext(exchange.rulebook.propose(tmp_path / "missing.tar.gz", "why"))
