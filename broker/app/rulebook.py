@@ -6,7 +6,7 @@ import asyncio
 import logging
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -63,13 +63,13 @@ class RulebookDoor:
     async def from_directory(self, directory: Path) -> PreparedRulebook:
         """Read it, and keep it for later replay. Raises RulebookRefused with every finding, StorageUnavailable."""
         revision = await asyncio.to_thread(read_rulebook, directory)
-        prepared = await self._let_in(revision)
+        prepared = await self._let_in(revision, with_tests=True)
         await self._store.put(revision)
         return prepared
 
     async def stored(self, revision_id: str) -> PreparedRulebook:
         """A revision of the store, which is not believed either. Raises RulebookRefused, StorageUnavailable."""
-        return await self._let_in(await self._from_store(revision_id))
+        return await self._let_in(await self._from_store(revision_id), with_tests=False)
 
     async def _from_store(self, revision_id: str) -> Revision:
         try:
@@ -88,12 +88,14 @@ class RulebookDoor:
         if revision_id not in self._passed:
             await self.stored(revision_id)
 
-    async def _let_in(self, revision: Revision) -> PreparedRulebook:
+    async def _let_in(self, revision: Revision, *, with_tests: bool) -> PreparedRulebook:
+        """with_tests: look at them too, which decide nothing; of what is stored that was done when it was proposed."""
         registry = await asyncio.to_thread(read_registry, revision)
         # Whoever activates what is looked at ahead just now goes on with that check.
         async with self._turns.setdefault(revision.id, asyncio.Lock()):
             if revision.id not in self._passed:
-                await asyncio.to_thread(self._check, revision, registry)
+                checked = revision if with_tests else _without_tests(revision)
+                await asyncio.to_thread(self._check, checked, registry)
                 self._passed.add(revision.id)
         return PreparedRulebook(revision, registry)
 
@@ -101,6 +103,11 @@ class RulebookDoor:
         """Each revision is checked once, as it never changes."""
         if findings := check_modules(self._compiler, remembering(self._parse), revision, registry):
             raise RulebookRefused(findings)
+
+
+def _without_tests(revision: Revision) -> Revision:
+    files = {path: content for path, content in revision.files.items() if not path.endswith("_test.rego")}
+    return replace(revision, files=files)
 
 
 async def _compare(directory: Path, active: str) -> None:

@@ -68,6 +68,7 @@ async def test_a_revision_is_checked_once_and_of_the_next_only_what_is_new_is_pa
     assert runs.compiled == {first.id: 1, second.id: 1}
     assert runs.parsed.pop(EXTRA) == 2
     assert set(runs.parsed.values()) == {1}
+    assert not [path for path in runs.parsed if path.endswith("_test.rego")]
 
 
 async def test_what_is_refused_ahead_is_refused_to_whoever_waits(tmp_path: Path, opa_binary: Path) -> None:
@@ -80,3 +81,25 @@ async def test_what_is_refused_ahead_is_refused_to_whoever_waits(tmp_path: Path,
     finally:
         await store.close()
     assert all(isinstance(each, RulebookRefused) and EXTRA in each.findings[0] for each in found)
+
+
+async def test_a_directory_is_not_taken_with_a_denial_in_a_file_of_tests(
+    tmp_path: Path, opa_binary: Path
+) -> None:
+    """No instance loads it, and nobody has looked at it before."""
+    files = {
+        **with_module(b"package agencies.ems\n").files,
+        "agencies/ems/x_test.rego": b"package agencies.ems\n",
+    }
+    directory = tmp_path / "rulebook"
+    for path, content in files.items():
+        (directory / path).parent.mkdir(parents=True, exist_ok=True)
+        (directory / path).write_bytes(content)
+    store = await SqliteRulebookStore.open(tmp_path)
+    try:
+        with pytest.raises(RulebookRefused) as refused:
+            await RulebookDoor(opa_binary, store).from_directory(directory)
+        assert await store.list() == []
+    finally:
+        await store.close()
+    assert "agencies/ems/x_test.rego:1: declares package" in refused.value.findings[0]
