@@ -171,9 +171,14 @@ def _items(entry: Opened, encoded: EncodedEntry, part: Part) -> tuple[Item, ...]
         raise ProofRefused(f"entry {entry.index} is a {entry.kind} entry and has no {wanted}")
     groups = read_openings(encoded.openings).groups()
     if isinstance(part, PublisherPart):
-        return (*_all_items(wanted, groups[wanted]), *_all_items(SHOWN, groups[SHOWN]))
+        rows, own = groups[wanted], groups[SHOWN]
+        return (*_items_of(wanted, rows, range(len(rows))), *_items_of(SHOWN, own, (0,)))
     number = _find(entry.value(wanted), _matching(part), entry.index)
-    return tuple(_all_items(name, groups[name])[number if name in LISTS else 0] for name in _OPENED[kind])
+    return tuple(
+        item
+        for name in _OPENED[kind]
+        for item in _items_of(name, groups[name], (number if name in LISTS else 0,))
+    )
 
 
 def _matching(part: ReceiverPart | RecordPart) -> Callable[[dict[str, Any]], bool]:
@@ -194,14 +199,15 @@ def _find(rows: list[dict[str, Any]], matches: Callable[[dict[str, Any]], bool],
     return found[0]
 
 
-def _all_items(group: str, openings: list[tuple[bytes, bytes]]) -> list[Item]:
-    """Each item that a commitment is over, with its path."""
+def _items_of(group: str, openings: list[tuple[bytes, bytes]], numbers: Sequence[int]) -> list[Item]:
+    """Those items of all that a commitment is over, each with its path."""
     subtree = subtrees_of([item_hash(*each) for each in openings])
     count = len(openings)
-    return [
-        Item(group, n, count, salt, text, tuple(inclusion_proof(n, count, subtree)))
-        for n, (salt, text) in enumerate(openings)
-    ]
+    items = []
+    for n in numbers:
+        salt, text = openings[n]
+        items.append(Item(group, n, count, salt, text, tuple(inclusion_proof(n, count, subtree))))
+    return items
 
 
 def _check_parts(entry: Opened, proof: ProofFile) -> dict[str, JsonValue]:
