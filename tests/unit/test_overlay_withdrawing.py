@@ -78,11 +78,14 @@ class Log:
     def __init__(self) -> None:
         self.records: dict[bytes, NewRecord] = {}
         self.broken = 0
+        self.fault: Exception | None = None
 
     async def append(self, topic: str, records: Sequence[NewRecord]) -> Sequence[AppendResult]:
         if self.broken:
             self.broken -= 1
             raise StorageUnavailable("scripted")
+        if self.fault is not None:
+            raise self.fault
         (record,) = records
         known = self.records.setdefault(record.identity, record)
         if known.digest != record.digest:
@@ -239,6 +242,17 @@ async def test_what_cannot_be_announced_holds_up_nothing_else(world: World) -> N
     assert not world.announced
     await world.announcers["a"].look()
     assert world.announced
+
+
+async def test_nor_does_what_fails_in_a_way_that_nobody_expected(world: World) -> None:
+    world.fresh.index.seen = [sighting()]
+    await world.desk.withdraw(agency_admin("alpha"), "//alpha/x", "unpublished", "why", tell_reason=False)
+    await world.withdraw()
+    world.log.fault = ValueError("scripted")
+    with pytest.raises(ValueError, match="scripted"):
+        await world.announcers["a"].look()
+    assert identity("//alpha/x", "unpublished") in world.agreement.state.overlays.announced
+    assert not world.announced
 
 
 async def test_an_owner_withdraws_so_many_and_takes_nobody_elses_room(

@@ -86,12 +86,14 @@ class Announcer:
                     await self._due.wait()
 
     async def look(self) -> None:
-        """Once through what is to be done; what fails holds up nothing else. Raises EntenteError, StorageUnavailable."""
-        failed: EntenteError | StorageUnavailable | None = None
+        """Once through what is to be done; what fails, however it does, holds up nothing else. Raises one of those failures."""
+        failed: Exception | None = None
         for work in self._due_now():
             try:
                 await work
             except (EntenteError, StorageUnavailable) as error:
+                failed = failed or error
+            except Exception as error:  # noqa: BLE001 - raised when all have had their turn
                 failed = error
         if failed is not None:
             raise failed
