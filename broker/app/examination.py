@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 from broker.adapters.opa import OpaCompiler, OpaTrials
@@ -49,7 +50,7 @@ async def explain_in(path: Path, asked: MadeUp, opa: Path | None) -> Explanation
         raise RulebookRefused(findings)
     known = await Known.read(revision)
     item = item_of(asked, None, known.registry)
-    return await Explainer(OpaTracer(binary)).explain(known, item, View())
+    return await Explainer(OpaTracer(binary)).explain(known, item, View(), time.time_ns() // 10**6)
 
 
 def compare_rulebooks(old: Path, new: Path, opa: Path | None) -> tuple[Change, ...]:

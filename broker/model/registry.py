@@ -56,7 +56,10 @@ class RecordType:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What an owner grants a consumer, as far as the broker itself needs it (the catalog and dry runs)."""
+    """What an owner grants a consumer, as far as the broker itself needs it (the catalog, dry runs, explanations).
+
+    until: when it ends, as YYYY-MM-DDTHH:MM:SSZ; None for never.
+    """
 
     id: str
     owner: str
@@ -65,6 +68,7 @@ class Agreement:
     purposes: tuple[str, ...]
     highest: str
     grants: str
+    until: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,8 @@ from tests.fakes.regimes import TOPIC, TYPE, registry
 WORDS = Vocabulary(
     ("clear", "green", "red"), frozenset(), frozenset(), frozenset(), frozenset(), {}, frozenset()
 )
-WANTED = Wanted("beta", "alerts", "rescue", "green")
+WANTED = Wanted("beta", "alerts", "rescue", "green", "2026-06-01T00:00:00Z")
+NOW_MS = 1_780_272_000_000  # the same moment
 
 
 def agreement(name: str = "one", **changed: Any) -> Agreement:
@@ -51,9 +52,11 @@ def test_what_applied_is_shown_alone() -> None:
         ({"purposes": ("audit",)}, "its purposes are audit"),
         ({"highest": "clear"}, "it goes up to clear, and the record is green"),
         ({"highest": "unknown"}, "it goes up to unknown, and the record is green"),
+        ({"until": "2026-06-01T00:00:00Z"}, "it ended at 2026-06-01T00:00:00Z"),
+        ({"until": "2026-06-01T00:00:01Z"}, None),
     ],
 )
-def test_the_first_condition_that_is_not_met_is_named(changed: dict[str, Any], unmet: str) -> None:
+def test_the_first_condition_that_is_not_met_is_named(changed: dict[str, Any], unmet: str | None) -> None:
     assert near(agreement(**changed)) == [("one", unmet)]
 
 
@@ -109,7 +112,7 @@ def known(**more: bytes) -> Known:
 
 
 async def explained(question: Mapping[str, Any], view: View, *reasons: str) -> Any:
-    return await Explainer(FixedTracer(*reasons)).explain(known(), question, view)
+    return await Explainer(FixedTracer(*reasons)).explain(known(), question, view, NOW_MS)
 
 
 async def test_who_sees_all_sees_all() -> None:
@@ -167,9 +170,18 @@ async def test_what_reads_a_whole_rulebook_does_so_beside_the_event_loop() -> No
     found = known()
     files = Watched(found.revision.files)
     watched = replace(found, revision=replace(found.revision, files=files))
-    assert (await Explainer(FixedTracer()).explain(watched, QUESTION, View())).agreements
+    assert (await Explainer(FixedTracer()).explain(watched, QUESTION, View(), NOW_MS)).agreements
     assert files.readers
     assert threading.get_ident() not in files.readers
+
+
+@pytest.mark.parametrize("asked", [{}, {"time": "2026-01-01T00:00:00Z"}])
+async def test_rules_that_depend_on_the_time_are_given_it(asked: dict[str, str]) -> None:
+    found = known()
+    timed = replace(found, revision=replace(found.revision, time_dependent=True))
+    for each, time in ((timed, {"time": WANTED.time} | asked), (found, asked)):
+        explanation = await Explainer(FixedTracer()).explain(each, QUESTION | asked, View(), NOW_MS)
+        assert explanation.question == QUESTION | time
 
 
 async def test_explaining_twice_gives_the_same() -> None:

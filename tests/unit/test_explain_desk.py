@@ -45,7 +45,9 @@ class Fakes:
     async def account(self, principal: Principal, method: str, about: dict[str, JsonValue]) -> None:
         pass
 
-    async def explain(self, known: Known, item: dict[str, JsonValue], view: View) -> Explanation:
+    async def explain(
+        self, known: Known, item: dict[str, JsonValue], view: View, time_ms: int
+    ) -> Explanation:
         self.asked.append(view.agency)
         await self.answer.wait()
         return Explanation(OLD.id, item, None, (), (), ())

@@ -13,12 +13,16 @@ NEAREST = 5
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What an agreement would have to cover. classification: None where there is no record."""
+    """What an agreement would have to cover. classification: None where there is no record.
+
+    time: when, as YYYY-MM-DDTHH:MM:SSZ, in which an earlier moment is a smaller text.
+    """
 
     consumer: str
     topic: str
     purpose: str
     classification: str | None
+    time: str
 
 
 def nearest(
@@ -55,3 +59,4 @@ def _conditions(agreement: Agreement, wanted: Wanted, words: Vocabulary) -> Iter
         highest, asked = ranks.get(agreement.highest), ranks.get(wanted.classification)
         covers = highest is not None and asked is not None and asked <= highest
         yield covers, f"it goes up to {agreement.highest}, and the record is {wanted.classification}"
+    yield agreement.until is None or wanted.time < agreement.until, f"it ended at {agreement.until}"

@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 
 from broker.core.audit.reading import EntryReader
-from broker.core.audit.recorded import decisions_of, rules_of
-from broker.core.ledger.leaf import EntryInvalid, open_entry, read_openings
+from broker.core.audit.recorded import RecordedDecision, decisions_of, rules_of
+from broker.core.ledger.leaf import EntryInvalid, open_entry, read_leaf, read_openings
 from broker.errors import LedgerRefused
 from broker.model.audit import EntryQuery, EntryRow
 from broker.model.ledger import EncodedEntry, JsonValue, LedgerEntry
@@ -36,8 +36,9 @@ class DecisionAt:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A decision that the ledger holds. who: the caller, where the entry tells of a call."""
+    """A decision that the ledger holds. time_ms: the entry's. who: the caller, where the entry tells of a call."""
 
+    time_ms: int
     rules: Rules
     input: Mapping[str, JsonValue]
     output: Mapping[str, JsonValue]
@@ -94,15 +95,19 @@ def _reference(entry: LedgerEntry) -> str | None:
 
 def _recorded(entry: EncodedEntry) -> Sequence[Recorded]:
     try:
-        openings = read_openings(entry.openings)
-        return tuple(_each(openings.values().get("who"), rules_of(openings), decisions_of(openings)))
+        time_ms, openings = read_leaf(entry.leaf).time_ms, read_openings(entry.openings)
+        who, rules = openings.values().get("who"), rules_of(openings)
+        return tuple(_each(time_ms, who, rules, decisions_of(openings)))
     except EntryInvalid:
         return ()
 
 
-def _each(who: JsonValue, rules: Rules, decisions: Sequence[Any]) -> Iterator[Recorded]:
+def _each(
+    time_ms: int, who: JsonValue, rules: Rules, decisions: Sequence[RecordedDecision]
+) -> Iterator[Recorded]:
     for decision in decisions:
         yield Recorded(
+            time_ms,
             decision.under or rules,
             orjson.loads(decision.input),
             orjson.loads(decision.output),

@@ -100,7 +100,7 @@ class ExplainDesk:
         async with self._turn(principal, view):
             known = await self._known(await self._library.resolve(view, asked.revision))
             item = item_of(asked, await self._found(asked), known.registry)
-            return [await self._explained(known, item, view)]
+            return [await self._explained(known, item, view, self._clock.now_ms())]
 
     @asynccontextmanager
     async def _turn(self, principal: Principal, view: View) -> AsyncIterator[None]:
@@ -136,14 +136,16 @@ class ExplainDesk:
         own = _record_owner(recorded.input)
         if view.agency is None or (own is not None and own == view.agency):
             known = await self._known(recorded.rules.revision)
-            return await self._explained(known, recorded.input, view)
+            return await self._explained(known, recorded.input, view, recorded.time_ms)
         if not _is_own_call(principal, recorded):
             return None
         return await self._public(principal, recorded.input, _reasons(recorded.output))
 
-    async def _explained(self, known: Known, item: Mapping[str, JsonValue], view: View) -> Explanation:
+    async def _explained(
+        self, known: Known, item: Mapping[str, JsonValue], view: View, time_ms: int
+    ) -> Explanation:
         try:
-            found = await self._explainer.explain(known, item, view)
+            found = await self._explainer.explain(known, item, view, time_ms)
         except NoDecision:
             raise EntenteError(Reason.POLICY_UNAVAILABLE) from None
         shown = replace(found, revision=await self._library.id_for(view, known.revision.id))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from broker.core.explain.agreements import Wanted, nearest
@@ -40,18 +41,26 @@ class Explainer:
     def __init__(self, tracer: RuleTracer) -> None:
         self._tracer = tracer
 
-    async def explain(self, known: Known, question: Mapping[str, JsonValue], view: View) -> Explanation:
+    async def explain(
+        self, known: Known, question: Mapping[str, JsonValue], view: View, time_ms: int
+    ) -> Explanation:
         """Why the revision answers the question, an input item without its id, as it does: as far as `view` goes.
 
+        time_ms: when it is asked; rules that depend on the time are given it, unless the question has one.
         Raises NoDecision if it cannot be found out.
         """
         item = {name: value for name, value in question.items() if name != "id"}
+        time = datetime.fromtimestamp(time_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        if known.revision.time_dependent:
+            item.setdefault("time", time)
         trace = await self._tracer.trace(known.revision, {**item, "id": _ID})
         # A rulebook may hold a million agreements.
-        return await asyncio.to_thread(_explanation, known, item, trace, view)
+        return await asyncio.to_thread(_explanation, known, item, trace, view, time)
 
 
-def _explanation(known: Known, item: dict[str, JsonValue], trace: Trace, view: View) -> Explanation:
+def _explanation(
+    known: Known, item: dict[str, JsonValue], trace: Trace, view: View, time: str
+) -> Explanation:
     files = _Lines(known.revision.files)
     owners = _owners(item, known.registry, view)
     return Explanation(
@@ -60,7 +69,7 @@ def _explanation(known: Known, item: dict[str, JsonValue], trace: Trace, view: V
         output=_shown_output(trace, view),
         rules=tuple(Place(use.file, use.line, use.rule) for use in trace.rules if view.sees(use.file)),
         data=tuple(_read(item, trace, known.registry, files, view)),
-        agreements=tuple(_near(item, known.registry, owners, files)),
+        agreements=tuple(_near(item, known.registry, owners, files, time)),
     )
 
 
@@ -109,7 +118,7 @@ def _owners(item: Mapping[str, JsonValue], registry: Registry, view: View) -> li
 
 
 def _near(
-    item: Mapping[str, JsonValue], registry: Registry, owners: Iterable[str], files: _Lines
+    item: Mapping[str, JsonValue], registry: Registry, owners: Iterable[str], files: _Lines, time: str
 ) -> Iterator[NearAgreement]:
     subject = item.get("subject")
     if item.get("action") not in {"deliver", "subscribe"} or not isinstance(subject, dict):
@@ -122,6 +131,7 @@ def _near(
         str(item.get("topic")),
         str(subject.get("purpose")),
         None if classification is None else str(classification),
+        time,
     )
     for owner in owners:
         if owner != wanted.consumer:

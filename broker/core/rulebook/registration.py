@@ -99,6 +99,7 @@ class Agreements:
             purposes=self._one(tuple(shape.purposes)),
             highest=self._one(shape.highest),
             grants=shape.grants,
+            until=self._one(shape.until),
         )
 
     def _one(self, value: _Value) -> _Value:
