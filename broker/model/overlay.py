@@ -43,6 +43,11 @@ class Suspension:
         times = [time_ms for time_ms in (self.until_ms, lapses_ms) if time_ms is not None]
         return min(times, default=None)
 
+    @property
+    def end_cause(self) -> EndCause:
+        """Why it stops by itself; means nothing where somebody has to lift it."""
+        return EndCause.ENDED if self.ends_ms == self.until_ms else EndCause.LAPSED
+
     def holds_at(self, now_ms: int) -> bool:
         """Whether it restricts anything then."""
         ends_ms = self.ends_ms

@@ -19,7 +19,7 @@ from broker.core.evidence import Evidence
 from broker.core.in_force import InForce
 from broker.core.ledger.entry_secret import EntrySecret
 from broker.core.ledger.handed_out import content_digest, item_keys
-from broker.core.overlay.events import withdrawal_body
+from broker.core.overlay.events import brief_body, withdrawal_body
 from broker.core.overlay.notice import SOURCE, TYPE, key_of_partition, notice_id, notice_record
 from broker.core.regime import Regime
 from broker.errors import EntenteError, StorageUnavailable, fault_place
@@ -86,7 +86,7 @@ class Announcer:
                     await self._due.wait()
 
     async def look(self) -> None:
-        """Once through what is to be done; what fails, however it does, holds up nothing else. Raises one of those failures."""
+        """Once through what is to be done; what fails, however it does, holds up nothing else. Raises one such failure."""
         failed: Exception | None = None
         for work in self._due_now():
             try:
@@ -102,11 +102,11 @@ class Announcer:
         now_s = self._tools.clock.monotonic_s()
         self._find(now_s)
         fold = self._tools.control.state.overlays
-        for suspension in list(fold.overlays.suspensions.values()):
-            if suspension.holds_at(self._tools.clock.now_ms()):
-                continue
-            since_s = self._over.setdefault(suspension.id, now_s)
-            if now_s - since_s >= self._turn_s(""):
+        now_ms = self._tools.clock.now_ms()
+        over = [each for each in fold.overlays.suspensions.values() if not each.holds_at(now_ms)]
+        self._over = {each.id: self._over.get(each.id, now_s) for each in over}
+        for suspension in over:
+            if now_s - self._over[suspension.id] >= self._turn_s(""):
                 yield self._end(suspension)
         for identity, since_s in list(self._pending.items()):
             withdrawal = fold.overlays.withdrawn[identity]
@@ -138,16 +138,12 @@ class Announcer:
         """Nothing restricts any more; this makes it known, and takes it off the list of those that do."""
         change: dict[str, JsonValue] = {
             "what": _ANNOUNCED,
-            "id": suspension.id,
-            "kind": suspension.kind.value,
-            "target": suspension.target,
-            "owner": suspension.owner,
-            "cause": "ended" if suspension.ends_ms == suspension.until_ms else "lapsed",
+            **brief_body(suspension),
+            "cause": suspension.end_cause.value,
         }
         await self._write(suspension.by_agency, suspension.by_subject, change)
         with contextlib.suppress(EventVoid):
             await self._tools.control.record(_ANNOUNCED, {"id": suspension.id})
-        self._over.pop(suspension.id, None)
         log.warning("a suspension is over: id=%s cause=%s", suspension.id, change["cause"])
 
     # ---- withdrawals ----

@@ -16,15 +16,22 @@ Body = Mapping[str, JsonValue]
 def suspension_body(suspension: Suspension) -> dict[str, JsonValue]:
     """Of a `suspended` event, and of the entry that precedes it."""
     return {
-        "id": suspension.id,
-        "kind": suspension.kind.value,
-        "target": suspension.target,
-        "owner": suspension.owner,
+        **brief_body(suspension),
         "reason": suspension.reason,
         "by": who_body(suspension.by_agency, suspension.by_subject),
         "since_ms": suspension.since_ms,
         "until_ms": suspension.until_ms,
         "ratify_by_ms": suspension.ratify_by_ms,
+    }
+
+
+def brief_body(suspension: Suspension) -> dict[str, JsonValue]:
+    """What the ledger says of a suspension whenever it changes."""
+    return {
+        "id": suspension.id,
+        "kind": suspension.kind.value,
+        "target": suspension.target,
+        "owner": suspension.owner,
     }
 
 

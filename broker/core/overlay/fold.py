@@ -96,10 +96,7 @@ class OverlayFold:
         present = self._present(event)
         if present is None or present.holds_at(event.time_ms):
             return None
-        over = present.until_ms is not None and event.time_ms >= present.until_ms
-        return self._without(
-            PastSuspension(present, EndCause.ENDED if over else EndCause.LAPSED, event.time_ms)
-        )
+        return self._without(PastSuspension(present, present.end_cause, event.time_ms))
 
     def _present(self, event: ControlEvent) -> Suspension | None:
         return self.overlays.suspensions.get(read_id(event.body))

@@ -12,11 +12,10 @@ from broker.core.control.desk import Enacted
 from broker.core.control.fold import EventVoid
 from broker.core.decide import Ruling
 from broker.core.in_force import InForce
-from broker.core.overlay.asking import OPERATOR, REASON_BYTES, Asking, Body, line, own_scope
-from broker.core.overlay.events import suspension_body, who_body
+from broker.core.overlay.asking import OPERATOR, REASON_BYTES, Asking, line, own_scope
+from broker.core.overlay.events import brief_body, suspension_body, who_body
 from broker.core.regime import Regime
 from broker.errors import EntenteError, Reason
-from broker.model.ledger import JsonValue
 from broker.model.overlay import EndCause, PastSuspension, Suspension, SuspensionKind
 from broker.model.principal import Principal
 
@@ -128,7 +127,7 @@ class SuspensionDesk:
         by = who_body(principal.agency, principal.subject)
         try:
             return await self._asking.enact(
-                principal, kind, _told(found), {"id": found.id, "by": by}, rulings
+                principal, kind, brief_body(found), {"id": found.id, "by": by}, rulings
             )
         except EventVoid:  # somebody was faster, or its time has come
             raise EntenteError(Reason.SUSPENSION_NOT_FOUND, found.id) from None
@@ -160,22 +159,9 @@ class SuspensionDesk:
             )
 
 
-def _told(suspension: Suspension) -> Body:
-    """What the ledger says of a suspension when it changes."""
-    told: dict[str, JsonValue] = {
-        "id": suspension.id,
-        "kind": suspension.kind.value,
-        "target": suspension.target,
-        "owner": suspension.owner,
-    }
-    return told
-
-
 def _over_by_time(suspension: Suspension) -> PastSuspension:
     """One whose time has come, as long as no instance has announced that."""
-    ends_ms = suspension.ends_ms or 0
-    cause = EndCause.ENDED if ends_ms == suspension.until_ms else EndCause.LAPSED
-    return PastSuspension(suspension, cause, ends_ms)
+    return PastSuspension(suspension, suspension.end_cause, suspension.ends_ms or 0)
 
 
 def _shown_to(agency: str, one: Suspension | PastSuspension) -> list[Suspension | PastSuspension]:
