@@ -1,13 +1,15 @@
-"""`entente audit records` and `check-receipts`, which ask a running exchange: as an auditor, and as a holder of receipts."""
+"""`entente audit entries`, `records` and `check-receipts`, which ask a running exchange: as an auditor, or a holder."""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from broker.core.checkpoint.cosignature import Cosigner
 from tests.e2e.test_audit import CRASHES, RECORD, SOURCE, Audited
 from tests.e2e.test_cli import DATA
 from tests.services.broker import BrokerProcess
@@ -41,6 +43,24 @@ def exchange(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Audited]:
         yield made
     finally:
         assert process.stop() == 0
+
+
+def entries(exchange: Audited, context: str, *arguments: str) -> list[dict[str, Any]]:
+    ran = exchange.ask("audit", "entries", "--context", context, *arguments, "-o", "json")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    found: list[dict[str, Any]] = json.loads(ran.stdout)
+    return found
+
+
+def test_entries_are_listed_as_far_as_one_may_see_them(exchange: Audited) -> None:
+    (whole,) = entries(exchange, "auditor-1", "--kind", "delivery", "--agency", "ems")
+    (own,) = entries(exchange, "ems-admin", "--kind", "delivery")
+    assert (own["entry"], own["leaf_hash"]) == (whole["entry"], whole["leaf_hash"])
+    assert own["parts"].keys() == {"class", "count", "receivers"} < whole["parts"].keys()
+    assert entries(exchange, "transport-admin", "--kind", "delivery") == []
+    (published,) = entries(exchange, "auditor-1", "--kind", "publish")
+    reference = published["parts"]["call"]["reference"]
+    assert entries(exchange, "auditor-1", "--reference", reference) == [published]
 
 
 def test_a_topic_is_replayed_whole(exchange: Audited) -> None:
@@ -117,6 +137,23 @@ def test_without_a_key_it_says_what_that_is_worth(exchange: Audited) -> None:
     ran = exchange.ask("audit", "check-receipts", "received.jsonl", "--context", "ems")
     assert ran.returncode == 0
     assert "internally consistent only" in ran.stderr
+
+
+def test_with_a_witness_s_key_a_checkpoint_that_no_witness_saw_is_no_proof(exchange: Audited) -> None:
+    """No witness cosigns here."""
+    stranger = Cosigner("witness.example", bytes(range(32))).verifier_key
+    (exchange.directory / "witness.vkey").write_text(f"{stranger.text()}\n")
+    witness = ("--witness-key", "witness.vkey")
+    found = checked(exchange, "received.jsonl", *KEY, *witness, context="ems", code=7)
+    assert (found["checked"], found["sound"]) == (1, 0)
+    assert "cosigned by none" in str(found["findings"])
+
+
+def test_a_key_that_is_no_witness_s_is_a_mistake_and_no_fault(exchange: Audited) -> None:
+    mistaken = ("--witness-key", KEY[1])
+    ran = exchange.ask("audit", "check-receipts", "received.jsonl", *mistaken, "--context", "ems")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "--witness-key" in ran.stderr
 
 
 def test_a_changed_or_borrowed_receipt_is_found(exchange: Audited) -> None:

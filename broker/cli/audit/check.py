@@ -9,7 +9,7 @@ import typer
 
 from broker.cli.audit.running import read_file, write_private
 from broker.cli.audit.times import format_ms
-from broker.cli.audit.trusting import read_public_keys
+from broker.cli.audit.trusting import read_public_keys, read_witness_keys
 from broker.cli.command import shared_options
 from broker.cli.failures import CommandFailed, ExitCode, complain
 from broker.cli.output import choose_format, show_one
@@ -43,7 +43,7 @@ def check(
     Exits with 0 if the proof holds, and says whether a key that you trust has signed it; with 7 if it does not hold.
     """
     keys = read_public_keys(public_key or (), "--public-key")
-    witnesses = read_public_keys(witness_key or (), "--witness-key")
+    witnesses = read_witness_keys(witness_key or ())
     checked = checked_proof(file, read_file(file, "FILE", _PROOF_BYTES), keys, witnesses)
     show_one(choose_format(given.output), checked_object(checked))
     if html is not None:

@@ -37,6 +37,18 @@ def read_public_keys(paths: Sequence[Path], option: str) -> tuple[VerifierKey, .
     return tuple(found)
 
 
+def read_witness_keys(paths: Sequence[Path]) -> tuple[VerifierKey, ...]:
+    """As `read_public_keys`, of --witness-key; another kind of key would make every checkpoint look like a forgery."""
+    from broker.core.checkpoint.note import COSIGNATURE_V1
+
+    keys = read_public_keys(paths, "--witness-key")
+    for key in keys:
+        if key.algorithm != COSIGNATURE_V1:
+            message = f"--witness-key: {key.text()} cosigns nothing; name the keys of witnesses"
+            raise CommandFailed(message, ExitCode.USAGE)
+    return keys
+
+
 def read_notes(paths: Sequence[Path], option: str) -> tuple[bytes, ...]:
     """The checkpoints of the files: each one signed note, or the lines that a file witness keeps. Raises CommandFailed."""
     from broker.core.checkpoint.checkpoint import unverified_checkpoint
@@ -71,7 +83,7 @@ def trust_of(
     return Trust(
         keys=read_public_keys(public_key or (), "--public-key"),
         after=read_notes(after or (), "--after"),
-        witnesses=read_public_keys(witness_key or (), "--witness-key"),
+        witnesses=read_witness_keys(witness_key or ()),
         instances=tuple(instances or ()),
     )
 
