@@ -234,9 +234,10 @@ class FanOut:
 
     def _forget_lenses(self) -> None:
         """Those of classes of which no stream is open."""
-        seen = {(key.topic, key.subject) for key in self._groups}
-        seen |= {_class_of(session) for session in self._sessions}
-        for key in self._seen.keys() - seen:
+        idle = self._seen.keys() - {(key.topic, key.subject) for key in self._groups}
+        if idle:  # else every second would go through all streams for nothing
+            idle -= {_class_of(session) for session in self._sessions}
+        for key in idle:
             del self._seen[key]
             self._lenses.pop(key, None)
 
