@@ -108,12 +108,12 @@ class Choice:
         """By owner and topic the classes of agreements' consumers, for the agreements' purposes."""
         named: dict[tuple[str, str], set[SubjectClass]] = defaultdict(set)
         for registry in self._registries:
-            for agreement in registry.agreements:
-                if self._owner in (None, agreement.owner):
-                    classes = self._classes_of(agreement.consumer)
-                    wanted = [each for each in classes if each.purpose in agreement.purposes]
-                    for topic in agreement.topics:
-                        named[agreement.owner, topic].update(wanted)
+            granted = registry.agreements if self._owner is None else registry.granted_by(self._owner)
+            for agreement in granted:
+                classes = self._classes_of(agreement.consumer)
+                wanted = [each for each in classes if each.purpose in agreement.purposes]
+                for topic in agreement.topics:
+                    named[agreement.owner, topic].update(wanted)
         return named
 
     def _what_if(self, kinds: Sequence[RecordKind], chosen: Chosen) -> None:
@@ -144,15 +144,16 @@ class Choice:
         by_owner: dict[str, list[RecordKind]] = defaultdict(list)
         for kind in kinds:
             by_owner[kind.owner].append(kind)
-        consumers: dict[str, set[str]] = defaultdict(set)
-        for registry in self._registries:
-            for agreement in registry.agreements:
-                consumers[agreement.owner].add(agreement.consumer)
-        near = {owner: _Block(sorted({owner, *consumers[owner]}), mine) for owner, mine in by_owner.items()}
+        near = {owner: _Block(self._near(owner), mine) for owner, mine in by_owner.items()}
         yield [block for owner, block in near.items() if owner in self._touched]
         touched = [agency for agency in self._agencies if agency in self._touched]
         yield [*near.values(), _Block(touched, kinds)]
         yield [_Block(self._agencies, kinds)]
+
+    def _near(self, owner: str) -> list[str]:
+        """The agency itself, and those with which it has an agreement."""
+        granted = (each for registry in self._registries for each in registry.granted_by(owner))
+        return sorted({owner, *(agreement.consumer for agreement in granted)})
 
     def _everywhere(self, occurring: Collection[RecordKind]) -> Iterator[RecordKind]:
         """The kinds that occur, on every topic that takes their type; where none does, one of each classification."""
