@@ -70,34 +70,51 @@ def explain(
     An administrator of the records' owner is told what decided, and, where nothing did, which agreements came nearest.
     Whoever was refused is told what the rulebook marks public, and whom to ask. Without a record: may they subscribe?
     """
-    from protos.entente.v1 import rulebook_pb2 as pb
-
     if what is not None:
-        found = _DECISION.fullmatch(what)
-        if found is None:
-            request = pb.ExplainRequest(reference=what)
-        else:
-            place = pb.ExplainDecision(instance=found[1], index=int(found[2]), number=int(found[3] or 0))
-            request = pb.ExplainRequest(decision=place)
+        request = _of_decision(what)
     else:
-        if agency is None or purpose is None or topic is None:
-            message = "needs a reference, a decision, or --agency, --purpose and --topic"
-            raise CommandFailed(message, ExitCode.USAGE)
-        question = pb.ExplainQuestion(
-            agency=agency,
-            roles=role or (),
-            attributes=dict(_pairs(attribute, "--attribute")),
-            purpose=purpose,
-            topic=topic,
-            revision=at or "",
-        )
-        _add_record(question, record, owner, type_, dict(_pairs(label, "--label")))
-        request = pb.ExplainRequest(question=question)
+        request = _of_question(agency, role, attribute, purpose, topic, at)
+        _add_record(request.question, record, owner, type_, dict(_pairs(label, "--label")))
     if rulebook is None:
         answers = call(given, lambda client: client.rulebook.explain(request))
     else:
         answers = [_offline(rulebook, request, opa)]
     _show(choose_format(given.output), answers)
+
+
+def _of_decision(what: str) -> pb.ExplainRequest:
+    from protos.entente.v1 import rulebook_pb2 as pb
+
+    found = _DECISION.fullmatch(what)
+    if found is None:
+        return pb.ExplainRequest(reference=what)
+    place = pb.ExplainDecision(instance=found[1], index=int(found[2]), number=int(found[3] or 0))
+    return pb.ExplainRequest(decision=place)
+
+
+def _of_question(
+    agency: str | None,
+    roles: list[str] | None,
+    attributes: list[str] | None,
+    purpose: str | None,
+    topic: str | None,
+    revision: str | None,
+) -> pb.ExplainRequest:
+    """Without a record."""
+    from protos.entente.v1 import rulebook_pb2 as pb
+
+    if agency is None or purpose is None or topic is None:
+        message = "needs a reference, a decision, or --agency, --purpose and --topic"
+        raise CommandFailed(message, ExitCode.USAGE)
+    question = pb.ExplainQuestion(
+        agency=agency,
+        roles=roles or (),
+        attributes=dict(_pairs(attributes, "--attribute")),
+        purpose=purpose,
+        topic=topic,
+        revision=revision or "",
+    )
+    return pb.ExplainRequest(question=question)
 
 
 def _pairs(values: list[str] | None, option: str) -> list[tuple[str, str]]:
