@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from broker.core.rulebook.complexity import check_complexity
 from broker.core.rulebook.difference import Change, How, compare
 from broker.core.rulebook.load import read_rulebook, revision_of
 from broker.errors import RulebookRefused
@@ -372,12 +373,36 @@ def test_places_are_those_of_the_newer_rulebook(opa_binary: Path) -> None:
     assert FILES[EMS].decode().splitlines()[(rule.line or 0) - 1].startswith("deny contains")
 
 
+def nested_keys(levels: int) -> str:
+    return '{"keys": [{"kid": "a", "x": ' + "[" * levels + "]" * levels + "}]}"
+
+
+def test_what_is_nested_as_deep_as_it_may_be_is_compared(opa_binary: Path) -> None:
+    """Whoever has to approve it could not look at it otherwise."""
+    key, *_ = difference(opa_binary, put("keys/ems.jwks.json", nested_keys(200)))
+    assert key.kind == "key"
+    source = f"package agencies.ems\n\nx := {' + '.join(['1'] * 280)}\n"
+    assert (
+        check_complexity({"agencies/ems/sum.rego": source.encode()}, functools.partial(parse, opa_binary))
+        == []
+    )
+    (rule,) = difference(opa_binary, put("agencies/ems/sum.rego", source))
+    assert (rule.kind, rule.name) == ("rule", "data.agencies.ems.x")
+
+
+@pytest.mark.parametrize("content", ["[]", '{"builtins": 1}', '{"builtins": ["abs", {}]}'])
+def test_built_ins_that_opa_does_not_read_are_compared_as_they_are(opa_binary: Path, content: str) -> None:
+    (change,) = difference(opa_binary, put("capabilities.json", content))
+    assert (change.kind, change.how) == ("built-ins", How.CHANGED) and change.details
+
+
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
         (put(PATROL, "x: 1\nx: 2\n"), f"{PATROL}: line 2: key 'x' stands twice"),
         (put(EMS, "package agencies.ems\ndeny if {"), f"{EMS}:1: is not valid Rego"),
         (put("schemas/decision.schema.json", "{"), "schemas/decision.schema.json: is not JSON"),
+        (put("keys/ems.jwks.json", nested_keys(300)), "keys/ems.jwks.json: is nested too deeply"),
     ],
 )
 def test_what_cannot_be_read_cannot_be_compared(opa_binary: Path, edit: Edit, said: str) -> None:

@@ -68,8 +68,13 @@ class _File:
         try:
             if path.endswith(".json"):
                 self.value = orjson.loads(content)
+                orjson.dumps(
+                    self.value
+                )  # writes fewer levels than it reads, and whoever compares fewer still
             else:
                 self.value = parse_yaml(content)
+        except orjson.JSONEncodeError:
+            raise RulebookRefused((f"{path}: is nested too deeply; flatten it",)) from None
         except (DataRefused, orjson.JSONDecodeError) as error:
             what = str(error) if isinstance(error, DataRefused) else "is not JSON; correct the syntax"
             raise RulebookRefused((f"{path}: {what}",)) from None
@@ -101,12 +106,18 @@ def _whole(kind: str, name: str, owner: str | None, before: _File, after: _File)
 
 def _named(kind: str, before: object, after: object) -> tuple[Detail, ...]:
     """Built-ins by their names alone: the rest of each is its signature."""
-    if kind == "built-ins" and isinstance(before, dict) and isinstance(after, dict):
-        before, after = (
-            {**each, "builtins": [one["name"] for one in each.get("builtins", ())]}
-            for each in (before, after)
-        )
+    if kind == "built-ins":
+        before, after = _by_names(before), _by_names(after)
     return details(before, after)
+
+
+def _by_names(capabilities: object) -> object:
+    """As it is, where it is none that OPA reads."""
+    builtins = capabilities.get("builtins") if isinstance(capabilities, dict) else None
+    if isinstance(capabilities, dict) and isinstance(builtins, list):
+        names = [each.get("name") if isinstance(each, dict) else each for each in builtins]
+        return {**capabilities, "builtins": names}
+    return capabilities
 
 
 def _members(

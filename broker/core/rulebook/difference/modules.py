@@ -108,15 +108,24 @@ def _of_package(module: Node) -> list[bytes]:
 
 
 def _canonical(value: object) -> bytes:
-    return orjson.dumps(_without_places(value), option=orjson.OPT_SORT_KEYS)
+    """One text for all trees that differ in places alone: what each part is, before its own parts.
 
-
-def _without_places(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {key: _without_places(child) for key, child in value.items() if key not in _PLACES}
-    if isinstance(value, list):
-        return [_without_places(child) for child in value]
-    return value
+    Neither recursion nor orjson reaches as deep as trees may be.
+    """
+    found: list[object] = []
+    left = [value]
+    while left:
+        part = left.pop()
+        if isinstance(part, Mapping):
+            keys = sorted(part.keys() - _PLACES)
+            found.append({"keys": keys})
+            left += (part[key] for key in reversed(keys))
+        elif isinstance(part, list):
+            found.append({"length": len(part)})
+            left += reversed(part)
+        else:
+            found.append(part)
+    return orjson.dumps(found)
 
 
 def _count(before: Sequence[_Rule], after: Sequence[_Rule], how: How) -> tuple[Detail, ...]:
