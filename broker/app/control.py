@@ -138,7 +138,8 @@ async def _look_ahead(runtime: ControlRuntime, door: RulebookDoor) -> None:
                 is_open = each.check is not None and each.check.accepted and each.rejected is None
                 if is_open and each.parent == active and each.revision not in looked_at:
                     looked_at.add(each.revision)
-                    with suppress(RulebookRefused, StorageUnavailable):
+                    # Whatever it meets, preparing meets it again and says so.
+                    with suppress(RulebookRefused, StorageUnavailable, OSError):
                         await door.look_ahead(each.revision)
         await runtime.news.wait(runtime.settings.beat_s)
 
