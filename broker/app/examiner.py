@@ -21,8 +21,6 @@ from broker.model.rulebook import Revision
 TIMEOUT_S = 1_800.0
 """A rulebook of a million agreements takes minutes; one that takes longer is refused."""
 
-_OUTPUT_BYTES = 1 << 20
-
 
 class ExaminerProcess:
     """Implements Examiner."""
@@ -55,7 +53,6 @@ class ExaminerProcess:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            limit=_OUTPUT_BYTES,
             start_new_session=True,
         )
         try:

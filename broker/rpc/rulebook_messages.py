@@ -55,7 +55,7 @@ def add_changes(into: RepeatedCompositeFieldContainer[pb.RulebookChange], found:
     """Add what is different, as much as a message may take; whether something is left out."""
     size_bytes = 0
     for each in found:
-        message = _change(each)
+        message = change(each)
         size_bytes += message.ByteSize()
         if size_bytes > CHANGES_BYTES:
             return True
@@ -63,7 +63,7 @@ def add_changes(into: RepeatedCompositeFieldContainer[pb.RulebookChange], found:
     return False
 
 
-def _change(found: Change) -> pb.RulebookChange:
+def change(found: Change) -> pb.RulebookChange:
     """One thing that is different."""
     return pb.RulebookChange(
         kind=found.kind,

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from broker.errors import NoDecision
 from broker.model.decision import Decision
+from broker.model.rulebook import Revision
 from broker.ports.policy_engine import Item
-from broker.ports.rulebook_trial import Cost, Evaluation, RegoTest
+from broker.ports.rulebook_trial import Cost, Evaluation, RegoTest, RulebookTrial
 
 Decide = Callable[[Item], Decision | None]
 
@@ -53,3 +54,10 @@ class FunctionTrial:
 
     async def close(self) -> None:
         self.closed = True
+
+
+class NeverStarted:
+    """Engines that must not be started."""
+
+    async def start(self, revision: Revision) -> RulebookTrial:
+        raise AssertionError("rules that do not pass the checks must not be run")

@@ -18,10 +18,10 @@ from broker.core.rulebook.examine import examine
 from broker.core.rulebook.findings import Severity
 from broker.core.rulebook.load import read_rulebook
 from broker.errors import RulebookRefused
-from broker.model.rulebook import Revision
-from broker.ports.rulebook_trial import RulebookTrial, TrialEngines
+from broker.ports.rulebook_trial import TrialEngines
 from tests.fakes.rulebook import ROOT
 from tests.fakes.tar import END, extended, header, negative, packed, padded, write
+from tests.fakes.trial import NeverStarted
 
 pytestmark = pytest.mark.opa
 
@@ -42,13 +42,6 @@ GOOD = {
 }
 NAME = "entente/x/x.rego"
 MODULE = "agencies/ems/module.rego"
-
-
-class NeverStarted:
-    """Engines that must not be started."""
-
-    async def start(self, revision: Revision) -> RulebookTrial:
-        raise AssertionError("rules that do not pass the checks must not be run")
 
 
 async def refusals(opa: Path, archive: Path, engines: TrialEngines | None = None) -> list[str]:

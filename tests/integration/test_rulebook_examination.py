@@ -16,6 +16,7 @@ from broker.core.rulebook.registry import parse_registry
 from broker.model.rulebook import Revision
 from broker.ports.rulebook_trial import RulebookTrial, TrialFailed, Verdict
 from tests.fakes.rulebook import ROOT
+from tests.fakes.trial import NeverStarted
 
 pytestmark = pytest.mark.opa
 
@@ -238,13 +239,6 @@ async def test_rules_that_do_not_end_are_named_and_hold_nothing_up(opa_binary: P
         for line in found
     )
     assert len(examination.tests) == 1, "tests have their own time"
-
-
-class NeverStarted:
-    """Engines that must not be started."""
-
-    async def start(self, revision: Revision) -> RulebookTrial:
-        raise AssertionError("rules that do not pass the checks must not be run")
 
 
 def module(name: str, *lines: str) -> dict[str, bytes]:

@@ -11,20 +11,12 @@ from broker.app.examiner import ExaminerProcess
 from broker.core.rulebook.load import revision_of
 from broker.core.rulebook.scope import View
 from tests.fakes.proposing import first_revision
+from tests.services.processes import children
 
 pytestmark = [pytest.mark.opa, pytest.mark.timeout(300)]
 PRESENT = first_revision()
 MODULE = "agencies/ems/module.rego"
 CHANGED = revision_of({**PRESENT.files, MODULE: b"package agencies.ems\n\ndeny contains 1 if data.secret\n"})
-
-
-def children() -> set[str]:
-    """The processes that this one has started, by id."""
-    return {
-        child
-        for task in Path("/proc/self/task").iterdir()
-        for child in (task / "children").read_text().split()
-    }
 
 
 async def ended(before: set[str]) -> None:

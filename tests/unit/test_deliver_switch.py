@@ -373,19 +373,13 @@ async def test_a_stream_that_a_switch_denies_while_it_is_opened_is_never_open(wo
 
 
 async def test_a_refresh_across_a_switch_is_judged_by_the_later_revision(world: StreamWorld) -> None:
-    session = await world.open(records=5)
-    world.ledger.hold = asyncio.Event()
-    world.ledger.asked.clear()
-    await world.store("alpha", "1")
-    await asyncio.wait_for(world.ledger.asked.wait(), 10)
-    refreshing = asyncio.ensure_future(world.streams.refresh(session, world.principal("p-1", role="writer")))
-    await world.idle()
+    session, held, refreshing = await _refreshed_behind_an_entry(world)
     denying = ScriptedDecider()
     denying.answer = lambda question: (
         WITHHOLD if cast(Any, question.item["subject"])["roles"] == ["writer"] else RELEASE
     )
     over = world.switch(denying)
-    world.ledger.hold.set()
+    held.set()
     await asyncio.wait_for(over, 10)
     await refreshing
     await world.store("alpha", "2")
@@ -422,6 +416,20 @@ async def test_warming_decides_and_changes_nothing(world: StreamWorld) -> None:
     assert await messages(session) == []
 
 
+async def _refreshed_behind_an_entry(
+    world: StreamWorld,
+) -> tuple[Session, asyncio.Event, asyncio.Future[Any]]:
+    """A stream that becomes a writer's while the entry of its first record is being written, until the event is set."""
+    session = await world.open(records=10)
+    world.ledger.hold = held = asyncio.Event()
+    world.ledger.asked.clear()
+    await world.store("alpha", "1")
+    await asyncio.wait_for(world.ledger.asked.wait(), 10)
+    refreshing = asyncio.ensure_future(world.streams.refresh(session, world.principal("p-1", role="writer")))
+    await world.idle()
+    return session, held, refreshing
+
+
 async def _first_message(session: Session) -> str:
     outgoing = await asyncio.wait_for(session.next(), 10)
     assert outgoing is not None
@@ -437,14 +445,8 @@ async def _ended(world: StreamWorld, session: Session) -> None:
 
 async def test_a_stream_whose_class_is_being_changed_is_placed_by_nobody_else(world: StreamWorld) -> None:
     """It is taken back to where it stands, by an entry that takes its time, while a switch judges it."""
-    session = await world.open(records=10)
+    session, held, refreshing = await _refreshed_behind_an_entry(world)
     world.ledger.hold = asyncio.Event()
-    world.ledger.asked.clear()
-    await world.store("alpha", "1")
-    await asyncio.wait_for(world.ledger.asked.wait(), 10)
-    refreshing = asyncio.ensure_future(world.streams.refresh(session, world.principal("p-1", role="writer")))
-    await world.idle()
-    held, world.ledger.hold = world.ledger.hold, asyncio.Event()
     held.set()  # the entry that names it as a reader; the one that takes it back waits
     await world.idle()
     world.switch()

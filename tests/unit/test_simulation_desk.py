@@ -171,6 +171,22 @@ async def test_what_is_refused_reads_nothing(
     assert not fakes.jobs and not fakes.entries
 
 
+@pytest.mark.parametrize(
+    ("agency", "reason"), [("", Reason.ADMINISTRATION_DENIED), ("exchange", Reason.POLICY_UNAVAILABLE)]
+)
+async def test_whose_rights_end_while_it_runs_is_shown_nothing(agency: str, reason: Reason) -> None:
+    """It may take half an hour."""
+    fakes = Fakes()
+    told = fakes.desk().simulate(caller(), SimulationQuestion("p-1"))
+    assert (await anext(told)).HasField("progress")
+    fakes.agency = agency
+    fakes.answer.set()
+    with pytest.raises(EntenteError) as refused:
+        await anext(told)
+    assert refused.value.reason is reason
+    assert fakes.ended == 1
+
+
 async def test_one_at_a_time_and_one_that_is_left_makes_room() -> None:
     fakes = Fakes()
     desk = fakes.desk()

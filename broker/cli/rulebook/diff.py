@@ -12,11 +12,11 @@ from broker.cli.command import call, shared_options
 from broker.cli.failures import CommandFailed, ExitCode
 from broker.cli.output import OutputFormat, choose_format, show_all, write_line
 from broker.cli.rulebook.opened import OpaOption, refuse_absent
+from broker.cli.rulebook.proposed import change_lines, change_object
 from broker.cli.settings import Given
-from broker.cli.text import one_line
 
 if TYPE_CHECKING:
-    from broker.core.rulebook.difference import Change, Detail
+    from broker.core.rulebook.difference import Change
     from connectors.client import Client
 
 
@@ -38,13 +38,15 @@ def diff(
     Layout and the order of names do not count, but that there is such a difference is told. Exits with 0 if the two are one
     revision, with 1 if they are not, and with 2 if they cannot be compared.
     """
-    changes = _compared(old, new, opa) if new is not None else _from_in_force(given, old, opa)
+    from broker.rpc.rulebook_messages import change
+
+    found = _compared(old, new, opa) if new is not None else _from_in_force(given, old, opa)
+    changes = [change(each) for each in found]
     if choose_format(given.output) is OutputFormat.TABLE:
-        for change in changes:
-            for line in _lines(change):
-                write_line(line)
+        for line in change_lines(changes):
+            write_line(line)
     else:
-        show_all(choose_format(given.output), (), [_as_object(change) for change in changes])
+        show_all(choose_format(given.output), (), [change_object(each) for each in changes])
     if changes:
         raise typer.Exit(ExitCode.FAILED)
 
@@ -72,33 +74,3 @@ def _from_in_force(given: Given, path: Path, opa: Path | None) -> tuple[Change, 
 
         call(given, fetch)
         return _compared(archive, path, opa)
-
-
-def _lines(change: Change) -> list[str]:
-    place = change.file if change.line is None else f"{change.file}:{change.line}"
-    if change.kind == "text":
-        return [one_line(f"{place}: comments or layout only")]
-    lines = [one_line(f"{place}: {change.kind} {change.how}: {change.name}")]
-    return lines + [f"    {one_line(_detail(each))}" for each in change.details]
-
-
-def _detail(detail: Detail) -> str:
-    if detail.before is None and detail.after is None:
-        return detail.key
-    if detail.before is None:
-        return f"{detail.key}: + {detail.after}"
-    if detail.after is None:
-        return f"{detail.key}: - {detail.before}"
-    return f"{detail.key}: {detail.before} → {detail.after}"
-
-
-def _as_object(change: Change) -> dict[str, object]:
-    return {
-        "kind": change.kind,
-        "name": change.name,
-        "how": str(change.how),
-        "owner": change.owner,
-        "file": change.file,
-        "line": change.line,
-        "details": [{"key": each.key, "before": each.before, "after": each.after} for each in change.details],
-    }

@@ -11,11 +11,9 @@ from broker.core.simulate.model import (
     Detail,
     Example,
     Outcome,
-    Part,
     Reach,
     RecordKind,
     Row,
-    Shift,
     Simulation,
     Tally,
     Volume,
@@ -24,22 +22,15 @@ from broker.model.audit import Progress, ProgressCallback
 from broker.model.decision import Effect, Treatment, TreatmentKind
 from broker.model.labels import Labels
 from broker.model.principal import SubjectClass
+from broker.rpc.simulation_messages import PARTS, SHIFTS
 from protos.entente.v1 import rulebook_pb2 as pb
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
     from google.protobuf.timestamp_pb2 import Timestamp
 
-_PARTS = {
-    pb.SIMULATION_PART_RECORDED: Part.RECORDED,
-    pb.SIMULATION_PART_STORED: Part.STORED,
-    pb.SIMULATION_PART_WHAT_IF: Part.WHAT_IF,
-}
-_SHIFTS = {
-    pb.SIMULATION_SHIFT_GAINS: Shift.GAINS,
-    pb.SIMULATION_SHIFT_LOSES: Shift.LOSES,
-    pb.SIMULATION_SHIFT_DIFFERS: Shift.DIFFERS,
-}
+_PARTS = {number: part for part, number in PARTS.items()}
+_SHIFTS = {number: shift for shift, number in SHIFTS.items()}
 
 
 async def collected(

@@ -102,10 +102,10 @@ class Collector:
     def add(self, entry: Opened) -> None:
         """One entry with openings, at the index that it has."""
         collect = self._kinds.get(entry.kind)
-        if collect is None:
-            return
         try:
-            collect(entry)
+            entry.shared("rules")["revision"]
+            if collect is not None:
+                collect(entry)
         except EntryInvalid as error:
             self._chunk.fault(entry.index, str(error), BROKEN)
         except (LookupError, TypeError, ValueError, AttributeError):

@@ -87,11 +87,13 @@ class Rows:
             rules = entry.taken[at["rules"]]
             who = entry.taken[at["who"]] if "who" in at else None
             try:
+                entry.shared("rules")  # a text that is no JSON fits in no table
                 if who is not None:
                     tables["concerns"].append((index, self._agency(who)))
                 self._kinds.get(kind, self._other)(entry)
             except (LookupError, TypeError, ValueError, AttributeError):
                 self._forget(index)
+                rules = who = None
         opened = int(entry.taken is not None)
         row = (index, entry.epoch, kind, entry.time_ms, entry.leaf_hash, opened, rules, who)
         tables["entries"].append(row)

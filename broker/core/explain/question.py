@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from broker.core.questions import markings_of
+from broker.core.record.envelope import source_agency
 from broker.errors import EntenteError, Reason
 from broker.model.audit import Publication
 from broker.model.labels import Labels
@@ -49,12 +50,12 @@ class MadeUp:
 
     @property
     def owner(self) -> str | None:
-        """Whose records it is about; of a named one its source says so."""
+        """Whose records it is about, None for nobody's; of a named one its source says so, or "" if it names nobody."""
         match self.record:
             case RecordKind(owner):
                 return owner
             case RecordNamed(source):
-                return source.removeprefix("//").split("/", 1)[0]
+                return source_agency(source) or ""
         return None
 
 

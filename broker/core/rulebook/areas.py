@@ -50,11 +50,13 @@ def areas_of(present: Revision, proposed: Revision, registry: Registry) -> tuple
     """
     paths = {*present.files, *proposed.files}
     touched = {path for path in paths if present.files.get(path) != proposed.files.get(path)}
-    key_owners = _key_owners(registry)
+    owners_of_keys = key_owners(registry)
     areas = set()
     for path in touched:
         placed = (
-            [Area("keys", owner) for owner in key_owners[path]] if path in key_owners else [_placed(path)]
+            [Area("keys", owner) for owner in owners_of_keys[path]]
+            if path in owners_of_keys
+            else [_placed(path)]
         )
         left = path not in proposed.files
         areas |= {_of_who_leaves(area, proposed) if left else area for area in placed}
@@ -67,7 +69,8 @@ def _has_an_owner_to_ask(area: Area, registry: Registry) -> bool:
     return area.kind != "agency" and area.owner in registry.agencies
 
 
-def _key_owners(registry: Registry) -> Mapping[str, set[str]]:
+def key_owners(registry: Registry) -> Mapping[str, set[str]]:
+    """By file of keys the agencies whose registrations name it."""
     owners: dict[str, set[str]] = defaultdict(set)
     for agency in registry.agencies.values():
         for issuer in agency.issuers:

@@ -107,8 +107,9 @@ class RulebookLibrary:
         """Proposals that concern whoever looks, the newest first."""
         found: list[ShownProposal] = []
         for proposal in reversed(list(self._control.state.proposals.by_id.values())):
-            over = self.standing(proposal) in _CLOSED
-            if view.concerns(proposal) and (closed or not over) and len(found) < most:
+            if len(found) == most:
+                break
+            if view.concerns(proposal) and (closed or self.standing(proposal) not in _CLOSED):
                 found.append(await self.shown(view, proposal))
         return found
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from broker.core.rulebook.areas import key_owners
 from broker.core.rulebook.findings import Finding, Severity
 from broker.core.rulebook.proposals import Check, Pair, Proposal, SaidOf
 from broker.errors import RulebookRefused
@@ -121,12 +122,7 @@ def own_folders(agency: str) -> tuple[str, ...]:
 
 def own_keys(registry: Registry, agency: str) -> frozenset[str]:
     """The files of keys that this agency's registration names, and no other's."""
-    named: dict[str, set[str]] = {}
-    for registered in registry.agencies.values():
-        for issuer in registered.issuers:
-            if issuer.jwks_file is not None:
-                named.setdefault(issuer.jwks_file, set()).add(registered.name)
-    return frozenset(path for path, owners in named.items() if owners == {agency})
+    return frozenset(path for path, owners in key_owners(registry).items() if owners == {agency})
 
 
 def merged(

@@ -82,8 +82,9 @@ class SimulationDesk:
     async def simulate(
         self, principal: Principal, question: SimulationQuestion
     ) -> AsyncGenerator[SimulateResponse, None]:
-        """What the proposal would do; close it if it is not read to the end."""
-        view = View((await self._access.scope(principal, "simulate")).agency)
+        """What the proposal would do, as far as the principal may still know it then; close it if not read to its end."""
+        scope = await self._access.scope(principal, "simulate")
+        view = View(scope.agency)
         proposal = self._library.find(view, question.proposal)
         self._require_open(proposal)
         if question.last > MOST_LAST:
@@ -98,6 +99,8 @@ class SimulationDesk:
             async with aclosing(self._simulator.simulate(job)) as responses:
                 async for response in responses:
                     if response.HasField("summary"):
+                        if await self._access.scope(principal, "simulate") != scope:
+                            raise EntenteError(Reason.POLICY_UNAVAILABLE)  # its eyes are others by now
                         # Under the ids by which the one who asks knows them.
                         response.summary.before, response.summary.after = before, after
                     yield response

@@ -64,14 +64,15 @@ class Summary:
         compared = compare(decided.before, decided.after)
         if compared is None:
             return None
+        shift, details = compared
         combination = decided.combination
         return Row(
             decided.part,
             combination,
-            *compared[:1],
+            shift,
             decided.before,
             decided.after,
-            compared[1],
+            details,
             self._traffic.handed_out[combination],
             self._traffic.withheld[combination],
             self._kept(combination.record),

@@ -15,6 +15,7 @@ from protos.entente.v1 import ledger_pb2
 from tests.integration.exchange.live import Live, running_live
 from tests.integration.exchange.records import crash
 from tests.integration.exchange.test_auditing import replay, replay_failure
+from tests.services.processes import children
 
 pytestmark = [pytest.mark.opa, pytest.mark.asyncio(loop_scope="session")]
 PARAMEDIC = ledger_pb2.ReplaySubject(
@@ -33,15 +34,6 @@ def end_agreement(directory: Path) -> None:
     configuration.write_text(configuration.read_text().replace("[rulebook]\n", insecure))
 
 
-def engines() -> set[str]:
-    """The processes that this one has started, by id."""
-    return {
-        child
-        for task in Path("/proc/self/task").iterdir()
-        for child in (task / "children").read_text().split()
-    }
-
-
 async def test_what_somebody_saw_under_an_older_revision(tmp_path: Path, opa_binary: Path) -> None:
     directory = tmp_path / "exchange"
     record = crash('{"a": 1}')
@@ -53,10 +45,10 @@ async def test_what_somebody_saw_under_an_older_revision(tmp_path: Path, opa_bin
     await asyncio.to_thread(end_agreement, directory)
     async with running_live(directory, opa_binary) as live:
         assert live.ready.revision != older
-        running = engines()
+        running = children()
         assert await ids(live, "") == await ids(live, live.ready.revision) == []
         assert await ids(live, older) == [record.id]
-        assert engines() == running
+        assert children() == running
         about = live.ledger("ledger_read")[-1]["query"]["about"]
         assert (about["revision"], about["topic"]) == (older, "crash-reports")
 
@@ -72,10 +64,10 @@ async def test_a_revision_that_would_not_pass_the_door_is_not_run(tmp_path: Path
     await store.close()
     async with running_live(directory, opa_binary) as live:
         assert live.ready.revision == older
-        running = engines()
+        running = children()
         failure = await replay_failure(live.caller("auditor-1"), seen_by=PARAMEDIC, revision=refused.id)
         assert failure.reason == "REVISION_NOT_FOUND"
-        assert engines() == running
+        assert children() == running
 
 
 def forged(rulebook: Path) -> Revision:
