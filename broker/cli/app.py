@@ -12,7 +12,6 @@ from broker.cli.catalog import catalog
 from broker.cli.command import example, remember
 from broker.cli.demonstrate import demo
 from broker.cli.explain import explain
-from broker.cli.failures import CommandFailed, ExitCode, complain
 from broker.cli.identity import can_i, whoami
 from broker.cli.initialise import init
 from broker.cli.publish import publish
@@ -25,6 +24,7 @@ from broker.cli.suspension import suspension
 from broker.cli.tokens import token
 from broker.cli.withdraw import withdraw
 from broker.cli.witness import witness
+from connectors.cli.failures import CommandFailed, ExitCode, complain
 
 app = typer.Typer(
     name="entente",

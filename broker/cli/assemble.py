@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from broker.cli.documents import Document, select_text
-from broker.cli.failures import CommandFailed, ExitCode
 from broker.core.redact.paths import Path, PathError, parse_path
+from connectors.cli.failures import CommandFailed, ExitCode
 
 if TYPE_CHECKING:
     from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent

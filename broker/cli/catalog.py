@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from broker.cli.command import call, example, shared_options
-from broker.cli.failures import CommandFailed, ExitCode
-from broker.cli.output import choose_format, show_all, show_one
 from broker.cli.settings import Given
+from connectors.cli.failures import CommandFailed, ExitCode
+from connectors.cli.output import choose_format, show_all, show_one
 
 if TYPE_CHECKING:
     from connectors.client import Client

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeVa
 
 import typer
 
-from broker.cli.failures import CommandFailed, ExitCode, from_client
-from broker.cli.output import OutputFormat
 from broker.cli.settings import Given, resolve
+from connectors.cli.failures import CommandFailed, ExitCode, from_client
+from connectors.cli.output import OutputFormat
 
 if TYPE_CHECKING:
     from connectors.client import Client

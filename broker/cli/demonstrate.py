@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from broker.cli.command import shared_options
-from broker.cli.failures import CommandFailed, ExitCode, complain
 from broker.cli.initialise import BackendName
-from broker.cli.output import OutputFormat, show_one
 from broker.cli.settings import Given
+from connectors.cli.failures import CommandFailed, ExitCode, complain
+from connectors.cli.output import OutputFormat, show_one
 
 
 @shared_options

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from broker.cli.command import call, shared_options
-from broker.cli.failures import CommandFailed, ExitCode
-from broker.cli.output import OutputFormat, choose_format, show_all, write_line
 from broker.cli.rulebook.opened import OpaOption, refuse_absent
 from broker.cli.settings import Given
-from broker.cli.text import one_line
+from connectors.cli.failures import CommandFailed, ExitCode
+from connectors.cli.output import OutputFormat, choose_format, show_all, write_line
+from connectors.cli.text import one_line
 
 if TYPE_CHECKING:
     from protos.entente.v1 import rulebook_pb2 as pb

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from broker.cli.command import call, shared_options
-from broker.cli.failures import CommandFailed, ExitCode
-from broker.cli.output import choose_format, show_one
 from broker.cli.settings import Given
+from connectors.cli.failures import CommandFailed, ExitCode
+from connectors.cli.output import choose_format, show_one
 
 if TYPE_CHECKING:
     from protos.entente.v1.catalog_pb2 import AgreementSummary, CanIResponse, WhoAmIResponse

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from broker.cli.command import shared_options
-from broker.cli.failures import CommandFailed, ExitCode
-from broker.cli.output import choose_format, show_one
 from broker.cli.settings import Given
+from connectors.cli.failures import CommandFailed, ExitCode
+from connectors.cli.output import choose_format, show_one
 
 
 class BackendName(StrEnum):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from broker.cli.difference import compare
-from broker.cli.output import OutputFormat, show_all
+from connectors.cli.output import OutputFormat, show_all
 
 if TYPE_CHECKING:
     from broker.cli.assemble import Template

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, NoReturn
 import typer
 
 from broker.cli.command import call, shared_options
-from broker.cli.failures import CommandFailed, ExitCode, complain, from_client
-from broker.cli.output import choose_format, show_one
 from broker.cli.settings import Given
 from broker.cli.tally import Tally
+from connectors.cli.failures import CommandFailed, ExitCode, complain, from_client
+from connectors.cli.output import choose_format, show_one
 
 if TYPE_CHECKING:
     from broker.cli.assemble import Template

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from broker.cli.command import shared_options
-from broker.cli.failures import CommandFailed, ExitCode, complain
-from broker.cli.output import OutputFormat, choose_format, show_one, write_line
 from broker.cli.settings import Given, config_path
+from connectors.cli.failures import CommandFailed, ExitCode, complain
+from connectors.cli.output import OutputFormat, choose_format, show_one, write_line
 
 if TYPE_CHECKING:
     from broker.app.server import Ready

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from broker.cli.failures import CommandFailed, ExitCode
-from broker.cli.output import OutputFormat
+from connectors.cli.failures import CommandFailed, ExitCode
+from connectors.cli.output import OutputFormat
 
 if TYPE_CHECKING:
     from broker.app.config import ClientConfig, Context

@@ -7,7 +7,7 @@ import binascii
 import re
 from typing import TYPE_CHECKING
 
-from broker.cli.failures import CommandFailed, ExitCode
+from connectors.cli.failures import CommandFailed, ExitCode
 
 if TYPE_CHECKING:
     from connectors.delivery import Start

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from broker.cli.command import call, shared_options
-from broker.cli.failures import CommandFailed, ExitCode, complain
-from broker.cli.output import OutputFormat, choose_format, write_line
 from broker.cli.settings import Given
 from broker.cli.start import encode_cursor, parse_start
-from broker.cli.text import printable, to_json
+from connectors.cli.failures import CommandFailed, ExitCode, complain
+from connectors.cli.output import OutputFormat, choose_format, write_line
+from connectors.cli.text import printable, to_json
 
 if TYPE_CHECKING:
     from connectors.client import Client

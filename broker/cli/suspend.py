@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from broker.cli.command import call, shared_options
-from broker.cli.output import choose_format, show_one
 from broker.cli.settings import Given
 from broker.cli.tokens import parse_ttl
+from connectors.cli.output import choose_format, show_one
 
 if TYPE_CHECKING:
     from protos.entente.v1 import overlays_pb2

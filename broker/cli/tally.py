@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from broker.cli.failures import ExitCode, complain
+from connectors.cli.failures import ExitCode, complain
 
 if TYPE_CHECKING:
     from connectors.publishing import PublishOutcome

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from broker.cli.command import shared_options
-from broker.cli.failures import CommandFailed, ExitCode
-from broker.cli.output import OutputFormat, show_one, write_line
 from broker.cli.settings import Given, config_path
+from connectors.cli.failures import CommandFailed, ExitCode
+from connectors.cli.output import OutputFormat, show_one, write_line
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 

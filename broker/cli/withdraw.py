@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from broker.cli.command import call, shared_options
-from broker.cli.failures import CommandFailed, ExitCode
-from broker.cli.output import OutputFormat, choose_format, show_all, show_one
 from broker.cli.settings import Given
 from broker.cli.suspend import confirmed, person, time
+from connectors.cli.failures import CommandFailed, ExitCode
+from connectors.cli.output import OutputFormat, choose_format, show_all, show_one
 
 if TYPE_CHECKING:
     from protos.entente.v1 import overlays_pb2

@@ -10,10 +10,10 @@ from rich.text import Text
 
 from broker.cli.rulebook.simulated import as_object as simulation_object
 from broker.cli.rulebook.simulated import groups_of
-from broker.cli.text import printable, to_json
 from broker.core.simulate.model import Simulation
 from broker.demo.samples import TOPICS
 from broker.demo.story import PRINCIPALS, Received, Revocation, Story
+from connectors.cli.text import printable, to_json
 
 _WIDTH_ELSEWHERE = 120
 """Columns of a log or a file."""

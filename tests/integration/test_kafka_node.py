@@ -6,7 +6,7 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 
-from broker.adapters.kafka.sockets import DIRECT
+from connectors.kafka.sockets import DIRECT
 from deploy.kafka.node import KafkaNode, KafkaUnavailable, is_ready
 
 pytestmark = pytest.mark.kafka

@@ -37,8 +37,14 @@ MAY_IMPORT = {
     "broker.rpc": {"broker.model", "broker.errors", "broker.ports", "broker.core", "protos"},
     "broker.adapters": {"broker.model", "broker.errors", "broker.ports"},
     "connectors": {"protos"},
+    "connectors.mapping": {"connectors", "protos"},
+    "connectors.runtime": {"connectors", "protos"},
+    "connectors.kafka": {"connectors", "connectors.mapping", "connectors.runtime", "protos"},
+    "connectors.files": {"connectors", "connectors.mapping", "connectors.runtime", "protos"},
+    "connectors.cli": {"connectors", "connectors.runtime", "protos"},
 }
-# Adapters call the core for what is no technology: a record's fingerprint, the forms of rulebook and ledger.
+# Adapters call the core for what is no technology: a record's fingerprint, the forms of rulebook and ledger; and they make
+# their clients of Kafka as connectors do.
 ADAPTERS_MAY_CALL = {
     "broker.core.audit",
     "broker.core.checkpoint",
@@ -48,6 +54,7 @@ ADAPTERS_MAY_CALL = {
     "broker.core.record.fingerprint",
     "broker.core.rulebook",
     "broker.core.witness",
+    "connectors.kafka",
 }
 TECHNOLOGIES = {"grpc", "grpc_health", "grpc_reflection", "kafka", "opa_client", "sqlite3", "aiohttp", "jwt"}
 BANNED = {
@@ -57,6 +64,11 @@ BANNED = {
     "broker.core": TECHNOLOGIES,
     "broker.rpc": TECHNOLOGIES - {"grpc", "grpc_health", "grpc_reflection"},
     "connectors": TECHNOLOGIES - {"grpc"},
+    "connectors.mapping": TECHNOLOGIES,
+    "connectors.runtime": TECHNOLOGIES - {"aiohttp"},
+    "connectors.kafka": TECHNOLOGIES - {"kafka"},
+    "connectors.files": TECHNOLOGIES,
+    "connectors.cli": TECHNOLOGIES - {"aiohttp"},
 }
 NAMES_THAT_SAY_NOTHING = {"utils", "util", "common", "helpers", "helper", "manager", "base", "misc"}
 
@@ -67,8 +79,9 @@ def name_of(path: Path) -> str:
 
 
 def part_of(module: str) -> str:
-    parts = module.split(".")
-    return ".".join(parts[:2]) if parts[0] == "broker" else parts[0]
+    """The package that a module belongs to; the modules of the Python client lie in `connectors` itself."""
+    two = ".".join(module.split(".")[:2])
+    return two if two.startswith("broker.") or two in MAY_IMPORT else two.split(".")[0]
 
 
 @cache

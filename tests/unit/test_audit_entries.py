@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from broker.cli.audit.entries import Wanted, _line, _shown
-from broker.cli.failures import CommandFailed, ExitCode
+from connectors.cli.failures import CommandFailed, ExitCode
 from tests.fakes.ledgers import FakeLedgers, make_ledgers
 
 ALL = Wanted((), None, None, None, None, None)

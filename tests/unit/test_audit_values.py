@@ -19,7 +19,6 @@ from broker.cli.audit.running import read_file, run, write_private
 from broker.cli.audit.times import format_ms, parse_since, parse_until, parse_zone, readable
 from broker.cli.audit.trusting import read_notes, read_public_keys
 from broker.cli.audit.words import labels_in_words, treatments_in_words
-from broker.cli.failures import CommandFailed, ExitCode
 from broker.cli.settings import Given
 from broker.core.audit.proofs import ProofRefused, ReceiverPart, RecordPart
 from broker.core.audit.replay import EngineLost
@@ -27,6 +26,7 @@ from broker.core.checkpoint.checkpoint import Checkpoint, sign_checkpoint
 from broker.core.checkpoint.note import Signer
 from broker.errors import LedgerRefused, StorageUnavailable
 from broker.model.audit import Progress
+from connectors.cli.failures import CommandFailed, ExitCode
 
 DAY_MS = 86_400_000
 NEW_YEAR_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z

@@ -18,7 +18,7 @@ from cloudevents.core.formats.json import JSONFormat
 from broker.adapters.clock import SystemClock
 from broker.app.pki import make_authority, make_server
 from broker.cli.app import run
-from broker.cli.text import to_json
+from connectors.cli.text import to_json
 from protos.entente.v1 import exchange_pb2
 from tests.services.exchange import Script
 from tests.services.exchange import make_server as make_exchange

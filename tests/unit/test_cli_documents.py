@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from broker.cli.assemble import Template
 from broker.cli.difference import compare
 from broker.cli.documents import Document, Fault, read_documents, select, select_text
-from broker.cli.text import one_line, printable, to_json
 from broker.core.redact.paths import parse_path
+from connectors.cli.text import one_line, printable, to_json
 
 VALUES = st.recursive(
     st.none()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.cli.output import OutputFormat, show_all, show_one
+from connectors.cli.output import OutputFormat, show_all, show_one
 
 EVIL = "\x1b]0;owned\x07\x9b2J\u202egnp.exe\u2066"
 ACTS = {"\x1b", "\x07", "\x9b", "\u202e", "\u2066"}

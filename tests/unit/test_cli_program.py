@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from broker.cli.app import run
-from broker.cli.failures import CommandFailed
 from broker.cli.tokens import parse_ttl
+from connectors.cli.failures import CommandFailed
 
 COMMANDS = [
     (),

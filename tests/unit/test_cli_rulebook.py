@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from broker.cli.failures import CommandFailed, ExitCode
 from broker.cli.rulebook.proposed import change_lines, finding_lines, proposal_lines, short, whole
 from broker.cli.rulebook.pull import _require_room, _write
 from broker.core.rulebook.load import read_rulebook
 from broker.model.rulebook import revision_id
+from connectors.cli.failures import CommandFailed, ExitCode
 from protos.entente.v1 import rulebook_pb2 as pb
 from tests.fakes.rulebook import scripted_rulebook
 

@@ -8,9 +8,9 @@ import jwt
 import pytest
 
 from broker.app.initialise import initialise
-from broker.cli.failures import CommandFailed, ExitCode
-from broker.cli.output import OutputFormat
 from broker.cli.settings import Given, resolve
+from connectors.cli.failures import CommandFailed, ExitCode
+from connectors.cli.output import OutputFormat
 
 
 @pytest.fixture(scope="module")

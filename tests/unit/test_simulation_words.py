@@ -7,7 +7,6 @@ from html.parser import HTMLParser
 
 import pytest
 
-from broker.cli.output import OutputFormat
 from broker.cli.rulebook.simulate import show
 from broker.cli.rulebook.simulated import groups_of, labels_in_short, lines_of
 from broker.cli.rulebook.simulated_page import simulation_page
@@ -25,6 +24,7 @@ from broker.core.simulate.model import (
     Volume,
 )
 from broker.model.decision import Effect
+from connectors.cli.output import OutputFormat
 from tests.fakes.simulated import MEDIC, kind
 
 HOSTILE = "<script>alert(1)</script>\u202e\x1b[31m'\""

@@ -11,9 +11,9 @@ from broker.cli.audit.running import read_file, write_private
 from broker.cli.audit.times import format_ms
 from broker.cli.audit.trusting import read_public_keys, read_witness_keys
 from broker.cli.command import shared_options
-from broker.cli.failures import CommandFailed, ExitCode, complain
-from broker.cli.output import choose_format, show_one
 from broker.cli.settings import Given
+from connectors.cli.failures import CommandFailed, ExitCode, complain
+from connectors.cli.output import choose_format, show_one
 
 if TYPE_CHECKING:
     from broker.core.audit.proofs import CheckedProof

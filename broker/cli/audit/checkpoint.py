@@ -12,10 +12,10 @@ from broker.cli.audit import asked
 from broker.cli.audit.options import LedgerGiven, ledger_options, source_of
 from broker.cli.audit.running import run
 from broker.cli.command import call, shared_options
-from broker.cli.failures import CommandFailed, ExitCode
-from broker.cli.output import choose_format, show_all
 from broker.cli.settings import Given
-from broker.cli.text import to_json
+from connectors.cli.failures import CommandFailed, ExitCode
+from connectors.cli.output import choose_format, show_all
+from connectors.cli.text import to_json
 
 if TYPE_CHECKING:
     from broker.app.ledger_sources import LedgerSource

@@ -14,9 +14,9 @@ from broker.cli.audit.options import LedgerGiven, ledger_options, source_of
 from broker.cli.audit.running import run
 from broker.cli.audit.times import parse_since, parse_until
 from broker.cli.command import call, shared_options
-from broker.cli.failures import CommandFailed, ExitCode
-from broker.cli.output import OutputFormat, choose_format, show_all
 from broker.cli.settings import Given
+from connectors.cli.failures import CommandFailed, ExitCode
+from connectors.cli.output import OutputFormat, choose_format, show_all
 
 if TYPE_CHECKING:
     from broker.app.ledger_sources import LedgerSource

@@ -13,9 +13,9 @@ from broker.cli.audit.running import run
 from broker.cli.audit.times import format_ms, parse_since, parse_until
 from broker.cli.audit.trusting import read_public_keys
 from broker.cli.command import shared_options
-from broker.cli.failures import complain
-from broker.cli.output import OutputFormat, choose_format, show_all, show_one
 from broker.cli.settings import Given
+from connectors.cli.failures import complain
+from connectors.cli.output import OutputFormat, choose_format, show_all, show_one
 
 if TYPE_CHECKING:
     from broker.adapters.export.writer import Exported

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 
-from broker.cli.text import printable
+from connectors.cli.text import printable
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 

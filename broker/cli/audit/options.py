@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
-from broker.cli.failures import CommandFailed, ExitCode
 from broker.cli.settings import DEFAULT_CONFIG, Given, config_path
+from connectors.cli.failures import CommandFailed, ExitCode
 
 if TYPE_CHECKING:
     from broker.app.config import KafkaAccess

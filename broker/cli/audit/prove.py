@@ -16,9 +16,9 @@ from broker.cli.audit.progress import shown_progress
 from broker.cli.audit.running import run, write_private
 from broker.cli.audit.trusting import read_public_keys
 from broker.cli.command import call, shared_options
-from broker.cli.failures import CommandFailed, ExitCode
-from broker.cli.output import choose_format, show_one
 from broker.cli.settings import Given
+from connectors.cli.failures import CommandFailed, ExitCode
+from connectors.cli.output import choose_format, show_one
 
 if TYPE_CHECKING:
     from broker.app.ledger_sources import LedgerSource

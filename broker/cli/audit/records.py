@@ -9,11 +9,11 @@ import typer
 
 from broker.cli.audit.times import format_ms, parse_since, parse_until
 from broker.cli.command import call, shared_options
-from broker.cli.failures import CommandFailed, ExitCode, complain
-from broker.cli.output import OutputFormat, choose_format, write_line
 from broker.cli.settings import Given
 from broker.cli.subscribe import withdrawal_object
-from broker.cli.text import printable, to_json
+from connectors.cli.failures import CommandFailed, ExitCode, complain
+from connectors.cli.output import OutputFormat, choose_format, write_line
+from connectors.cli.text import printable, to_json
 
 if TYPE_CHECKING:
     from connectors.client import Client

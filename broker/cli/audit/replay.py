@@ -12,10 +12,10 @@ from broker.cli.audit.options import LedgerGiven, ledger_options, source_of
 from broker.cli.audit.progress import shown_progress
 from broker.cli.audit.running import run
 from broker.cli.command import shared_options
-from broker.cli.failures import CommandFailed, ExitCode, complain
-from broker.cli.output import OutputFormat, choose_format, show_all, show_one, write_line
 from broker.cli.settings import Given
-from broker.cli.text import printable, to_json
+from connectors.cli.failures import CommandFailed, ExitCode, complain
+from connectors.cli.output import OutputFormat, choose_format, show_all, show_one, write_line
+from connectors.cli.text import printable, to_json
 
 if TYPE_CHECKING:
     from broker.app.ledger_sources import LedgerSource, OpenedLedger

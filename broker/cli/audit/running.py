@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from broker.cli.failures import CommandFailed, ExitCode, complain
+from connectors.cli.failures import CommandFailed, ExitCode, complain
 
 _T = TypeVar("_T")
 

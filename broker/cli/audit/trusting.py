@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from broker.cli.audit.running import read_file
-from broker.cli.failures import CommandFailed, ExitCode, complain
+from connectors.cli.failures import CommandFailed, ExitCode, complain
 
 if TYPE_CHECKING:
     from broker.core.audit.trust import Trust

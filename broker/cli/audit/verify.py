@@ -14,9 +14,9 @@ from broker.cli.audit.progress import shown_progress
 from broker.cli.audit.running import run
 from broker.cli.audit.trusting import trust_of
 from broker.cli.command import shared_options
-from broker.cli.failures import ExitCode, complain
-from broker.cli.output import OutputFormat, choose_format, show_all, show_one, write_line
 from broker.cli.settings import Given
+from connectors.cli.failures import ExitCode, complain
+from connectors.cli.output import OutputFormat, choose_format, show_all, show_one, write_line
 
 if TYPE_CHECKING:
     from broker.app.ledger_sources import LedgerSource

@@ -13,8 +13,8 @@ from broker.cli.audit.running import run
 from broker.cli.audit.times import format_ms, parse_zone
 from broker.cli.audit.words import labels_in_words
 from broker.cli.command import call, shared_options
-from broker.cli.output import OutputFormat, choose_format, show_all
 from broker.cli.settings import Given
+from connectors.cli.output import OutputFormat, choose_format, show_all
 
 if TYPE_CHECKING:
     from broker.app.ledger_sources import LedgerSource

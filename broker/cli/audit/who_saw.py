@@ -16,10 +16,10 @@ from broker.cli.audit.running import run, write_private
 from broker.cli.audit.times import format_ms, readable
 from broker.cli.audit.words import treatments_in_words
 from broker.cli.command import call, shared_options
-from broker.cli.failures import CommandFailed, ExitCode, complain
-from broker.cli.output import OutputFormat, choose_format, show_all, show_one, write_line
 from broker.cli.settings import Given
-from broker.cli.text import printable
+from connectors.cli.failures import CommandFailed, ExitCode, complain
+from connectors.cli.output import OutputFormat, choose_format, show_all, show_one, write_line
+from connectors.cli.text import printable
 
 if TYPE_CHECKING:
     from broker.app.ledger_sources import LedgerSource

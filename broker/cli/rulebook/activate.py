@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from broker.cli.command import call, shared_options
-from broker.cli.output import OutputFormat, choose_format, show_one, write_line
 from broker.cli.rulebook.approve import ProposalId
 from broker.cli.settings import Given
-from broker.cli.text import one_line
+from connectors.cli.output import OutputFormat, choose_format, show_one, write_line
+from connectors.cli.text import one_line
 
 if TYPE_CHECKING:
     from protos.entente.v1 import rulebook_pb2 as pb

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from broker.cli.command import shared_options
-from broker.cli.failures import ExitCode
-from broker.cli.output import OutputFormat, choose_format, show_one, write_line
 from broker.cli.rulebook.opened import (
     OpaOption,
     RulebookPath,
@@ -18,6 +16,8 @@ from broker.cli.rulebook.opened import (
     write_finding,
 )
 from broker.cli.settings import Given
+from connectors.cli.failures import ExitCode
+from connectors.cli.output import OutputFormat, choose_format, show_one, write_line
 
 if TYPE_CHECKING:
     from broker.core.rulebook.examine import Examination

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from broker.cli.command import call, shared_options
-from broker.cli.failures import CommandFailed, ExitCode
-from broker.cli.output import OutputFormat, choose_format, show_all, write_line
 from broker.cli.rulebook.opened import OpaOption, refuse_absent
 from broker.cli.rulebook.proposed import change_lines, change_object
 from broker.cli.settings import Given
+from connectors.cli.failures import CommandFailed, ExitCode
+from connectors.cli.output import OutputFormat, choose_format, show_all, write_line
 
 if TYPE_CHECKING:
     from broker.core.rulebook.difference import Change

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from broker.cli.command import call, shared_options
-from broker.cli.failures import CommandFailed, ExitCode
-from broker.cli.output import OutputFormat, choose_format, show_all, show_one, write_line
 from broker.cli.rulebook.proposed import (
     approval_objects,
     change_lines,
@@ -21,6 +19,8 @@ from broker.cli.rulebook.proposed import (
     whole,
 )
 from broker.cli.settings import Given
+from connectors.cli.failures import CommandFailed, ExitCode
+from connectors.cli.output import OutputFormat, choose_format, show_all, show_one, write_line
 
 if TYPE_CHECKING:
     from connectors.client import Client

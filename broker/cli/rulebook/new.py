@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from broker.cli.command import shared_options
-from broker.cli.failures import CommandFailed, ExitCode
-from broker.cli.output import OutputFormat, choose_format, show_one, write_line
 from broker.cli.rulebook.opened import refuse_absent
 from broker.cli.settings import Given
+from connectors.cli.failures import CommandFailed, ExitCode
+from connectors.cli.output import OutputFormat, choose_format, show_one, write_line
 
 
 @shared_options

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from broker.cli.failures import CommandFailed, ExitCode
-from broker.cli.output import write_line
-from broker.cli.text import one_line
+from connectors.cli.failures import CommandFailed, ExitCode
+from connectors.cli.output import write_line
+from connectors.cli.text import one_line
 
 if TYPE_CHECKING:
     from broker.core.rulebook.examine import Examination

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from broker.cli.command import call, shared_options
-from broker.cli.failures import CommandFailed, ExitCode, complain
 from broker.cli.rulebook.opened import RulebookPath, refuse_absent
 from broker.cli.rulebook.proposed import show_proposal, whole
 from broker.cli.settings import Given
+from connectors.cli.failures import CommandFailed, ExitCode, complain
 
 if TYPE_CHECKING:
     from connectors.client import Client

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from broker.cli.failures import CommandFailed, ExitCode
-from broker.cli.output import OutputFormat, choose_format, show_one, write_line
 from broker.cli.rulebook.opened import counted
 from broker.cli.settings import Given
-from broker.cli.text import one_line
+from connectors.cli.failures import CommandFailed, ExitCode
+from connectors.cli.output import OutputFormat, choose_format, show_one, write_line
+from connectors.cli.text import one_line
 
 if TYPE_CHECKING:
     from protos.entente.v1 import rulebook_pb2 as pb

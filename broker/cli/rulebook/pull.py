@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from broker.cli.command import call, shared_options
-from broker.cli.failures import CommandFailed, ExitCode
-from broker.cli.output import OutputFormat, choose_format, show_one, write_line
 from broker.cli.rulebook.proposed import whole
 from broker.cli.settings import Given
+from connectors.cli.failures import CommandFailed, ExitCode
+from connectors.cli.output import OutputFormat, choose_format, show_one, write_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

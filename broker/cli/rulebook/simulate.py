@@ -14,12 +14,12 @@ from broker.cli.audit.progress import shown_progress
 from broker.cli.audit.running import run, write_private
 from broker.cli.audit.times import parse_since
 from broker.cli.command import call, shared_options
-from broker.cli.failures import CommandFailed, ExitCode
-from broker.cli.output import OutputFormat, choose_format, show_all, show_one, write_line
 from broker.cli.rulebook.opened import OpaOption, refuse_absent
 from broker.cli.rulebook.simulated import as_object, from_to, groups_of, lines_of
 from broker.cli.settings import Given
-from broker.cli.text import one_line
+from connectors.cli.failures import CommandFailed, ExitCode
+from connectors.cli.output import OutputFormat, choose_format, show_all, show_one, write_line
+from connectors.cli.text import one_line
 
 if TYPE_CHECKING:
     from broker.core.simulate.model import Simulation

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from broker.cli.command import shared_options
-from broker.cli.failures import ExitCode
-from broker.cli.output import OutputFormat, choose_format, show_one, write_line
 from broker.cli.rulebook.opened import (
     OpaOption,
     RulebookPath,
@@ -19,7 +17,9 @@ from broker.cli.rulebook.opened import (
     write_finding,
 )
 from broker.cli.settings import Given
-from broker.cli.text import one_line, printable, to_json
+from connectors.cli.failures import ExitCode
+from connectors.cli.output import OutputFormat, choose_format, show_one, write_line
+from connectors.cli.text import one_line, printable, to_json
 
 if TYPE_CHECKING:
     from broker.core.rulebook.cases.run import Outcome

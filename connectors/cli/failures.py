@@ -6,7 +6,7 @@ import sys
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from broker.cli.text import one_line
+from connectors.cli.text import one_line
 
 if TYPE_CHECKING:
     from connectors.errors import EntenteClientError

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
-from broker.cli.text import printable, to_json
+from connectors.cli.text import printable, to_json
 
 
 class OutputFormat(StrEnum):
