@@ -1,0 +1,1 @@
+"""Runs connectors: programs on a partner's side that move records between the exchange and its own systems."""

@@ -1,0 +1,122 @@
+"""What every connector is configured with; a plugin's settings add their own keys.
+
+A secret is never written in a configuration file: it is named, as a file or a variable, and read when it is needed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+
+from connectors.retry import Retry
+
+MOST_SECRET_BYTES = 64 * 1024
+
+
+class ConfigurationRefused(Exception):
+    """A configuration that cannot be used; each finding is one line: file, key, what is wrong and what to do."""
+
+    def __init__(self, findings: tuple[str, ...]) -> None:
+        super().__init__("; ".join(findings))
+        self.findings = findings
+
+
+def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
+    """Relative paths are relative to the configuration file, which the validation's context names."""
+    directory = (info.context or {}).get("directory")
+    return path if directory is None else directory / path
+
+
+FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
+"""A path in a configuration file."""
+
+
+class Settings(BaseModel):
+    """A table of a configuration file: no unknown keys, and nothing changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Secret(Settings):
+    """Where a secret is: exactly one of a file, whose last line end does not count, and an environment variable."""
+
+    file: FilePath | None = None
+    env: str | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.file is None) == (self.env is None):
+            raise ValueError('name it as { file = "…" } or { env = "…" }')
+        return self
+
+    def read(self) -> str:
+        """The secret as it is now. Raises ConfigurationRefused, which names the place only."""
+        if self.file is not None:
+            return _read_secret(self.file)
+        found = os.environ.get(self.env or "")
+        if not found:
+            raise ConfigurationRefused((f"variable {self.env} is not set; set it to the secret",))
+        return found
+
+
+def _read_secret(path: Path) -> str:
+    try:
+        text = path.read_bytes()[:MOST_SECRET_BYTES].decode().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is no text"
+        raise ConfigurationRefused((f"{path}: {why}; put the secret there",)) from None
+    if not text:
+        raise ConfigurationRefused((f"{path}: is empty; put the secret there",))
+    return text
+
+
+class ExchangeSettings(Settings):
+    """Where the exchange is and as whom the connector calls it."""
+
+    endpoint: str
+    ca_file: FilePath | None = None
+    token_file: FilePath | None = None
+    token_env: str | None = None
+    certificate: FilePath | None = None
+    key: FilePath | None = None
+    insecure_plaintext: bool = False
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.token_file is None) == (self.token_env is None):
+            raise ValueError("set either token_file or token_env")
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("set certificate and key together")
+        return self
+
+
+class RetrySettings(Settings):
+    """How often what failed for a while is tried again before the task fails, and how long it waits in between."""
+
+    attempts: int = Field(default=10, ge=1, le=1_000)
+    first_s: float = Field(default=0.1, gt=0, le=60)
+    longest_s: float = Field(default=10.0, gt=0, le=600)
+
+    def policy(self) -> Retry:
+        """The same for the client."""
+        return Retry(self.attempts, self.first_s, self.longest_s)
+
+
+OnError = Literal["fail", "skip", "dead-letter"]
+
+
+class ConnectorSettings(Settings):
+    """The keys that every connector has.
+
+    on_error: what becomes of a record that can never be moved as it is: `fail` stops before it, `skip` goes on without
+    it, `dead-letter` keeps it on the agency's own side, untouched, and goes on.
+    """
+
+    plugin: str
+    exchange: ExchangeSettings
+    topic: str = Field(min_length=1, description="The exchange's topic.")
+    on_error: OnError = "fail"
+    retry: RetrySettings = RetrySettings()
