@@ -14,11 +14,12 @@ from connectors.runtime.settings import OnError
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 T_contra = TypeVar("T_contra", contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Letter(Generic[T]):
+class Letter(Generic[T_co]):
     """A record that was refused.
 
     record: untouched, as it was read. cause: one line that begins with a reason in capitals, without anything of the
@@ -26,7 +27,7 @@ class Letter(Generic[T]):
     {"cluster", "topic", "partition", "offset"}.
     """
 
-    record: T
+    record: T_co
     cause: str
     attempt: int
     origin: Mapping[str, str]
