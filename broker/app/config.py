@@ -13,7 +13,6 @@ from typing import Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from broker.app.config_findings import describe
 from broker.app.ledger_sections import Ledger, LedgerWitness
 from broker.app.sections import (
     Backend,
@@ -35,6 +34,7 @@ from broker.app.sections import (
     refusal,
     split_address,
 )
+from connectors.runtime.findings import describe
 
 __all__ = [
     "Backend",

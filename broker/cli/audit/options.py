@@ -157,7 +157,7 @@ def _kafka(given: Given, ledger: LedgerGiven, named: str) -> KafkaAccess:
     from pydantic import ValidationError
 
     from broker.app.config import KafkaAccess, split_address
-    from broker.app.config_findings import describe
+    from connectors.runtime.findings import describe
 
     configured = _configured(given)
     values: dict[str, object] = {} if configured is None else configured.model_dump(exclude_unset=True)
