@@ -23,7 +23,7 @@ from connectors.auditing import Auditing
 from connectors.calls import Caller
 from connectors.channel import ClientCertificate, open_channel
 from connectors.cloudevents import to_timestamp
-from connectors.delivery import StreamChoices, StreamOptions
+from connectors.delivery import Start, StreamChoices, StreamOptions
 from connectors.overlaying import Overlaying
 from connectors.publishing import PublishOutcome, PublishPipe, cut, outcomes
 from connectors.receipts import ReceiptFile
@@ -38,8 +38,6 @@ from protos.entente.v1.overlays_pb2_grpc import OverlaysStub
 from protos.entente.v1.rulebook_pb2_grpc import RulebookStub
 from protos.entente.v1.subscriptions_pb2_grpc import SubscriptionsStub
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
-
-SeekTo = Literal["earliest", "latest"] | datetime
 
 
 class Client:
@@ -108,7 +106,7 @@ class Client:
                 await kept.open()
             for batch in cut(records):
                 request = exchange_pb2.PublishRequest(topic=topic, records=batch)
-                response = await self._caller.unary(self._exchange.Publish, request)
+                response = await self._caller.unary(self._exchange.Publish, request, publishing=True)
                 found = outcomes(batch, response.results)
                 if kept is not None:
                     kept.add_published(batch, found)
@@ -145,9 +143,9 @@ class Client:
     # -- subscriptions --------------------------------------------------------------------------------------------
 
     async def create_subscription(
-        self, name: str, topic: str, purpose: str, start: SeekTo = "earliest"
+        self, name: str, topic: str, purpose: str, start: Start = "earliest"
     ) -> subscriptions_pb2.Subscription:
-        """Create a subscription without opening a stream; an equal one is returned as it is."""
+        """Create a subscription without opening a stream; an equal one is returned as it is, wherever it stands."""
         request = subscriptions_pb2.CreateSubscriptionRequest(name=name, topic=topic, purpose=purpose)
         getattr(request, "from").CopyFrom(_target(start))
         return (await self._caller.unary(self._subscriptions.CreateSubscription, request)).subscription
@@ -163,8 +161,8 @@ class Client:
         response = await self._caller.unary(self._subscriptions.ListSubscriptions, request)
         return list(response.subscriptions)
 
-    async def seek_subscription(self, name: str, to: SeekTo) -> subscriptions_pb2.Subscription:
-        """Move a subscription; an open stream on it ends."""
+    async def seek_subscription(self, name: str, to: Start) -> subscriptions_pb2.Subscription:
+        """Move a subscription; an open stream on it ends. `to` may be a cursor of it, also an older one."""
         request = subscriptions_pb2.SeekSubscriptionRequest(name=name, to=_target(to))
         return (await self._caller.unary(self._subscriptions.SeekSubscription, request)).subscription
 
@@ -228,7 +226,9 @@ class Client:
         return await self._caller.unary(self._catalog.GetVocabulary, catalog_pb2.GetVocabularyRequest())
 
 
-def _target(to: SeekTo) -> subscriptions_pb2.SeekTarget:
+def _target(to: Start) -> subscriptions_pb2.SeekTarget:
+    if isinstance(to, bytes):
+        return subscriptions_pb2.SeekTarget(cursor=to)
     if isinstance(to, datetime):
         return subscriptions_pb2.SeekTarget(time=to_timestamp(to))
     return (

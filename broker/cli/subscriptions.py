@@ -9,7 +9,6 @@ import typer
 from broker.cli.command import call, example, shared_options
 from broker.cli.settings import Given
 from broker.cli.start import encode_cursor, parse_start
-from connectors.cli.failures import CommandFailed, ExitCode
 from connectors.cli.output import choose_format, show_all, show_one
 
 if TYPE_CHECKING:
@@ -45,12 +44,15 @@ def show(given: Given, name: _Name) -> None:
 def seek(
     given: Given,
     name: _Name,
-    to: Annotated[str, typer.Option(metavar="earliest|latest|TIME", help="TIME is RFC 3339.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="earliest|latest|TIME|CURSOR", help="TIME is RFC 3339; a CURSOR is one of its own."
+        ),
+    ],
 ) -> None:
     """Move a subscription; an open stream on it ends."""
     target = parse_start(to, option="--to")
-    if isinstance(target, bytes):
-        raise CommandFailed("--to is earliest, latest or an RFC 3339 time", ExitCode.USAGE)
     moved = call(given, lambda client: client.seek_subscription(name, target))
     show_one(choose_format(given.output), _fields(moved))
 

@@ -14,6 +14,7 @@ from broker.core.places import Places, StartAt
 from broker.core.regime import Regime
 from broker.errors import EntenteError, Reason, StorageUnavailable
 from broker.model.principal import Principal
+from broker.model.record import LogTopic, Positions
 from broker.model.subscription import Subscription, SubscriptionKey
 from broker.ports.clock import Clock
 from broker.ports.subscription_store import SubscriptionStore
@@ -58,7 +59,7 @@ class SubscriptionDesk:
             raise EntenteError(Reason.LIMIT_EXCEEDED, f"{self._limit} subscriptions a principal")
         log_topic = regime.topics[topic]
         key = SubscriptionKey(principal.agency, principal.subject, name)
-        positions = await self._places.find(log_topic, start, self._binding(key, log_topic.incarnation))
+        positions = await self._find(log_topic, start, key)
         now = self._clock.now_ms()
         new = Subscription(key, topic, log_topic.incarnation, purpose, positions, 0, now, now)
         beginning = None if name in mine else positions
@@ -87,13 +88,13 @@ class SubscriptionDesk:
         await _stored(self._store.delete(stored.key))
 
     async def seek(self, principal: Principal, name: str, start: StartAt) -> Subscription:
-        """Move it; an open stream on it ends. Raises SUBSCRIPTION_NOT_FOUND, TOPIC_NOT_FOUND, PURPOSE_NOT_PERMITTED."""
+        """Move it; an open stream on it ends. Raises as Subscriptions.SeekSubscription."""
         stored = await self.get(principal, name)
         regime = self._in_force.present.regime
         await regime.access.require_subscribe(principal, stored.topic, stored.purpose)
         topic = regime.topics[stored.topic]
         check_same(stored, stored.topic, stored.purpose, topic.incarnation)
-        positions = await self._places.find(topic, start, self._binding(stored.key, stored.incarnation))
+        positions = await self._find(topic, start, stored.key)
         await self._evidence.write_all(
             subscription_entries(self._evidence, principal, "seek", stored, stored.positions, positions)
         )
@@ -101,6 +102,16 @@ class SubscriptionDesk:
         if moved is None:
             raise EntenteError(Reason.SUBSCRIPTION_NOT_FOUND, _shown(name))
         return moved
+
+    async def _find(self, topic: LogTopic, start: StartAt, key: SubscriptionKey) -> Positions:
+        """The positions; a cursor may be the subscription's own or that of its principal's stream without a name."""
+        try:
+            return await self._places.find(topic, start, self._binding(key, topic.incarnation))
+        except EntenteError as refused:
+            if refused.reason is not Reason.CURSOR_INVALID:
+                raise
+        unnamed = CursorBinding(key.agency, key.subject, topic.incarnation)
+        return await self._places.find(topic, start, unnamed)
 
     def cursor(self, subscription: Subscription) -> bytes:
         """A fresh cursor of its acknowledged position."""

@@ -69,6 +69,8 @@ def _start(target: subscriptions_pb2.SeekTarget) -> StartAt:
     match target.WhichOneof("target"):
         case "time":
             return StartAt(time_ms=milliseconds(target.time))
+        case "cursor":
+            return StartAt(cursor=target.cursor)
         case "latest" if target.latest:
             return StartAt(place=Start.LATEST)
         case _:

@@ -384,7 +384,8 @@ class Subscriptions(subscriptions_pb2_grpc.SubscriptionsServicer):
     async def SeekSubscription(self, request: Any, context: Any) -> Any:
         await self.script.enter(context, "SeekSubscription")
         found = await self._get(request, context)
-        found.cursor = request.to.WhichOneof("target").encode()
+        target = request.to.WhichOneof("target")
+        found.cursor = request.to.cursor if target == "cursor" else target.encode()
         return subscriptions_pb2.SeekSubscriptionResponse(subscription=found)
 
     async def _get(self, request: Any, context: Any) -> subscriptions_pb2.Subscription:

@@ -428,7 +428,8 @@ async def test_subscriptions_are_listed_shown_moved_and_deleted(harness: Harness
     assert (missing.code, missing.out) == (3, "")
     assert "SUBSCRIPTION_NOT_FOUND" in missing.err
     seek = await harness.entente("subscription", "seek", "absent", "--to", base64.b64encode(b"x").decode())
-    assert seek.code == 2
+    assert (seek.code, "SUBSCRIPTION_NOT_FOUND" in seek.err) == (3, True)
+    assert (await harness.entente("subscription", "seek", "absent", "--to", "soon!")).code == 2
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,7 @@ async def test_subscriptions_are_created_found_moved_and_deleted() -> None:
         assert [each.name for each in await exchange.list_subscriptions()] == ["intake"]
         assert (await exchange.seek_subscription("intake", "latest")).cursor == b"latest"
         assert (await exchange.get_subscription("intake")).cursor == b"latest"
+        assert (await exchange.seek_subscription("intake", b"0:7")).cursor == b"0:7"
         await exchange.delete_subscription("intake")
         with pytest.raises(EntenteClientError, match="SUBSCRIPTION_NOT_FOUND"):
             await exchange.get_subscription("intake")

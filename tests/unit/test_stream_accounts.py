@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -122,6 +123,66 @@ async def test_calls_tell_where_a_subscription_stands_from_then_on(world: Stream
         "epoch": 0,
         "stream": "",
     }
+
+
+async def test_a_subscription_is_moved_to_a_cursor_of_its_own_of_any_life(world: StreamWorld) -> None:
+    principal = world.principal("p-1")
+    session = await world.open(subscription="s", records=4)
+    assert await world.receive(session, 4) == ["0", "1", "2", "3"]
+    older, newest = cursor_at(world, session, (1,)), session.cursor()
+    await world.streams.acknowledge(session, newest)
+    moved = await world.desk.seek(principal, "s", StartAt(cursor=older))
+    assert moved.positions == (1,)
+    assert moves(world)[-1] == ("seek", False, [4], [1])
+    await world.desk.delete(principal, "s")
+    made = await world.desk.create(principal, "s", TOPIC, "work", StartAt(cursor=newest))
+    assert made.positions == (4,)
+    assert moves(world)[-1] == ("created", False, None, [4])
+
+
+async def test_a_cursor_of_ones_stream_without_a_name_is_as_good(world: StreamWorld) -> None:
+    unnamed = await world.open(start=StartAt(place=Start.LATEST))
+    await world.desk.create(world.principal("p-1"), "s", TOPIC, "work", StartAt(place=Start.EARLIEST))
+    moved = await world.desk.seek(world.principal("p-1"), "s", StartAt(cursor=unnamed.cursor()))
+    assert moved.positions == (4,)
+
+
+async def test_a_subscription_is_moved_to_nobody_elses_cursor_and_nothing_tells_of_a_move(
+    world: StreamWorld,
+) -> None:
+    principal = world.principal("p-1")
+    mine = await world.desk.create(principal, "s", TOPIC, "work", StartAt(place=Start.LATEST))
+    own = world.desk.cursor(mine)
+    theirs = await world.open("p-2", subscription="s")
+    other = await world.open("p-2")
+    sibling = await world.open(subscription="t")
+    elsewhere = replace(sibling.binding, incarnation=b"another topic", subscription="s")
+    foreign = world.codec.seal(Cursor((0,), 0), elsewhere.associated_data())
+    tampered = own[:-1] + bytes([own[-1] ^ 1])
+    entries = len(world.ledger.entries)
+    for cursor in (theirs.cursor(), other.cursor(), sibling.cursor(), foreign, tampered, b"", own + b"x"):
+        with pytest.raises(EntenteError) as refused:
+            await world.desk.seek(principal, "s", StartAt(cursor=cursor))
+        assert refused.value.reason is Reason.CURSOR_INVALID
+        with pytest.raises(EntenteError) as refused:
+            await world.desk.create(principal, "new", TOPIC, "work", StartAt(cursor=cursor))
+        assert refused.value.reason is Reason.CURSOR_INVALID
+    assert len(world.ledger.entries) == entries
+    assert (await world.desk.get(principal, "s")).positions == mine.positions
+
+
+async def test_a_cursor_past_retention_is_left_to_the_stream_that_opens_there(world: StreamWorld) -> None:
+    principal = world.principal("p-1")
+    old = world.desk.cursor(
+        await world.desk.create(principal, "s", TOPIC, "work", StartAt(place=Start.EARLIEST))
+    )
+    world.log.start = [3]
+    assert (await world.desk.seek(principal, "s", StartAt(cursor=old))).positions == (0,)
+    with pytest.raises(EntenteError) as refused:
+        await world.open(subscription="s")
+    assert refused.value.reason is Reason.POSITION_EXPIRED
+    session = await world.open(subscription="s", earliest_on_expired=True)
+    assert session.standing.next == (3,)
 
 
 async def test_without_the_ledger_no_stream_opens_and_the_life_goes_on_without_a_hole(

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x65ntente/v1/subscriptions.proto\x12\nentente.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xae\x01\n\x0cSubscription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05topic\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"h\n\nSeekTarget\x12\x12\n\x08\x65\x61rliest\x18\x01 \x01(\x08H\x00\x12\x10\n\x06latest\x18\x02 \x01(\x08H\x00\x12*\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x42\x08\n\x06target\"o\n\x19\x43reateSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05topic\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12$\n\x04\x66rom\x18\x04 \x01(\x0b\x32\x16.entente.v1.SeekTarget\"L\n\x1a\x43reateSubscriptionResponse\x12.\n\x0csubscription\x18\x01 \x01(\x0b\x32\x18.entente.v1.Subscription\"&\n\x16GetSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"I\n\x17GetSubscriptionResponse\x12.\n\x0csubscription\x18\x01 \x01(\x0b\x32\x18.entente.v1.Subscription\"\x1a\n\x18ListSubscriptionsRequest\"L\n\x19ListSubscriptionsResponse\x12/\n\rsubscriptions\x18\x01 \x03(\x0b\x32\x18.entente.v1.Subscription\")\n\x19\x44\x65leteSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1c\n\x1a\x44\x65leteSubscriptionResponse\"K\n\x17SeekSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x02to\x18\x02 \x01(\x0b\x32\x16.entente.v1.SeekTarget\"J\n\x18SeekSubscriptionResponse\x12.\n\x0csubscription\x18\x01 \x01(\x0b\x32\x18.entente.v1.Subscription2\xf6\x03\n\rSubscriptions\x12\x63\n\x12\x43reateSubscription\x12%.entente.v1.CreateSubscriptionRequest\x1a&.entente.v1.CreateSubscriptionResponse\x12Z\n\x0fGetSubscription\x12\".entente.v1.GetSubscriptionRequest\x1a#.entente.v1.GetSubscriptionResponse\x12`\n\x11ListSubscriptions\x12$.entente.v1.ListSubscriptionsRequest\x1a%.entente.v1.ListSubscriptionsResponse\x12\x63\n\x12\x44\x65leteSubscription\x12%.entente.v1.DeleteSubscriptionRequest\x1a&.entente.v1.DeleteSubscriptionResponse\x12]\n\x10SeekSubscription\x12#.entente.v1.SeekSubscriptionRequest\x1a$.entente.v1.SeekSubscriptionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x65ntente/v1/subscriptions.proto\x12\nentente.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xae\x01\n\x0cSubscription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05topic\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x04 \x01(\x0c\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"z\n\nSeekTarget\x12\x12\n\x08\x65\x61rliest\x18\x01 \x01(\x08H\x00\x12\x10\n\x06latest\x18\x02 \x01(\x08H\x00\x12*\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12\x10\n\x06\x63ursor\x18\x04 \x01(\x0cH\x00\x42\x08\n\x06target\"o\n\x19\x43reateSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05topic\x18\x02 \x01(\t\x12\x0f\n\x07purpose\x18\x03 \x01(\t\x12$\n\x04\x66rom\x18\x04 \x01(\x0b\x32\x16.entente.v1.SeekTarget\"L\n\x1a\x43reateSubscriptionResponse\x12.\n\x0csubscription\x18\x01 \x01(\x0b\x32\x18.entente.v1.Subscription\"&\n\x16GetSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"I\n\x17GetSubscriptionResponse\x12.\n\x0csubscription\x18\x01 \x01(\x0b\x32\x18.entente.v1.Subscription\"\x1a\n\x18ListSubscriptionsRequest\"L\n\x19ListSubscriptionsResponse\x12/\n\rsubscriptions\x18\x01 \x03(\x0b\x32\x18.entente.v1.Subscription\")\n\x19\x44\x65leteSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x1c\n\x1a\x44\x65leteSubscriptionResponse\"K\n\x17SeekSubscriptionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x02to\x18\x02 \x01(\x0b\x32\x16.entente.v1.SeekTarget\"J\n\x18SeekSubscriptionResponse\x12.\n\x0csubscription\x18\x01 \x01(\x0b\x32\x18.entente.v1.Subscription2\xf6\x03\n\rSubscriptions\x12\x63\n\x12\x43reateSubscription\x12%.entente.v1.CreateSubscriptionRequest\x1a&.entente.v1.CreateSubscriptionResponse\x12Z\n\x0fGetSubscription\x12\".entente.v1.GetSubscriptionRequest\x1a#.entente.v1.GetSubscriptionResponse\x12`\n\x11ListSubscriptions\x12$.entente.v1.ListSubscriptionsRequest\x1a%.entente.v1.ListSubscriptionsResponse\x12\x63\n\x12\x44\x65leteSubscription\x12%.entente.v1.DeleteSubscriptionRequest\x1a&.entente.v1.DeleteSubscriptionResponse\x12]\n\x10SeekSubscription\x12#.entente.v1.SeekSubscriptionRequest\x1a$.entente.v1.SeekSubscriptionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,27 +35,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBSCRIPTION']._serialized_start=80
   _globals['_SUBSCRIPTION']._serialized_end=254
   _globals['_SEEKTARGET']._serialized_start=256
-  _globals['_SEEKTARGET']._serialized_end=360
-  _globals['_CREATESUBSCRIPTIONREQUEST']._serialized_start=362
-  _globals['_CREATESUBSCRIPTIONREQUEST']._serialized_end=473
-  _globals['_CREATESUBSCRIPTIONRESPONSE']._serialized_start=475
-  _globals['_CREATESUBSCRIPTIONRESPONSE']._serialized_end=551
-  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_start=553
-  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_end=591
-  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_start=593
-  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_end=666
-  _globals['_LISTSUBSCRIPTIONSREQUEST']._serialized_start=668
-  _globals['_LISTSUBSCRIPTIONSREQUEST']._serialized_end=694
-  _globals['_LISTSUBSCRIPTIONSRESPONSE']._serialized_start=696
-  _globals['_LISTSUBSCRIPTIONSRESPONSE']._serialized_end=772
-  _globals['_DELETESUBSCRIPTIONREQUEST']._serialized_start=774
-  _globals['_DELETESUBSCRIPTIONREQUEST']._serialized_end=815
-  _globals['_DELETESUBSCRIPTIONRESPONSE']._serialized_start=817
-  _globals['_DELETESUBSCRIPTIONRESPONSE']._serialized_end=845
-  _globals['_SEEKSUBSCRIPTIONREQUEST']._serialized_start=847
-  _globals['_SEEKSUBSCRIPTIONREQUEST']._serialized_end=922
-  _globals['_SEEKSUBSCRIPTIONRESPONSE']._serialized_start=924
-  _globals['_SEEKSUBSCRIPTIONRESPONSE']._serialized_end=998
-  _globals['_SUBSCRIPTIONS']._serialized_start=1001
-  _globals['_SUBSCRIPTIONS']._serialized_end=1503
+  _globals['_SEEKTARGET']._serialized_end=378
+  _globals['_CREATESUBSCRIPTIONREQUEST']._serialized_start=380
+  _globals['_CREATESUBSCRIPTIONREQUEST']._serialized_end=491
+  _globals['_CREATESUBSCRIPTIONRESPONSE']._serialized_start=493
+  _globals['_CREATESUBSCRIPTIONRESPONSE']._serialized_end=569
+  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_start=571
+  _globals['_GETSUBSCRIPTIONREQUEST']._serialized_end=609
+  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_start=611
+  _globals['_GETSUBSCRIPTIONRESPONSE']._serialized_end=684
+  _globals['_LISTSUBSCRIPTIONSREQUEST']._serialized_start=686
+  _globals['_LISTSUBSCRIPTIONSREQUEST']._serialized_end=712
+  _globals['_LISTSUBSCRIPTIONSRESPONSE']._serialized_start=714
+  _globals['_LISTSUBSCRIPTIONSRESPONSE']._serialized_end=790
+  _globals['_DELETESUBSCRIPTIONREQUEST']._serialized_start=792
+  _globals['_DELETESUBSCRIPTIONREQUEST']._serialized_end=833
+  _globals['_DELETESUBSCRIPTIONRESPONSE']._serialized_start=835
+  _globals['_DELETESUBSCRIPTIONRESPONSE']._serialized_end=863
+  _globals['_SEEKSUBSCRIPTIONREQUEST']._serialized_start=865
+  _globals['_SEEKSUBSCRIPTIONREQUEST']._serialized_end=940
+  _globals['_SEEKSUBSCRIPTIONRESPONSE']._serialized_start=942
+  _globals['_SEEKSUBSCRIPTIONRESPONSE']._serialized_end=1016
+  _globals['_SUBSCRIPTIONS']._serialized_start=1019
+  _globals['_SUBSCRIPTIONS']._serialized_end=1521
 # @@protoc_insertion_point(module_scope)

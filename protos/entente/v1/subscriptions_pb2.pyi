@@ -74,10 +74,16 @@ class SeekTarget(_message.Message):
     EARLIEST_FIELD_NUMBER: _builtins.int
     LATEST_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
     earliest: _builtins.bool
     """The earliest retained record."""
     latest: _builtins.bool
     """After the last record."""
+    cursor: _builtins.bytes
+    """Where a cursor stands: one of this subscription, also from before it was moved or deleted, or of the same
+    principal's stream without a name on the same topic. Anything else is answered CURSOR_INVALID. A cursor past
+    retention is taken as it is: opening a stream then does what `Open.on_expired` says.
+    """
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """The first record stored at or after this time."""
@@ -88,12 +94,13 @@ class SeekTarget(_message.Message):
         earliest: _builtins.bool = ...,
         latest: _builtins.bool = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        cursor: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["earliest", b"earliest", "latest", b"latest", "target", b"target", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "earliest", b"earliest", "latest", b"latest", "target", b"target", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["earliest", b"earliest", "latest", b"latest", "target", b"target", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "earliest", b"earliest", "latest", b"latest", "target", b"target", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["earliest", "latest", "time"]  # noqa: Y015
+    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["earliest", "latest", "time", "cursor"]  # noqa: Y015
     _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_target) -> _WhichOneofReturnType_target | None: ...
 

@@ -70,7 +70,8 @@ class SubscriptionsServicer:
 
     def CreateSubscription(self, request, context):
         """Creates a subscription without opening a stream. Creating an equal one again returns it.
-        Errors: TOPIC_NOT_FOUND, PURPOSE_NOT_PERMITTED, SUBSCRIPTION_EXISTS (other topic or purpose), LIMIT_EXCEEDED.
+        Errors: TOPIC_NOT_FOUND, PURPOSE_NOT_PERMITTED, SUBSCRIPTION_EXISTS (other topic or purpose), LIMIT_EXCEEDED,
+        CURSOR_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,7 +100,7 @@ class SubscriptionsServicer:
 
     def SeekSubscription(self, request, context):
         """Moves a subscription. An open stream on it ends with SUBSCRIPTION_TAKEN_OVER.
-        Errors: SUBSCRIPTION_NOT_FOUND, TOPIC_NOT_FOUND (no longer permitted).
+        Errors: SUBSCRIPTION_NOT_FOUND, TOPIC_NOT_FOUND (no longer permitted), CURSOR_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

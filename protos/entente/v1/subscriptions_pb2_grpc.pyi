@@ -37,7 +37,8 @@ class SubscriptionsStub:
     def __new__(cls, channel: _aio.Channel) -> SubscriptionsAsyncStub: ...
     CreateSubscription: _grpc.UnaryUnaryMultiCallable[_subscriptions_pb2.CreateSubscriptionRequest, _subscriptions_pb2.CreateSubscriptionResponse]
     """Creates a subscription without opening a stream. Creating an equal one again returns it.
-    Errors: TOPIC_NOT_FOUND, PURPOSE_NOT_PERMITTED, SUBSCRIPTION_EXISTS (other topic or purpose), LIMIT_EXCEEDED.
+    Errors: TOPIC_NOT_FOUND, PURPOSE_NOT_PERMITTED, SUBSCRIPTION_EXISTS (other topic or purpose), LIMIT_EXCEEDED,
+    CURSOR_INVALID.
     """
     GetSubscription: _grpc.UnaryUnaryMultiCallable[_subscriptions_pb2.GetSubscriptionRequest, _subscriptions_pb2.GetSubscriptionResponse]
     """Returns one subscription. Errors: SUBSCRIPTION_NOT_FOUND."""
@@ -47,7 +48,7 @@ class SubscriptionsStub:
     """Deletes a subscription and its position; an open stream on it ends. Errors: SUBSCRIPTION_NOT_FOUND."""
     SeekSubscription: _grpc.UnaryUnaryMultiCallable[_subscriptions_pb2.SeekSubscriptionRequest, _subscriptions_pb2.SeekSubscriptionResponse]
     """Moves a subscription. An open stream on it ends with SUBSCRIPTION_TAKEN_OVER.
-    Errors: SUBSCRIPTION_NOT_FOUND, TOPIC_NOT_FOUND (no longer permitted).
+    Errors: SUBSCRIPTION_NOT_FOUND, TOPIC_NOT_FOUND (no longer permitted), CURSOR_INVALID.
     """
 
 @_typing.type_check_only
@@ -59,7 +60,8 @@ class SubscriptionsAsyncStub(SubscriptionsStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSubscription: _aio.UnaryUnaryMultiCallable[_subscriptions_pb2.CreateSubscriptionRequest, _subscriptions_pb2.CreateSubscriptionResponse]  # type: ignore[assignment]
     """Creates a subscription without opening a stream. Creating an equal one again returns it.
-    Errors: TOPIC_NOT_FOUND, PURPOSE_NOT_PERMITTED, SUBSCRIPTION_EXISTS (other topic or purpose), LIMIT_EXCEEDED.
+    Errors: TOPIC_NOT_FOUND, PURPOSE_NOT_PERMITTED, SUBSCRIPTION_EXISTS (other topic or purpose), LIMIT_EXCEEDED,
+    CURSOR_INVALID.
     """
     GetSubscription: _aio.UnaryUnaryMultiCallable[_subscriptions_pb2.GetSubscriptionRequest, _subscriptions_pb2.GetSubscriptionResponse]  # type: ignore[assignment]
     """Returns one subscription. Errors: SUBSCRIPTION_NOT_FOUND."""
@@ -69,7 +71,7 @@ class SubscriptionsAsyncStub(SubscriptionsStub):
     """Deletes a subscription and its position; an open stream on it ends. Errors: SUBSCRIPTION_NOT_FOUND."""
     SeekSubscription: _aio.UnaryUnaryMultiCallable[_subscriptions_pb2.SeekSubscriptionRequest, _subscriptions_pb2.SeekSubscriptionResponse]  # type: ignore[assignment]
     """Moves a subscription. An open stream on it ends with SUBSCRIPTION_TAKEN_OVER.
-    Errors: SUBSCRIPTION_NOT_FOUND, TOPIC_NOT_FOUND (no longer permitted).
+    Errors: SUBSCRIPTION_NOT_FOUND, TOPIC_NOT_FOUND (no longer permitted), CURSOR_INVALID.
     """
 
 class SubscriptionsServicer(metaclass=_abc_1.ABCMeta):
@@ -84,7 +86,8 @@ class SubscriptionsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_subscriptions_pb2.CreateSubscriptionResponse, _abc.Awaitable[_subscriptions_pb2.CreateSubscriptionResponse]]:
         """Creates a subscription without opening a stream. Creating an equal one again returns it.
-        Errors: TOPIC_NOT_FOUND, PURPOSE_NOT_PERMITTED, SUBSCRIPTION_EXISTS (other topic or purpose), LIMIT_EXCEEDED.
+        Errors: TOPIC_NOT_FOUND, PURPOSE_NOT_PERMITTED, SUBSCRIPTION_EXISTS (other topic or purpose), LIMIT_EXCEEDED,
+        CURSOR_INVALID.
         """
 
     @_abc_1.abstractmethod
@@ -118,7 +121,7 @@ class SubscriptionsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_subscriptions_pb2.SeekSubscriptionResponse, _abc.Awaitable[_subscriptions_pb2.SeekSubscriptionResponse]]:
         """Moves a subscription. An open stream on it ends with SUBSCRIPTION_TAKEN_OVER.
-        Errors: SUBSCRIPTION_NOT_FOUND, TOPIC_NOT_FOUND (no longer permitted).
+        Errors: SUBSCRIPTION_NOT_FOUND, TOPIC_NOT_FOUND (no longer permitted), CURSOR_INVALID.
         """
 
 def add_SubscriptionsServicer_to_server(servicer: SubscriptionsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

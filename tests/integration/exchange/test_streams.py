@@ -336,11 +336,22 @@ async def test_subscriptions_are_managed_by_their_principal(live: Live) -> None:
         assert (await stream.failure()).reason == "SUBSCRIPTION_TAKEN_OVER"
     get = stub.GetSubscription(subscriptions_pb2.GetSubscriptionRequest(name=name), metadata=metadata)
     assert (await failure_in(get)).reason == "SUBSCRIPTION_NOT_FOUND"
+    getattr(create, "from").cursor = first.cursor
+    made = (await stub.CreateSubscription(create, metadata=metadata)).subscription
+    to_cursor = subscriptions_pb2.SeekSubscriptionRequest(name=name, to={"cursor": made.cursor})
+    assert (await stub.SeekSubscription(to_cursor, metadata=metadata)).subscription.name == name
+    failed = await failure_in(
+        stub.SeekSubscription(
+            subscriptions_pb2.SeekSubscriptionRequest(name=name, to={"cursor": b"\xff" * CURSOR_BYTES}),
+            metadata=metadata,
+        )
+    )
+    assert failed.reason == "CURSOR_INVALID"
     changes = [e["change"] for e in live.ledger("subscription") if e["change"]["subscription"] == name]
-    assert [change["change"] for change in changes] == ["create", "create", "seek", "delete"]
+    assert [each["change"] for each in changes] == ["create", "create", "seek", "delete", "create", "seek"]
     moves = [e["move"]["cause"] for e in live.ledger("moved") if e["stream"]["subscription"] == name]
     assert moves[0] == "created"
-    assert moves.count("seek") == 1
+    assert moves.count("seek") == 2
 
 
 async def test_a_principal_has_a_limited_number_of_subscriptions(live: Live) -> None:
