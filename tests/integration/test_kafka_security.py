@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
 
 from broker.adapters.kafka.connection import KafkaConnection
@@ -26,6 +20,7 @@ from broker.model.ledger import LedgerEntry
 from deploy.kafka.node import KafkaNode, KafkaUnavailable
 from tests.contract.samples import START_MS
 from tests.fakes.ledger_log import open_writer, rebuilt_of
+from tests.services.certificates import make_certificate, pem, server_pem
 from tests.services.kafka import QUICK_JAVA, TEST_SETTINGS
 from tests.services.kafka_sockets import SOCKET_MARKS, sockets_collected
 from tests.services.ports import free_port
@@ -46,42 +41,11 @@ class SecureNode:
     other_ca_file: Path
 
 
-def make_certificate(
-    name: str, issuer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None
-) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    """A CA without an issuer, else a server certificate for 127.0.0.1."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer[0].subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-    )
-    if issuer is not None:
-        address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-        builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
-    return builder.sign(issuer[1] if issuer else key, hashes.SHA256()), key
-
-
-def pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
-
-
 @pytest.fixture(scope="module")
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureNode]:
     directory = tmp_path_factory.mktemp("kafka-secure")
     ca, other_ca = make_certificate("exchange CA", None), make_certificate("exchange CA", None)
-    certificate, key = make_certificate("kafka", ca)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (directory / "server.pem").write_bytes(private + pem(certificate))
+    (directory / "server.pem").write_bytes(server_pem("kafka", ca))
     (directory / "ca.pem").write_bytes(pem(ca[0]))
     (directory / "other.pem").write_bytes(pem(other_ca[0]))
     port, controller, secure_port = free_port(), free_port(), free_port()
