@@ -10,7 +10,7 @@ from typing import TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from connectors.errors import EntenteClientError, from_rpc
+from connectors.errors import EntenteClientError, LimitExceeded, Unavailable, from_rpc
 from connectors.retry import Retry
 from connectors.tokens import TokenSource
 
@@ -36,14 +36,19 @@ class Caller:
         return (("authorization", f"Bearer {await self.tokens.current()}"),)
 
     async def unary(
-        self, method: grpc.aio.UnaryUnaryMultiCallable[_Request, _Response], request: _Request
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[_Request, _Response],
+        request: _Request,
+        *,
+        publishing: bool = False,
     ) -> _Response:
         """Call, and again after a pause while the exchange is unavailable. Raises EntenteClientError."""
+        may_repeat = self.may_publish_again if publishing else self.may_repeat
         for pause_s in self.retry.pauses_s():
             try:
                 return await self._once(method, request)
             except EntenteClientError as error:
-                if not self.may_repeat(error):
+                if not may_repeat(error):
                     raise
             await asyncio.sleep(pause_s)
         return await self._once(method, request)
@@ -63,7 +68,12 @@ class Caller:
         if error.reason == "TOKEN_EXPIRED" and self.tokens.renewable:
             self.tokens.discard()
             return True
-        return error.retryable
+        # Some limits are no rates: waiting does not help who holds too many streams or asks for too much credit.
+        return isinstance(error, Unavailable)
+
+    def may_publish_again(self, error: EntenteClientError) -> bool:
+        """As `may_repeat`, and over the limit of records a second too: publishing slows down to what is taken."""
+        return isinstance(error, LimitExceeded) or self.may_repeat(error)
 
     async def _once(
         self, method: grpc.aio.UnaryUnaryMultiCallable[_Request, _Response], request: _Request

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 import grpc
 
 from connectors.calls import Caller
-from connectors.errors import TRANSPORT, EntenteClientError, from_rpc
+from connectors.errors import (
+    TRANSPORT,
+    EntenteClientError,
+    Unavailable,
+    error_of,
+    from_rpc,
+    is_retryable_refusal,
+)
 from connectors.receipts import ReceiptFile
 from protos.entente.v1 import exchange_pb2 as pb
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
@@ -49,6 +56,17 @@ class PublishOutcome:
     message: str | None = None
     reference: str | None = None
 
+    @property
+    def retryable(self) -> bool:
+        """Whether it was refused for a reason that lies not in the record: send it again later, never give it up."""
+        return self.reason is not None and is_retryable_refusal(self.reason)
+
+    def error(self) -> EntenteClientError | None:
+        """Why it was refused, as the exception that the reason calls for; None if it is durable."""
+        if self.reason is None:
+            return None
+        return error_of(self.reason, self.message or self.reason, self.reference or "")
+
 
 def cut(
     records: Iterable[CloudEvent], *, max_records: int = BATCH_RECORDS, max_bytes: int = BATCH_BYTES
@@ -71,7 +89,7 @@ def outcomes(batch: Sequence[CloudEvent], results: Sequence[pb.PublishResult]) -
     """Pair records with their results. Raises EntenteClientError (TRANSPORT) if the counts differ."""
     if len(batch) != len(results):
         message = f"{len(results)} results for {len(batch)} records"
-        raise EntenteClientError(TRANSPORT, message, code="INTERNAL")
+        raise Unavailable(TRANSPORT, message, code="INTERNAL")
     return [_outcome(record, result) for record, result in zip(batch, results, strict=True)]
 
 
@@ -131,7 +149,7 @@ class PublishPipe:
             try:
                 return await self._answer_once()
             except EntenteClientError as error:
-                if not self._caller.may_repeat(error):
+                if not self._caller.may_publish_again(error):
                     raise
             await asyncio.sleep(pause_s)
         return await self._answer_once()
@@ -149,7 +167,7 @@ class PublishPipe:
             raise from_rpc(error, self._caller.endpoint) from None
         if not isinstance(response, pb.PublishStreamResponse):
             self._call = None
-            raise EntenteClientError(TRANSPORT, "the exchange ended the stream early", code="UNAVAILABLE")
+            raise Unavailable(TRANSPORT, "the exchange ended the stream early", code="UNAVAILABLE")
         self._written -= 1
         batch = self._unanswered.popleft()
         found = outcomes(batch, response.results)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from connectors.calls import Caller
 from connectors.delivery import Delivery, StreamOptions, deliveries, open_message
-from connectors.errors import TRANSPORT, EntenteClientError
+from connectors.errors import TRANSPORT, EntenteClientError, Unavailable
 from connectors.receipts import ReceiptFile
 from connectors.session import Session
 from protos.entente.v1 import exchange_pb2 as pb
@@ -135,9 +135,7 @@ class RecordStream:
         await asyncio.wait({confirmed, runner}, timeout=_CLOSE_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         if not confirmed.done():
             confirmed.cancel()
-            unknown = EntenteClientError(
-                TRANSPORT, "the last acknowledgement was not confirmed", code="UNAVAILABLE"
-            )
+            unknown = Unavailable(TRANSPORT, "the last acknowledgement was not confirmed", code="UNAVAILABLE")
             raise self._error or unknown
         self._finished = True
         await session.half_close()
@@ -233,9 +231,7 @@ class RecordStream:
                 self._progressed, pauses_s = False, self._options.reconnect.pauses_s()
             pause_s = next(pauses_s, None) if ended is None or self._caller.may_repeat(ended) else None
             if pause_s is None:
-                lost = EntenteClientError(
-                    TRANSPORT, "the exchange keeps ending the stream", code="UNAVAILABLE"
-                )
+                lost = Unavailable(TRANSPORT, "the exchange keeps ending the stream", code="UNAVAILABLE")
                 self._error = ended or lost
                 break
             await asyncio.sleep(pause_s)

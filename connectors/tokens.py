@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from connectors.errors import EntenteClientError
+from connectors.errors import Unauthenticated
 
 TokenProvider = Callable[[], str | Awaitable[str]]
 _MARGIN_S = 60.0
@@ -45,7 +45,7 @@ class TokenSource:
         return self._fixed is None
 
     async def current(self) -> str:
-        """The token to send now. Raises EntenteClientError (TRANSPORT, UNAUTHENTICATED) if there is none."""
+        """The token to send now. Raises Unauthenticated (TOKEN_MISSING) if there is none."""
         if self._current is None or (self.renewable and self._due is not None and time.time() >= self._due):
             self._current = await self._fetch()
             self._due = due_time(self._current)
@@ -95,7 +95,7 @@ async def _ask(provider: TokenProvider) -> str:
         return await answer if inspect.isawaitable(answer) else answer
     except Exception as error:
         message = f"the token provider failed ({type(error).__name__})"
-        raise EntenteClientError("TOKEN_MISSING", message, code="UNAUTHENTICATED") from error
+        raise Unauthenticated("TOKEN_MISSING", message, code="UNAUTHENTICATED") from error
 
 
 def _read(path: Path) -> str:
@@ -103,7 +103,7 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         message = f"token file {path} cannot be read ({type(error).__name__}); write the JWT there"
-        raise EntenteClientError("TOKEN_MISSING", message, code="UNAUTHENTICATED") from None
+        raise Unauthenticated("TOKEN_MISSING", message, code="UNAUTHENTICATED") from None
 
 
 def _checked(token: str, origin: str) -> str:
@@ -111,5 +111,5 @@ def _checked(token: str, origin: str) -> str:
     token = token.strip()
     if not token or not token.isascii() or not token.isprintable():
         message = f"{origin} is empty or not a JWT"
-        raise EntenteClientError("TOKEN_MISSING", message, code="UNAUTHENTICATED")
+        raise Unauthenticated("TOKEN_MISSING", message, code="UNAUTHENTICATED")
     return token
