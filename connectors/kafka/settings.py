@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Annotated, Self
 from urllib.parse import urlsplit
@@ -11,16 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from connectors.kafka.connection import Cluster, SaslMechanism
 from connectors.kafka.oauth import ClientCredentials, TokenEndpoint, token_in
-from connectors.runtime.settings import FilePath, Secret, Settings
-
-_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/@,]+):([0-9]{1,5})")
-
-
-def _host_and_port(address: str) -> str:
-    found = _ADDRESS.fullmatch(address)
-    if found is None or not 0 < int(found[2]) < 65_536:
-        raise ValueError("write each address as host:port, for example kafka.example:9093")
-    return address
+from connectors.runtime.settings import Address, FilePath, Secret, Settings
 
 
 def _https(url: str) -> str:
@@ -28,9 +18,6 @@ def _https(url: str) -> str:
     if parts.scheme != "https" or not parts.hostname or parts.username or parts.password:
         raise ValueError("write it as https://…, without a name or password in it: the secret travels there")
     return url
-
-
-Address = Annotated[str, AfterValidator(_host_and_port)]
 
 
 class OAuthSettings(Settings):

@@ -6,6 +6,8 @@ A secret is never written in a configuration file: it is named, as a file or a v
 from __future__ import annotations
 
 import os
+import re
+import stat
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -33,6 +35,19 @@ def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
 FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
 """A path in a configuration file."""
 
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/@,]+):([0-9]{1,5})")
+
+
+def _host_and_port(address: str) -> str:
+    found = _ADDRESS.fullmatch(address)
+    if found is None or not 0 < int(found[2]) < 65_536:
+        raise ValueError("write an address as host:port, for example exchange.example:7443")
+    return address
+
+
+Address = Annotated[str, AfterValidator(_host_and_port)]
+"""host:port; an IPv6 address in brackets."""
+
 
 class Settings(BaseModel):
     """A table of a configuration file: no unknown keys, and nothing changes afterwards."""
@@ -45,6 +60,15 @@ class Secret(Settings):
 
     file: FilePath | None = None
     env: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        if not isinstance(value, dict | Secret):
+            raise ValueError(
+                'a secret is never written here; name it as { file = "…" } or { env = "…" }, and change this one'
+            )
+        return value
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -64,19 +88,37 @@ class Secret(Settings):
 
 def _read_secret(path: Path) -> str:
     try:
-        text = path.read_bytes()[:MOST_SECRET_BYTES].decode().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "is no text"
-        raise ConfigurationRefused((f"{path}: {why}; put the secret there",)) from None
+        text = read_private_file(path).decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ConfigurationRefused((f"{path}: is no text; put the secret there",)) from None
     if not text:
         raise ConfigurationRefused((f"{path}: is empty; put the secret there",))
     return text
 
 
+def read_private_file(path: Path) -> bytes:
+    """A file that only its owner may read, of at most MOST_SECRET_BYTES. Raises ConfigurationRefused."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise ConfigurationRefused((f"{path}: {error.strerror}; put the secret there",)) from None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigurationRefused((f"{path}: is no plain file; replace it",))
+        if status.st_mode & 0o077:
+            remedy = "run 'chmod 600' on it, and change the secret"
+            raise ConfigurationRefused((f"{path}: other users may read or write it; {remedy}",))
+        content = file.read(MOST_SECRET_BYTES + 1)
+    if len(content) > MOST_SECRET_BYTES:
+        raise ConfigurationRefused((f"{path}: larger than {MOST_SECRET_BYTES} bytes; this is no secret",))
+    return content
+
+
 class ExchangeSettings(Settings):
     """Where the exchange is and as whom the connector calls it."""
 
-    endpoint: str
+    endpoint: Address
     ca_file: FilePath | None = None
     token_file: FilePath | None = None
     token_env: str | None = None
