@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
@@ -17,63 +16,26 @@ from broker.adapters.kafka.ledger_reader import KafkaLedgerReader
 from broker.adapters.kafka.safety import check_cluster
 from broker.errors import StorageUnavailable
 from broker.model.ledger import LedgerEntry
-from deploy.kafka.node import KafkaNode, KafkaUnavailable
+from deploy.kafka.node import KafkaUnavailable
 from tests.contract.samples import START_MS
 from tests.fakes.ledger_log import open_writer, rebuilt_of
-from tests.services.certificates import make_certificate, pem, server_pem
-from tests.services.kafka import QUICK_JAVA, TEST_SETTINGS
+from tests.services.kafka_secure import PASSWORD, SecureNode, secure_node
 from tests.services.kafka_sockets import SOCKET_MARKS, sockets_collected
-from tests.services.ports import free_port
 
 __all__ = ["sockets_collected"]
 
 pytestmark = [pytest.mark.kafka, *SOCKET_MARKS]
 
-USER, PASSWORD = "entente", "correct horse"
-AUDITOR = "auditor"
-
-
-@dataclass(frozen=True)
-class SecureNode:
-    node: KafkaNode
-    secure_port: int
-    ca_file: Path
-    other_ca_file: Path
+USER, AUDITOR = "entente", "auditor"
 
 
 @pytest.fixture(scope="module")
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureNode]:
-    directory = tmp_path_factory.mktemp("kafka-secure")
-    ca, other_ca = make_certificate("exchange CA", None), make_certificate("exchange CA", None)
-    (directory / "server.pem").write_bytes(server_pem("kafka", ca))
-    (directory / "ca.pem").write_bytes(pem(ca[0]))
-    (directory / "other.pem").write_bytes(pem(other_ca[0]))
-    port, controller, secure_port = free_port(), free_port(), free_port()
-    client, own = f"CLIENT://127.0.0.1:{port}", f"SECURE://127.0.0.1:{secure_port}"
-    login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
-    settings = TEST_SETTINGS | {
-        "listeners": f"{client},{own},CONTROLLER://127.0.0.1:{controller}",
-        "advertised.listeners": f"{client},{own}",
-        "listener.security.protocol.map": "CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL",
-        "sasl.enabled.mechanisms": "PLAIN",
-        "listener.name.secure.plain.sasl.jaas.config": (
-            f'{login} user_{USER}="{PASSWORD}" user_{AUDITOR}="{PASSWORD}";'
-        ),
-        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "super.users": f"User:{USER};User:ANONYMOUS",
-        "ssl.keystore.type": "PEM",
-        "ssl.keystore.location": str(directory / "server.pem"),
-    }
-    node = KafkaNode(
-        directory / "kafka", port=port, controller_port=controller, settings=settings, java_options=QUICK_JAVA
-    )
     try:
-        node.start()
-        yield SecureNode(node, secure_port, directory / "ca.pem", directory / "other.pem")
+        with secure_node(tmp_path_factory.mktemp("kafka-secure"), (USER, AUDITOR)) as node:
+            yield node
     except KafkaUnavailable as error:
         pytest.fail(str(error), pytrace=False)
-    finally:
-        node.stop()
 
 
 def connection_to(secure: SecureNode) -> KafkaConnection:
