@@ -102,14 +102,17 @@ def read_private_file(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise ConfigurationRefused((f"{path}: {error.strerror}; put the secret there",)) from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ConfigurationRefused((f"{path}: is no plain file; replace it",))
         if status.st_mode & 0o077:
             remedy = "run 'chmod 600' on it, and change the secret"
             raise ConfigurationRefused((f"{path}: other users may read or write it; {remedy}",))
-        content = file.read(MOST_SECRET_BYTES + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read(MOST_SECRET_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > MOST_SECRET_BYTES:
         raise ConfigurationRefused((f"{path}: larger than {MOST_SECRET_BYTES} bytes; this is no secret",))
     return content
