@@ -107,8 +107,9 @@ def _walk(document: Any, steps: tuple[Step, ...]) -> Sequence[object]:
         # An array takes no name, an object no number.
         if type(document) is not (dict if type(step) is str else list):
             return ()
+        inside: Any = document
         try:
-            document = document[step]
+            document = inside[step]
         except (KeyError, IndexError):
             return ()
     return (document,)
