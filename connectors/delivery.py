@@ -28,6 +28,7 @@ class Delivery:
     earlier ones the cursor from before the batch: resuming from one of those repeats part of the batch.
     size_bytes: what it cost of the byte credit. session: the connection that brought it, counted from 1.
     receipt: that of its batch, opaque: where the exchange's ledger accounts for it.
+    ends_batch: whether nothing of its batch follows, so that `cursor` tells of this delivery too.
     """
 
     record: CloudEvent | None
@@ -39,6 +40,7 @@ class Delivery:
     session: int
     receipt: bytes = b""
     policy_change: pb.PolicyChange | None = None
+    ends_batch: bool = True
 
 
 class StreamChoices(TypedDict, total=False):
@@ -109,6 +111,7 @@ def deliveries(batch: pb.Batch, before: bytes, session: int) -> list[Delivery]:
             size_bytes=_encoded_bytes(item.ByteSize()),
             session=session,
             receipt=batch.receipt,
+            ends_batch=index == last,
         )
         for index, item in enumerate(batch.deliveries)
     ]
