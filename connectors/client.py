@@ -7,16 +7,19 @@
                 ...
                 await stream.ack(delivery)
 
-Every method raises EntenteClientError, with the catalogue's reason and the reference that an administrator can look up.
+Every method raises EntenteClientError, with the catalogue's reason and the reference that an administrator can look up;
+its subclasses (connectors.errors) tell what to do next. For programs without asyncio there is connectors.blocking.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, Unpack
+from weakref import WeakSet
 
 from connectors.administering import Administering
 from connectors.auditing import Auditing
@@ -24,7 +27,9 @@ from connectors.calls import Caller
 from connectors.channel import ClientCertificate, open_channel
 from connectors.cloudevents import to_timestamp
 from connectors.delivery import Start, StreamChoices, StreamOptions
+from connectors.errors import EntenteClientError
 from connectors.overlaying import Overlaying
+from connectors.publisher import Publisher, PublisherOptions
 from connectors.publishing import PublishOutcome, PublishPipe, cut, outcomes
 from connectors.receipts import ReceiptFile
 from connectors.retry import Retry
@@ -67,6 +72,8 @@ class Client:
         self._caller = Caller(endpoint, tokens, timeout_s=timeout_s, retry=retry or Retry())
         self._tls = (ca_file, client_certificate, insecure_plaintext)
 
+        self._begun: WeakSet[RecordStream | Publisher] = WeakSet()
+
     async def __aenter__(self) -> Self:
         ca_file, certificate, plaintext = self._tls
         self._channel = open_channel(
@@ -86,7 +93,26 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._channel.close()
+        """Drain what was begun with this client and is still open, then close the connection; see `close`."""
+        try:
+            await self.close()
+        except (EntenteClientError, OSError):
+            if error is None:
+                raise
+
+    async def close(self) -> None:
+        """Close streams and publishers as they do at the end of `async with`, then the connection; idempotent.
+
+        Raises the first error of theirs: an acknowledgement or a record that is not known to have arrived.
+        """
+        closing = [each.close() for each in tuple(self._begun)]
+        try:
+            found = await asyncio.gather(*closing, return_exceptions=True)
+        finally:
+            await self._channel.close()
+        for error in found:
+            if error is not None:
+                raise error
 
     # -- records --------------------------------------------------------------------------------------------------
 
@@ -126,6 +152,15 @@ class Client:
         kept = self._receipts(receipts, topic)
         return PublishPipe(self._exchange, self._caller, topic, kept).run(batches)
 
+    def publisher(
+        self, topic: str, options: PublisherOptions | None = None, *, receipts: Path | None = None
+    ) -> Publisher:
+        """Publish one record at a time, to be used with `async with`; repeats and keeps receipts like `publish`."""
+        pipe = PublishPipe(self._exchange, self._caller, topic, self._receipts(receipts, topic))
+        publisher = Publisher(pipe, options or PublisherOptions())
+        self._begun.add(publisher)
+        return publisher
+
     async def preview(self, topic: str, records: Sequence[CloudEvent]) -> list[exchange_pb2.RecordPreview]:
         """What each party of the caller's agreements would receive of up to 100 records; nothing is stored."""
         request = exchange_pb2.PreviewPublishRequest(topic=topic, records=records)
@@ -135,7 +170,10 @@ class Client:
     def subscribe(self, topic: str, purpose: str, **choices: Unpack[StreamChoices]) -> RecordStream:
         """The records of a topic for one purpose, to be used with `async with`; choices as of StreamOptions."""
         options = StreamOptions(topic, purpose, **choices)
-        return RecordStream(self._exchange, self._caller, options, self._receipts(options.receipts, topic))
+        kept = self._receipts(options.receipts, topic)
+        stream = RecordStream(self._exchange, self._caller, options, kept)
+        self._begun.add(stream)
+        return stream
 
     def _receipts(self, path: Path | None, topic: str) -> ReceiptFile | None:
         return None if path is None else ReceiptFile(path, topic, self.who_am_i)

@@ -7,7 +7,7 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import grpc
 
@@ -32,7 +32,8 @@ BATCH_RECORDS = 500
 BATCH_BYTES = 2 * 1024 * 1024
 """Below the exchange's default limits: 1,000 records a call and 4 MiB a message."""
 
-_UNANSWERED_BATCHES = 4
+UNANSWERED_BATCHES = 4
+"""As many are under way at once on one stream."""
 
 _Call = grpc.aio.StreamStreamCall[pb.PublishStreamRequest, pb.PublishStreamResponse]
 
@@ -126,22 +127,45 @@ class PublishPipe:
 
     async def run(self, batches: Iterable[Sequence[CloudEvent]]) -> AsyncIterator[list[PublishOutcome]]:
         """Outcomes batch by batch, in order. Raises EntenteClientError; what was yielded before is durable."""
-        try:
-            if self._receipts is not None:
-                await self._receipts.open()
+        async with self:
             for batch in batches:
-                self._unanswered.append(batch)
-                await self._write_all()
-                if len(self._unanswered) >= _UNANSWERED_BATCHES:
-                    yield await self._answer()
-            while self._unanswered:
-                yield await self._answer()
-                await self._write_all()
-        finally:
-            if self._call is not None:
-                self._call.cancel()
-            if self._receipts is not None:
-                self._receipts.close()
+                await self.put(batch)
+                if self.unanswered >= UNANSWERED_BATCHES:
+                    yield await self.answer()
+            while self.unanswered:
+                yield await self.answer()
+
+    async def __aenter__(self) -> Self:
+        if self._receipts is not None:
+            await self._receipts.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.rest()
+        if self._receipts is not None:
+            self._receipts.close()
+
+    def rest(self) -> None:
+        """End the call; the next batch begins another one."""
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    @property
+    def unanswered(self) -> int:
+        """How many batches were put and not answered; keep it to UNANSWERED_BATCHES."""
+        return len(self._unanswered)
+
+    async def put(self, batch: Sequence[CloudEvent]) -> None:
+        """Send a batch, or have it sent with the next answer."""
+        self._unanswered.append(batch)
+        await self._write_all()
+
+    async def answer(self) -> list[PublishOutcome]:
+        """The outcomes of the oldest unanswered batch. Raises EntenteClientError."""
+        found = await self._answer()
+        await self._write_all()
+        return found
 
     async def _answer(self) -> list[PublishOutcome]:
         """The outcomes of the oldest batch, over as many connections as it takes."""

@@ -11,7 +11,7 @@ from cloudevents.core.formats.json import JSONFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.cloudevents import new_record, parse_time, to_json_event
+from connectors.cloudevents import id_from, new_record, parse_time, to_json_event
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
 LABELS = {"dataclassification": "amber", "purposes": ["a", "b"]}
@@ -133,3 +133,9 @@ def test_only_a_time_with_zone_is_a_time(text: str) -> None:
 
 def test_offsets_are_kept_as_instants() -> None:
     assert parse_time("2026-01-31T12:00:00+02:00") == datetime(2026, 1, 31, 10, tzinfo=UTC)
+
+
+def test_an_id_is_the_same_for_the_same_key_only() -> None:
+    assert id_from("crash", "4711") == id_from("crash", "4711")
+    assert len({id_from("a", "bc"), id_from("ab", "c"), id_from("abc"), id_from("a", "b", "c")}) == 4
+    assert len(id_from("ä")) == 32
