@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Sequence
 
 import typer
 
 from broker.cli.audit import audit
 from broker.cli.catalog import catalog
-from broker.cli.command import example, remember
+from broker.cli.command import remember
 from broker.cli.demonstrate import demo
 from broker.cli.explain import explain
 from broker.cli.identity import can_i, whoami
@@ -24,7 +23,7 @@ from broker.cli.suspension import suspension
 from broker.cli.tokens import token
 from broker.cli.withdraw import withdraw
 from broker.cli.witness import witness
-from connectors.cli.failures import CommandFailed, ExitCode, complain
+from connectors.cli.program import example, run_program
 
 app = typer.Typer(
     name="entente",
@@ -84,34 +83,4 @@ app.add_typer(witness)
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; nothing but one line is ever shown of an error."""
-    try:
-        result = typer.main.get_command(app).main(
-            args=list(arguments) or ["--help"], prog_name="entente", standalone_mode=False
-        )
-        return result if isinstance(result, int) else ExitCode.DONE
-    except CommandFailed as failed:
-        complain(str(failed))
-        return failed.code
-    except typer.TyperException as error:
-        complain(_usage(error))
-        return ExitCode.USAGE
-    except (KeyboardInterrupt, typer.Abort):
-        return ExitCode.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the last resort: a line instead of a traceback
-        complain(f"unexpected {type(error).__name__} at {_origin(error)}; please report it")
-        return ExitCode.FAILED
-
-
-def _usage(error: typer.TyperException) -> str:
-    """What is wrong with the arguments, and where it is explained."""
-    context = getattr(error, "ctx", None)
-    command = "entente" if context is None else context.command_path
-    # typer's own checks of choices come through pydantic, which puts this before them
-    problem = error.format_message().replace("Value error, ", "")
-    return f"{problem} (see '{command} --help')"
-
-
-def _origin(error: Exception) -> str:
-    """Where it was raised. Not its message, which may quote a record or a key."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"
+    return run_program(app, "entente", arguments)

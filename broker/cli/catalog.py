@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from broker.cli.command import call, example, shared_options
+from broker.cli.command import call, shared_options
 from broker.cli.settings import Given
 from connectors.cli.failures import CommandFailed, ExitCode
 from connectors.cli.output import choose_format, show_all, show_one
+from connectors.cli.program import example
 
 if TYPE_CHECKING:
     from connectors.client import Client

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeVar
@@ -15,6 +13,7 @@ import typer
 from broker.cli.settings import Given, resolve
 from connectors.cli.failures import CommandFailed, ExitCode, from_client
 from connectors.cli.output import OutputFormat
+from connectors.cli.program import discard_output
 
 if TYPE_CHECKING:
     from connectors.client import Client
@@ -78,8 +77,7 @@ def shared_options(function: Callable[Concatenate[Given, _P], None]) -> Callable
         try:
             function(given, **values)  # type: ignore[call-arg]
         except BrokenPipeError:
-            # Whoever read the output, `head` perhaps, has had enough: no failure, and nothing more can be written.
-            _discard_output()
+            discard_output()
             raise typer.Exit(ExitCode.DONE) from None
 
     own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
@@ -88,16 +86,6 @@ def shared_options(function: Callable[Concatenate[Given, _P], None]) -> Callable
     command.__annotations__ = {}
     command.__name__, command.__doc__ = function.__name__, function.__doc__
     return command
-
-
-def example(command: str) -> str:
-    """The last paragraph of a help text, kept on one line so that it can be copied."""
-    return f"\b\nExample: {command}"
-
-
-def _discard_output() -> None:
-    """Nothing that is left in a buffer goes to the broken pipe at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def remember(ctx: typer.Context, **values: Any) -> None:

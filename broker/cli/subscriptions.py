@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from broker.cli.command import call, example, shared_options
+from broker.cli.command import call, shared_options
 from broker.cli.settings import Given
 from broker.cli.start import encode_cursor, parse_start
 from connectors.cli.output import choose_format, show_all, show_one
+from connectors.cli.program import example
 
 if TYPE_CHECKING:
     from protos.entente.v1.subscriptions_pb2 import Subscription

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from broker.cli.command import call, example, shared_options
+from broker.cli.command import call, shared_options
 from broker.cli.settings import Given
 from broker.cli.suspend import confirmed, shown
 from connectors.cli.output import choose_format, show_all, show_one
+from connectors.cli.program import example
 
 suspension = typer.Typer(
     name="suspension",

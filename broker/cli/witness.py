@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from broker.cli.command import example, shared_options
+from broker.cli.command import shared_options
 from broker.cli.settings import Given
 from connectors.cli.failures import CommandFailed, ExitCode
 from connectors.cli.output import OutputFormat, choose_format, show_all, show_one, write_line
+from connectors.cli.program import example
 
 if TYPE_CHECKING:
     from broker.app.witness_config import WitnessConfig

@@ -15,7 +15,7 @@ from broker.cli.audit.replay import replay
 from broker.cli.audit.verify import verify
 from broker.cli.audit.what_saw import what_saw
 from broker.cli.audit.who_saw import who_saw
-from broker.cli.command import example
+from connectors.cli.program import example
 
 audit = typer.Typer(
     name="audit",

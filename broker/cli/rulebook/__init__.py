@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import typer
 
-from broker.cli.command import example
 from broker.cli.rulebook.activate import activate
 from broker.cli.rulebook.approve import approve, reject
 from broker.cli.rulebook.check import check
@@ -15,6 +14,7 @@ from broker.cli.rulebook.propose import propose, rollback
 from broker.cli.rulebook.pull import pull
 from broker.cli.rulebook.simulate import simulate
 from broker.cli.rulebook.tests import test
+from connectors.cli.program import example
 
 rulebook = typer.Typer(
     name="rulebook",
