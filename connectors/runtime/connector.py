@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 
 from connectors.client import Client
 from connectors.runtime.causes import failure_of, one_line, out_of_memory
@@ -164,7 +164,7 @@ class SupervisedConnector:
         except ValueError as error:
             raise CommandRefused(one_line(f"{self.name}: {error}"), 400) from None
 
-    async def redrive(self, most: int | None) -> AsyncIterator[Redriven]:
+    async def redrive(self, most: int | None) -> AsyncGenerator[Redriven, None]:
         """Yields how far it is, and last what was done. Leaving early ends it in order."""
         if self._redrive is not None:
             raise CommandRefused(f"{self.name}: dead letters are being redriven already", 409)
@@ -172,8 +172,9 @@ class SupervisedConnector:
             raise CommandRefused(f"{self.name}: another command is under way; try again after it", 409)
         self._redrive = Redrive(self.name, self._connector, self._exchange, most, self._pace)
         try:
-            async for redriven in self._redrive.run():
-                yield redriven
+            async with aclosing(self._redrive.run()) as told:
+                async for redriven in told:
+                    yield redriven
         except Exception as error:  # noqa: BLE001 - what a plugin raises becomes one line
             raise self._could_not(error) from None
         finally:

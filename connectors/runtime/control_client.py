@@ -7,7 +7,7 @@ async with ControlClient(Path("entente-connect")) as control:
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -97,8 +97,8 @@ class ControlClient:
         body = {"offsets": json.loads(_OFFSETS.dump_json(list(offsets)))}
         return await self._ask("PATCH", f"/connectors/{name}/offsets", _OFFSETS, body)
 
-    async def redrive(self, name: str, most: int | None = None) -> AsyncIterator[Redriven]:
-        """Try its dead letters again; yields how far it is, and last what it did. Leaving early ends it in order."""
+    async def redrive(self, name: str, most: int | None = None) -> AsyncGenerator[Redriven, None]:
+        """Try its dead letters again; yields how far it is, and last what it did. Close it early to end it in order."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_ANSWER_S, sock_read=_ANSWER_S)
         path = f"/connectors/{name}/redrive"
         try:

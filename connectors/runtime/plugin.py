@@ -91,7 +91,7 @@ class Connector(Protocol):
         ...
 
     async def offsets(self, exchange: Client) -> Sequence[Offset]:
-        """How far it has come. Raises as `run`."""
+        """How far it has come; may be asked beside the tasks. Raises as `run`."""
         ...
 
     async def alter_offsets(self, exchange: Client, offsets: Sequence[Offset]) -> None:
@@ -99,7 +99,11 @@ class Connector(Protocol):
         ...
 
     async def redrive(self, task: TaskContext, most: int | None) -> Redriven:
-        """Try its dead letters again, the oldest first, `most` of them at most (None: all that are there now)."""
+        """Try its dead letters again, the oldest first, `most` of them at most (None: all that are there now).
+
+        May run beside the tasks, one redrive at a time; `task.number` is one that no task has. `task.progress` tells
+        meanwhile how far it is. Raises as `run`; ends early when the gate says stop.
+        """
         ...
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from connectors.runtime.clock import Pace
 from connectors.runtime.exchange import SharedClient
@@ -30,7 +30,7 @@ class Redrive:
         self._progress = Progress()
         self._work: asyncio.Task[Redriven] | None = None
 
-    async def run(self) -> AsyncIterator[Redriven]:
+    async def run(self) -> AsyncGenerator[Redriven, None]:
         """Yields progress now and then, the result last. Raises what the connector raises."""
         self._work = asyncio.create_task(self._redriven(), name=f"{self._name}/redrive")
         while True:

@@ -68,6 +68,11 @@ class Runtime:
             log.critical("the process ends: %s", unexpected(error))
             self._died.set_result(error)
 
+    @property
+    def dead(self) -> bool:
+        """Whether it must."""
+        return self._died.done()
+
     async def died(self) -> None:
         """Returns if the process must end."""
         await asyncio.shield(self._died)
