@@ -23,6 +23,7 @@ from broker.cli.suspension import suspension
 from broker.cli.tokens import token
 from broker.cli.withdraw import withdraw
 from broker.cli.witness import witness
+from connectors.cli.connect import connect
 from connectors.cli.program import example, run_program
 
 app = typer.Typer(
@@ -74,6 +75,7 @@ for _name, _command, _example in (
 ):
     app.command(_name, epilog=example(_example))(_command)
 app.add_typer(audit)
+app.add_typer(connect)
 app.add_typer(rulebook)
 app.add_typer(catalog)
 app.add_typer(subscription)

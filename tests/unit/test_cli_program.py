@@ -11,6 +11,7 @@ import pytest
 
 from broker.cli.app import run
 from broker.cli.tokens import parse_ttl
+from connectors.cli.app import run as run_partners
 from connectors.cli.failures import CommandFailed
 
 COMMANDS = [
@@ -34,6 +35,10 @@ COMMANDS = [
     ("rulebook",),
     *((("rulebook", name)) for name in ("new", "check", "test", "diff")),
     *((("witness", name)) for name in ("init", "serve", "show", "checkpoint")),
+    ("connect",),
+    *((("connect", name)) for name in ("new", "validate", "run", "list", "status", "redrive")),
+    *((("connect", name)) for name in ("pause", "resume", "stop", "restart")),
+    *((("connect", "offsets", *name)) for name in ((), ("show",), ("alter",))),
 ]
 
 
@@ -44,6 +49,17 @@ def test_every_command_has_help_with_an_example(
     assert run([*command, "--help"]) == 0
     last = capsys.readouterr().out.rstrip().splitlines()[-1]
     assert last.strip().startswith(f"Example: entente {' '.join(command)}".rstrip())
+
+
+@pytest.mark.parametrize("command", [(), ("run",), ("offsets", "alter")], ids=" ".join)
+def test_a_partners_program_has_the_commands_of_connect(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_partners([*command, "--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"Usage: {' '.join(('entente-connect', *command))} ")
+    assert run_partners([*command, "--nonsense"]) == 2
+    told = f"entente: No such option: --nonsense (see '{' '.join(('entente-connect', *command))} --help')\n"
+    assert capsys.readouterr().err == told
 
 
 @pytest.mark.parametrize(
