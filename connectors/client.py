@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, Unpack
+from typing import Literal, Self, TypedDict, Unpack
 from weakref import WeakSet
 
 from connectors.administering import Administering
@@ -43,6 +43,19 @@ from protos.entente.v1.overlays_pb2_grpc import OverlaysStub
 from protos.entente.v1.rulebook_pb2_grpc import RulebookStub
 from protos.entente.v1.subscriptions_pb2_grpc import SubscriptionsStub
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
+
+
+class ClientChoices(TypedDict, total=False):
+    """The keyword arguments of Client."""
+
+    token: str | None
+    token_file: Path | None
+    token_provider: TokenProvider | None
+    ca_file: Path | None
+    client_certificate: ClientCertificate | None
+    insecure_plaintext: bool
+    timeout_s: float
+    retry: Retry | None
 
 
 class Client:
@@ -149,15 +162,17 @@ class Client:
 
         Yields each batch's outcomes in order. Repeats like `publish`; for bulk, since it reads ahead of the answers.
         """
-        kept = self._receipts(receipts, topic)
-        return PublishPipe(self._exchange, self._caller, topic, kept).run(batches)
+        return self.pipe(topic, receipts).run(batches)
+
+    def pipe(self, topic: str, receipts: Path | None = None) -> PublishPipe:
+        """What `publish_stream` and `publisher` publish through."""
+        return PublishPipe(self._exchange, self._caller, topic, self._receipts(receipts, topic))
 
     def publisher(
         self, topic: str, options: PublisherOptions | None = None, *, receipts: Path | None = None
     ) -> Publisher:
         """Publish one record at a time, to be used with `async with`; repeats and keeps receipts like `publish`."""
-        pipe = PublishPipe(self._exchange, self._caller, topic, self._receipts(receipts, topic))
-        publisher = Publisher(pipe, options or PublisherOptions())
+        publisher = Publisher(self.pipe(topic, receipts), options or PublisherOptions())
         self._begun.add(publisher)
         return publisher
 

@@ -81,8 +81,12 @@ class RecordStream:
         return self
 
     async def __anext__(self) -> Delivery:
-        """The next delivery. Raises EntenteClientError when the stream ended and may not or could not be resumed."""
-        if self._runner is None:
+        """The next delivery. Raises EntenteClientError when the stream ended and may not or could not be resumed.
+
+        Ends when the stream is closed meanwhile.
+        """
+        runner = self._runner
+        if runner is None:
             raise RuntimeError("a stream is read inside `async with`")
         await self._grant_again()
         while self._options.limit is None or self._handed_out < self._options.limit:
@@ -96,8 +100,10 @@ class RecordStream:
                 continue
             if self._error is not None:
                 raise self._error
-            if self._runner.done():
-                self._runner.result()  # a fault of the client's own, rather than waiting for ever
+            if self._runner is None:
+                break
+            if runner.done():
+                runner.result()  # a fault of the client's own, rather than waiting for ever
             if self._finished or not await self._wait():
                 break
         raise StopAsyncIteration
@@ -127,6 +133,7 @@ class RecordStream:
         finally:
             runner.cancel()
             await asyncio.gather(runner, return_exceptions=True)
+            self._changed.set()
             if self._receipts is not None:
                 self._receipts.close()
 
