@@ -13,9 +13,9 @@ from typing import Any, Literal
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
-from kafka.net.compat import KafkaNetClient
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
+from connectors.kafka.handshakes import telling_client
 from connectors.kafka.sockets import DIRECT
 
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
@@ -84,7 +84,7 @@ class Cluster:
         made: list[Any] = []
 
         def net_client(**config: object) -> Any:
-            made.append(KafkaNetClient(**config))
+            made.append(telling_client(**config))
             return made[-1]
 
         try:

@@ -11,6 +11,7 @@ from kafka import errors
 from kafka.errors import KafkaError
 
 from connectors.kafka.connection import Cluster
+from connectors.kafka.handshakes import CertificateRefused
 from connectors.runtime.model import ConnectorFailed
 
 T = TypeVar("T")
@@ -25,8 +26,16 @@ _UNREACHABLE = (
 )
 _REMEDIES: tuple[tuple[type[KafkaError] | tuple[type[KafkaError], ...], str], ...] = (
     (
+        CertificateRefused,
+        "has a certificate that is not trusted here; see ca_file and the names in bootstrap",
+    ),
+    (
+        errors.UnsupportedSaslMechanismError,
+        "has no authentication by this sasl_mechanism; ask which it has",
+    ),
+    (
         (errors.SaslAuthenticationFailedError, errors.AuthenticationFailedError),
-        "does not accept the credentials; see sasl_mechanism, sasl_user and its password, or oauth",
+        "refuses authentication; see sasl_mechanism, sasl_user and its password, or oauth",
     ),
     (errors.TopicAuthorizationFailedError, "does not permit it on a topic; see its ACLs"),
     (errors.GroupAuthorizationFailedError, "does not permit it for the consumer group; see its ACLs"),
