@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import time
@@ -50,8 +49,13 @@ class ConnectProcess:
         """Whether it has been started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
-    def start(self, environment: Mapping[str, str] | None = None) -> str:
-        """Start it, with further variables, and wait until it says that it is ready; what it says."""
+    @property
+    def command_line(self) -> str:
+        """As every user of the machine can see it."""
+        return Path(f"/proc/{self.pid}/cmdline").read_bytes().decode()
+
+    def start(self) -> str:
+        """Start it and wait until it says that it is ready; what it says."""
         command: list[str | Path] = [
             ENTENTE,
             "connect",
@@ -69,7 +73,6 @@ class ConnectProcess:
                 stderr=log,
                 text=True,
                 start_new_session=True,
-                env={**os.environ, **(environment or {})},
             )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
