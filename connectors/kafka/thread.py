@@ -20,7 +20,6 @@ P = ParamSpec("P")
 _UNREACHABLE = (
     errors.KafkaConnectionError,
     errors.KafkaTimeoutError,
-    errors.NoBrokersAvailable,
     errors.NodeNotReadyError,
     errors.RequestTimedOutError,
 )
