@@ -33,7 +33,7 @@ _REMEDIES: tuple[tuple[type[KafkaError] | tuple[type[KafkaError], ...], str], ..
         "has no authentication by this sasl_mechanism; ask which it has",
     ),
     (
-        (errors.SaslAuthenticationFailedError, errors.AuthenticationFailedError),
+        errors.SaslAuthenticationFailedError,
         "refuses authentication; see sasl_mechanism, sasl_user and its password, or oauth",
     ),
     (errors.TopicAuthorizationFailedError, "does not permit it on a topic; see its ACLs"),
