@@ -365,6 +365,9 @@ class Subscriptions(subscriptions_pb2_grpc.SubscriptionsServicer):
         made.create_time.FromSeconds(1_700_000_000)
         made.update_time.FromSeconds(1_700_000_000)
         self.known[request.name] = made
+        start = getattr(request, "from")
+        if start.WhichOneof("target") == "cursor":
+            self.script.positions[request.name] = int(start.cursor.split(b":")[1])
         return subscriptions_pb2.CreateSubscriptionResponse(subscription=made)
 
     async def GetSubscription(self, request: Any, context: Any) -> Any:
@@ -386,6 +389,8 @@ class Subscriptions(subscriptions_pb2_grpc.SubscriptionsServicer):
         found = await self._get(request, context)
         target = request.to.WhichOneof("target")
         found.cursor = request.to.cursor if target == "cursor" else target.encode()
+        if target == "cursor":
+            self.script.positions[request.name] = int(request.to.cursor.split(b":")[1])
         return subscriptions_pb2.SeekSubscriptionResponse(subscription=found)
 
     async def _get(self, request: Any, context: Any) -> subscriptions_pb2.Subscription:
