@@ -19,6 +19,7 @@ PREFIX = "entente.dead-letter."
 _FIRST = PREFIX + "cause"
 _OWN = frozenset({"cause", "attempt", "connector", "time", "incarnation", "null"})
 _DELIVERY_S = 60.0
+_CLOSE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +113,14 @@ class DeadLetterTopic:
     def _send(self, letters: Sequence[tuple[Letter[AgencyRecord], AgencyRecord]]) -> None:
         if self._producer is None:
             self._producer = self._cluster.producer(client_id=f"entente-{self._connector}")
-        sent = [(letter, self._sent(letter, message)) for letter, message in letters]
-        for letter, future in sent:
-            try:
-                future.get(timeout=_DELIVERY_S)
-            except KafkaError as error:
-                raise self._failed(letter, error) from None
+        try:
+            sent = [(letter, self._sent(letter, message)) for letter, message in letters]
+            for letter, future in sent:
+                self._landed(letter, future)
+        except ConnectorFailed:
+            # An idempotent producer that has failed may refuse all that comes later: the next one is a new one.
+            self._close()
+            raise
 
     def _sent(self, letter: Letter[AgencyRecord], message: AgencyRecord) -> Any:
         try:
@@ -131,6 +134,12 @@ class DeadLetterTopic:
         except KafkaError as error:
             raise self._failed(letter, error) from None
 
+    def _landed(self, letter: Letter[AgencyRecord], future: Any) -> None:
+        try:
+            future.get(timeout=_DELIVERY_S)
+        except KafkaError as error:
+            raise self._failed(letter, error) from None
+
     def _failed(self, letter: Letter[AgencyRecord], error: KafkaError) -> ConnectorFailed:
         if isinstance(error, MessageSizeTooLargeError):
             return ConnectorFailed(
@@ -141,5 +150,5 @@ class DeadLetterTopic:
 
     def _close(self) -> None:
         if self._producer is not None:
-            self._producer.close(timeout=5)
-            self._producer = None
+            producer, self._producer = self._producer, None
+            producer.close(timeout=_CLOSE_S)
