@@ -6,11 +6,11 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
+from broker.app.ahead import LookAhead
 from broker.app.config import Config
 from broker.app.ledger import OpenLedger
-from broker.app.rulebook import RulebookDoor
 from broker.app.stores import Stores
 from broker.core.control.applier import Applier, PreparationFailed
 from broker.core.control.confirming import Confirming
@@ -106,14 +106,14 @@ async def membership(
     applier: Applier,
     ledger: OpenLedger,
     revision: str,
-    door: RulebookDoor,
+    ahead: LookAhead,
 ) -> AsyncIterator[None]:
     """Belong to the exchange inside the block: what is agreed on is in force here, and the ledger is this instance's.
 
     Raises StorageUnavailable, and RulebookRefused if what is in force elsewhere cannot be put in force here.
     """
     runtime.stopped.add_done_callback(lambda stopped: ledger.writer.stop(stopped.result()))
-    looking = asyncio.get_running_loop().create_task(_look_ahead(runtime, door))
+    looking = asyncio.get_running_loop().create_task(ahead.follow(runtime))
     try:
         await runtime.join(applier, revision, ledger.epoch)
         ledger.writer.may_release = runtime.may_release
@@ -125,23 +125,6 @@ async def membership(
         await asyncio.wait([looking])
         await desk.close()
         await runtime.leave()
-
-
-async def _look_ahead(runtime: ControlRuntime, door: RulebookDoor) -> None:
-    """Check here what may be activated next, so that whoever activates it need not wait for that."""
-    seen, looked_at = None, set[str]()
-    while True:
-        proposals, active = runtime.state.proposals, runtime.state.activations.revision
-        if proposals is not seen:
-            seen = proposals
-            for each in proposals.by_id.values():
-                is_open = each.check is not None and each.check.accepted and each.rejected is None
-                if is_open and each.parent == active and each.revision not in looked_at:
-                    looked_at.add(each.revision)
-                    # Whatever it meets, preparing meets it again and says so.
-                    with suppress(RulebookRefused, StorageUnavailable, OSError):
-                        await door.look_ahead(each.revision)
-        await runtime.news.wait(runtime.settings.beat_s)
 
 
 async def activate_directory(desk: ControlDesk, evidence: Evidence, revision: str) -> None:

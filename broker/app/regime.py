@@ -1,16 +1,15 @@
-"""From a checked revision to a regime: its engine started, its topics open, its issuers known."""
+"""From a revision with an engine to a regime: its topics open, its issuers known."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from broker.adapters.jwt.identity import JwtIdentity
 from broker.adapters.jwt.issuers import JwksSettings
-from broker.adapters.opa.engine import OpaEngine
 from broker.app.config import Config
+from broker.app.engines import Engines, Loaded
 from broker.app.rulebook import PreparedRulebook
 from broker.app.stores import Stores
 from broker.core.access import Access
@@ -24,9 +23,11 @@ from broker.core.record.examination import Examiner
 from broker.core.regime import Regime
 from broker.errors import RulebookRefused
 from broker.model.record import LogTopic
+from broker.model.registry import Topic
 from broker.model.rulebook import Rules
 from broker.ports.clock import Clock
 from broker.ports.keys import Keys
+from broker.ports.policy_engine import PolicyEngine
 
 
 def _label_set_quota() -> LabelSetQuota:
@@ -43,17 +44,19 @@ class RegimeBuilder:
     stores: Stores
     keys: Keys
     clock: Clock
-    opa: Path
+    engines: Engines
     _quota: LabelSetQuota = field(default_factory=_label_set_quota)
+    _asked_for: dict[str, tuple[Topic, LogTopic]] = field(default_factory=dict)
+    """The topics as the record log was asked for them last, by name."""
 
-    async def build(self, rulebook: PreparedRulebook, before: OpenRegime | None = None) -> OpenRegime:
-        """A regime at work; close it when it is over. before: the one in force, whose fetched keys it goes on with.
+    async def build(self, loaded: Loaded, before: OpenRegime | None = None) -> OpenRegime:
+        """A regime at work on an engine that was lent, which it gives back when it is closed, and if this fails.
 
-        Raises RulebookRefused, OpaStartFailed, StorageUnavailable.
+        before: the one in force, whose fetched keys it goes on with. Raises RulebookRefused, StorageUnavailable.
         """
+        rulebook, engine = loaded.rulebook, loaded.engine
         async with AsyncExitStack() as stack:
-            engine = await OpaEngine.start(self.opa, rulebook.revision)
-            stack.push_async_callback(engine.close)
+            stack.push_async_callback(self.engines.give_back, loaded)
             dependent = rulebook.revision.time_dependent
             decider = Decider(engine, self.clock, time_dependent=dependent, quota=self._quota)
             stack.push_async_callback(decider.close)
@@ -61,12 +64,12 @@ class RegimeBuilder:
             stack.push_async_callback(identity.close)
             topics = await self._topics(rulebook)
             regime = self._regime(rulebook, engine, decider, topics, identity)
-            return OpenRegime(regime, engine, identity, stack.pop_all())
+            return OpenRegime(regime, identity, stack.pop_all())
 
     def _regime(
         self,
         rulebook: PreparedRulebook,
-        engine: OpaEngine,
+        engine: PolicyEngine,
         decider: Decider,
         topics: dict[str, LogTopic],
         identity: JwtIdentity,
@@ -89,10 +92,17 @@ class RegimeBuilder:
         )
 
     async def _topics(self, rulebook: PreparedRulebook) -> dict[str, LogTopic]:
-        """Create the rulebook's topics where they are absent; by name. Refuses another partition count."""
-        topics = rulebook.registry.topics.values()
+        """Create the rulebook's topics where they are absent; by name. Refuses another partition count.
+
+        What the log was asked for last is not asked again: on Kafka that takes longer than all else that is left to do.
+        """
         try:
-            return {topic.name: await self.stores.record_log.open_topic(topic) for topic in topics}
+            for topic in rulebook.registry.topics.values():
+                if self._asked_for.get(topic.name, (None,))[0] != topic:
+                    self._asked_for.pop(topic.name, None)
+                    opened = await self.stores.record_log.open_topic(topic)
+                    self._asked_for[topic.name] = topic, opened
+            return {name: self._asked_for[name][1] for name in rulebook.registry.topics}
         except ValueError as error:
             raise RulebookRefused((f"data/topics/data.yaml: {error}",)) from None
 
@@ -118,15 +128,14 @@ class RegimeBuilder:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenRegime:
-    """A regime with what has to be stopped when it is over."""
+    """A regime with what has to end when it is over."""
 
     regime: Regime
-    engine: OpaEngine
     identity: JwtIdentity
     _stack: AsyncExitStack
 
     async def close(self) -> None:
-        """Stop its engine, and give up what is asked of it; idempotent."""
+        """Give back its engine, and give up what is asked of it; idempotent."""
         await self._stack.aclose()
 
 

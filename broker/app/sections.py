@@ -204,10 +204,12 @@ class Rulebook(Section):
 class Control(Section):
     """How the instances of an exchange agree. `lease_s`: how long one counts as alive after its last sign of life.
 
+    `ready_mb`: the largest revision for which an engine is held ready before it is activated; 0: none.
     `insecure_begin_anew`: start although the control log, with every suspension and withdrawal, was lost.
     """
 
     lease_s: float = Field(default=10.0, ge=0.5, le=300)
+    ready_mb: int = Field(default=64, ge=0)
     insecure_begin_anew: bool = False
 
 

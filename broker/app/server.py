@@ -25,16 +25,17 @@ from broker import __version__
 from broker.adapters.clock import SystemClock
 from broker.adapters.keyring import USES, FileKeys, read_private_file
 from broker.app.administering import keeper_of
+from broker.app.ahead import LookAhead
 from broker.app.backends import open_stores
 from broker.app.config import Config, Limits, Tls
 from broker.app.control import account_genesis, activate_directory, followed, membership
+from broker.app.engines import Engines
 from broker.app.exchange import Exchange, wire
 from broker.app.foundation import Opened
 from broker.app.ledger import opened_ledger
 from broker.app.regime import RegimeBuilder
 from broker.app.rulebook import RulebookDoor, find_opa
-from broker.app.switching import Switching
-from broker.core.in_force import InForce, Order
+from broker.app.switching import Switching, put_in_force
 from broker.errors import LedgerFenced
 from broker.model.ledger import JsonValue
 from broker.ports.keys import Keys
@@ -134,22 +135,20 @@ async def running(config: Config) -> AsyncIterator[Ready]:
         opa = find_opa(config.rulebook.opa)
         control = await followed(config, stores, clock)
         door = RulebookDoor(opa, stores.rulebooks)
-        builder = RegimeBuilder(config, stores, keys, clock, opa)
-        regime = await builder.build(await door.at_start(config.rulebook, control.state.activations.revision))
-        in_force = InForce(Order(regime.regime, control.state.overlays.overlays))
-        switching = Switching(builder, door, in_force, regime)
-        try:
-            async with (
-                # Before the ledger is claimed: a second start by mistake fails here, and stops nobody.
-                _bound(config) as (server, tls, mtls),
-                opened_ledger(config, stores.ledger_log, keys, clock) as ledger,
-            ):
-                opened = Opened(config, stores, ledger, in_force, control, opa, keys, clock)
-                async with _agreeing(opened, switching, door) as exchange, _serving(server, exchange):
-                    rules, warnings = in_force.present.regime.rules, insecure_settings(config)
-                    yield Ready(tls, mtls, rules.revision, rules.engine, warnings, ledger.writer.fenced)
-        finally:
-            await switching.close()
+        builder = RegimeBuilder(
+            config, stores, keys, clock, Engines(opa, door, ready_mb=config.control.ready_mb)
+        )
+        first = await door.at_start(config.rulebook, control.state.activations.revision)
+        async with (
+            put_in_force(builder, first, control.state.overlays.overlays) as switching,
+            # Before the ledger is claimed: a second start by mistake fails here, and stops nobody.
+            _bound(config) as (server, tls, mtls),
+            opened_ledger(config, stores.ledger_log, keys, clock) as ledger,
+        ):
+            opened = Opened(config, stores, ledger, switching.in_force, control, opa, keys, clock)
+            async with _agreeing(opened, switching, door) as exchange, _serving(server, exchange):
+                rules, warnings = switching.in_force.present.regime.rules, insecure_settings(config)
+                yield Ready(tls, mtls, rules.revision, rules.engine, warnings, ledger.writer.fenced)
     finally:
         await stores.close()
 
@@ -163,7 +162,8 @@ async def _agreeing(opened: Opened, switching: Switching, door: RulebookDoor) ->
     regime = opened.in_force.present.regime
     await ledger.account_start(exchange.evidence, _start(config, opened.keys))
     await account_genesis(exchange.control, exchange.evidence, keeper_of(opened), regime)
-    async with membership(opened.control, exchange.control, switching, ledger, regime.rules.revision, door):
+    ahead = LookAhead(door, switching.engines)
+    async with membership(opened.control, exchange.control, switching, ledger, regime.rules.revision, ahead):
         if config.rulebook.insecure_from_directory:
             rulebook = await door.from_directory(config.rulebook.directory)
             await activate_directory(exchange.control, exchange.evidence, rulebook.revision.id)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from broker.adapters.opa.child import OpaStartFailed
+from broker.app.engines import START_FAULTS
 from broker.app.regime import OpenRegime, RegimeBuilder
-from broker.app.rulebook import RulebookDoor
+from broker.app.rulebook import PreparedRulebook
 from broker.core.control.applier import PreparationFailed, Prepared
 from broker.core.decide.question import canary
 from broker.core.deliver.fanout import FanOut, Warm
 from broker.core.in_force import InForce, Order
 from broker.core.regime import Regime
-from broker.errors import NoDecision, RulebookRefused, StorageUnavailable, fault_place
+from broker.errors import NoDecision, RulebookRefused, fault_place
 from broker.model.overlay import Overlays
 
 log = logging.getLogger(__name__)
@@ -54,12 +55,10 @@ class PreparedRegime:
 class Switching:
     """Implements Applier: owns the regime in force and, for a moment, the one before it."""
 
-    def __init__(
-        self, builder: RegimeBuilder, door: RulebookDoor, in_force: InForce[Regime], present: OpenRegime
-    ) -> None:
+    def __init__(self, builder: RegimeBuilder, in_force: InForce[Regime], present: OpenRegime) -> None:
+        self.in_force = in_force
+        self.engines = builder.engines
         self._builder = builder
-        self._door = door
-        self._in_force = in_force
         self._present = present
         self._fanout: FanOut | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -72,10 +71,10 @@ class Switching:
     async def prepare(self, revision_id: str) -> PreparedRegime:
         """See Applier: checked as at the door, its engine running and tried, and warm for the open streams."""
         try:
-            opened = await self._builder.build(await self._door.stored(revision_id), self._present)
+            opened = await self._builder.build(await self.engines.lend(revision_id), self._present)
         except RulebookRefused as error:
             raise PreparationFailed(error.findings[0] if error.findings else "it is refused") from None
-        except (OpaStartFailed, StorageUnavailable, OSError) as error:
+        except START_FAULTS as error:
             raise PreparationFailed(str(error)) from None
         try:
             await self._try(opened.regime)
@@ -93,8 +92,8 @@ class Switching:
             raise ValueError("this was not prepared here, or is in force already")
         prepared.taken = True
         before, self._present = self._present, prepared.open_regime
-        overlays = self._in_force.present.overlays
-        over = self._in_force.replace(Order(prepared.open_regime.regime, overlays))
+        overlays = self.in_force.present.overlays
+        over = self.in_force.replace(Order(prepared.open_regime.regime, overlays))
         judged = self._fanout.switched(prepared.warm) if self._fanout is not None else None
         log.info("in force: revision=%s engine=%s", prepared.revision, prepared.engine)
         self._over.add(before)
@@ -102,7 +101,7 @@ class Switching:
 
     def restrict(self, overlays: Overlays) -> asyncio.Future[None]:
         """See Applier."""
-        over = self._in_force.replace(Order(self._present.regime, overlays))
+        over = self.in_force.replace(Order(self._present.regime, overlays))
         if self._fanout is not None:
             self._fanout.restricted()
         return over
@@ -159,3 +158,22 @@ class Switching:
             log.warning(
                 "not all that open streams will ask was decided beforehand: revision=%s", prepared.revision
             )
+
+
+@asynccontextmanager
+async def put_in_force(
+    builder: RegimeBuilder, first: PreparedRulebook, overlays: Overlays
+) -> AsyncIterator[Switching]:
+    """What is in force at a start, and whatever takes its place inside the block; at its end all engines are stopped.
+
+    Raises RulebookRefused, OpaStartFailed, StorageUnavailable.
+    """
+    try:
+        present = await builder.build(await builder.engines.lend(first.revision.id, first))
+        switching = Switching(builder, InForce(Order(present.regime, overlays)), present)
+        try:
+            yield switching
+        finally:
+            await switching.close()
+    finally:
+        await builder.engines.close()

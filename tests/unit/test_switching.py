@@ -12,7 +12,6 @@ import pytest
 from broker.adapters.opa.child import OpaStartFailed
 from broker.app import switching
 from broker.app.regime import OpenRegime, RegimeBuilder
-from broker.app.rulebook import RulebookDoor
 from broker.app.switching import PreparedRegime, Switching
 from broker.core.control.applier import PreparationFailed
 from broker.errors import NoDecision, RulebookRefused, StorageUnavailable
@@ -48,8 +47,13 @@ class Builder:
         self.stopped = asyncio.Event()
         self.before: list[OpenRegime | None] = []
 
-    async def stored(self, revision_id: str) -> str:
-        """As the door: what is built from."""
+    @property
+    def engines(self) -> Builder:
+        """It lends what it builds from."""
+        return self
+
+    async def lend(self, revision_id: str) -> str:
+        """As Engines do."""
         if self.error is not None:
             raise self.error
         return revision_id
@@ -64,7 +68,7 @@ class Builder:
         stack = AsyncExitStack()
         stack.callback(self.stopped.set)
         stack.callback(self.closed.append, of.rules.revision)
-        return OpenRegime(of, cast(Any, None), cast(Any, None), stack)
+        return OpenRegime(of, cast(Any, None), stack)
 
 
 class Instance:
@@ -76,7 +80,6 @@ class Instance:
         self.first = self.builder.opened(self.world.in_force.present.regime)
         self.switching = Switching(
             cast(RegimeBuilder, self.builder),
-            cast(RulebookDoor, self.builder),
             self.world.in_force,
             self.first,
         )
