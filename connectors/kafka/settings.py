@@ -23,12 +23,18 @@ def _https(url: str) -> str:
 class OAuthSettings(Settings):
     """Where tokens for OAUTHBEARER come from: a file, read for each connection, or a token endpoint (RFC 6749 §4.4)."""
 
-    token_file: FilePath | None = None
-    token_endpoint: Annotated[str, AfterValidator(_https)] | None = None
-    client_id: str | None = None
-    client_secret: Secret | None = None
-    scope: str | None = None
-    ca_file: FilePath | None = None
+    token_file: FilePath | None = Field(
+        default=None, description="The token, read for each connection; not readable by every user."
+    )
+    token_endpoint: Annotated[str, AfterValidator(_https)] | None = Field(
+        default=None, description="Or where tokens are given for client credentials, `https://…`."
+    )
+    client_id: str | None = Field(default=None, description="Of the client credentials.")
+    client_secret: Secret | None = Field(default=None, description="Of the client credentials.")
+    scope: str | None = Field(default=None, description="What the token is to be good for.")
+    ca_file: FilePath | None = Field(
+        default=None, description="PEM file of the endpoint's CA; without it the system's authorities."
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -73,9 +79,11 @@ class KafkaSettings(Settings):
     certificate: FilePath | None = Field(default=None, description="The client's own chain, PEM.")
     key: FilePath | None = Field(default=None, description="The key of `certificate`, PEM.")
     key_password: Secret | None = Field(default=None, description="What `key` is encrypted with.")
-    sasl_mechanism: SaslMechanism | None = None
-    sasl_user: str | None = None
-    sasl_password: Secret | None = None
+    sasl_mechanism: SaslMechanism | None = Field(
+        default=None, description="How the cluster knows the client."
+    )
+    sasl_user: str | None = Field(default=None, description="For PLAIN and SCRAM.")
+    sasl_password: Secret | None = Field(default=None, description="For PLAIN and SCRAM.")
     oauth: OAuthSettings | None = Field(default=None, description="For OAUTHBEARER.")
     insecure_plaintext: bool = Field(
         default=False,

@@ -121,13 +121,22 @@ def read_private_file(path: Path) -> bytes:
 class ExchangeSettings(Settings):
     """Where the exchange is and as whom the connector calls it."""
 
-    endpoint: Address
-    ca_file: FilePath | None = None
-    token_file: FilePath | None = None
-    token_env: str | None = None
-    certificate: FilePath | None = None
-    key: FilePath | None = None
-    insecure_plaintext: bool = False
+    endpoint: Address = Field(description="The exchange's address, `host:port`.")
+    ca_file: FilePath | None = Field(
+        default=None, description="PEM file of the exchange's CA; without it the system's authorities."
+    )
+    token_file: FilePath | None = Field(
+        default=None,
+        description="The agency's token; not readable by every user. Read again before the token ends.",
+    )
+    token_env: str | None = Field(default=None, description="Or the environment variable that holds it.")
+    certificate: FilePath | None = Field(
+        default=None, description="PEM file of the connector's own chain, for the mTLS listener; with `key`."
+    )
+    key: FilePath | None = Field(default=None, description="PEM file of its key, readable by its owner only.")
+    insecure_plaintext: bool = Field(
+        default=False, description="Without TLS: whoever sees the network can take the token."
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -141,9 +150,13 @@ class ExchangeSettings(Settings):
 class RetrySettings(Settings):
     """How often what failed for a while is tried again before the task fails, and how long it waits in between."""
 
-    attempts: int = Field(default=10, ge=1, le=1_000)
-    first_s: float = Field(default=0.1, gt=0, le=60)
-    longest_s: float = Field(default=10.0, gt=0, le=600)
+    attempts: int = Field(
+        default=10, ge=1, le=1_000, description="How often something is tried before the task fails."
+    )
+    first_s: float = Field(
+        default=0.1, gt=0, le=60, description="The first pause between attempts, which doubles, in seconds."
+    )
+    longest_s: float = Field(default=10.0, gt=0, le=600, description="The longest pause, in seconds.")
 
     def policy(self) -> Retry:
         """The same for the client."""
@@ -154,14 +167,14 @@ OnError = Literal["fail", "skip", "dead-letter"]
 
 
 class ConnectorSettings(Settings):
-    """The keys that every connector has.
+    """The keys that every connector has."""
 
-    on_error: what becomes of a record that can never be moved as it is: `fail` stops before it, `skip` goes on without
-    it, `dead-letter` keeps it on the agency's own side, untouched, and goes on.
-    """
-
-    plugin: str
+    plugin: str = Field(description="The kind of connector.")
     exchange: ExchangeSettings
     topic: str = Field(min_length=1, description="The exchange's topic.")
-    on_error: OnError = "fail"
+    on_error: OnError = Field(
+        default="fail",
+        description="What becomes of a record that can never be moved as it is: `fail` stops before it, `skip` goes "
+        "on without it, `dead-letter` keeps it on the agency's own side, untouched, and goes on.",
+    )
     retry: RetrySettings = RetrySettings()
