@@ -35,7 +35,9 @@ class WriteSettings(Settings):
     cursor_topic: str = Field(
         default="entente.cursors", description="Where connectors have come to; compacted."
     )
-    dead_letter_topic: str | None = None
+    dead_letter_topic: str | None = Field(
+        default=None, description='Where records go that Kafka refuses, for on_error = "dead-letter".'
+    )
     create_topics: bool = Field(
         default=False, description="Create what is missing, as the cluster's defaults say."
     )
