@@ -10,6 +10,8 @@ import base64
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 import orjson
 
@@ -22,6 +24,7 @@ from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
 Headers = list[tuple[str, bytes]]
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 STRUCTURED = b"application/cloudevents+json; charset=UTF-8"
 _JSON_HEADER = ("content-type", b"application/json")
 _JSON_MEDIA_TYPE = re.compile(r"[^/]+/([^;/]+\+)?json\s*(;.*)?", re.IGNORECASE)
@@ -150,16 +153,26 @@ def _binary(record: CloudEvent) -> tuple[bytes, Headers]:
         ("ce_type", record.type.encode()),
     ]
     for name, value in record.attributes.items():
-        text = value.ce_string or _text(attribute(record, name))
+        text = value.ce_string or _text(value, record, name)
         headers.append(("content-type" if name == "datacontenttype" else f"ce_{name}", text.encode()))
     return _data(record), headers
 
 
-def _text(value: JsonValue) -> str:
+def _text(value: CloudEvent.CloudEventAttributeValue, record: CloudEvent, name: str) -> str:
     """CloudEvents 1.0.2, section 3.1: the string form of each type."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
+    kind = value.WhichOneof("attr")
+    if kind == "ce_boolean":
+        return "true" if value.ce_boolean else "false"
+    if kind == "ce_timestamp" and value.ce_timestamp.nanos % 1_000_000 == 0:
+        stamp = value.ce_timestamp
+        return f"{_second(stamp.seconds)}.{stamp.nanos // 1_000_000:03d}Z"
+    return str(attribute(record, name))
+
+
+@lru_cache(maxsize=64)
+def _second(epoch_s: int) -> str:
+    """Every record has the time when it was stored: a batch's are of the same few seconds."""
+    return (_EPOCH + timedelta(seconds=epoch_s)).isoformat().removesuffix("+00:00")
 
 
 def _structured(record: CloudEvent) -> tuple[bytes, Headers]:

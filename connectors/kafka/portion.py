@@ -17,7 +17,7 @@ from connectors.runtime.model import ConnectorFailed
 from connectors.runtime.refusals import Letter
 from connectors.runtime.settings import OnError
 
-TOO_LARGE = "RECORDTOO_LARGE: larger than its topic takes (max.message.bytes)"
+TOO_LARGE = "RECORD_TOO_LARGE: larger than its topic takes (max.message.bytes)"
 WITHDRAWN = "WITHDRAWN: its owner has withdrawn the record of this name; it is not to be written any more"
 _REMEDY = "mend the cause, or choose on_error skip or dead-letter"
 
