@@ -1,13 +1,16 @@
 """Why a cluster lets nobody in.
 
 kafka-python 3.0.12 tries a refused password or certificate again until its time is up, and then says only that it could not
-begin; what it meant for such errors never sees them, since a connection keeps them to itself. Here a client that has not
-begun yet ends with the first of them.
+begin; what it meant for such errors never sees them, since a connection keeps them to itself. And it drops what a node says
+right before it closes the connection, which is just such an error. Here a client that has not begun yet ends with the first
+of them.
 """
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from kafka.errors import KafkaConnectionError, SaslAuthenticationFailedError, UnsupportedSaslMechanismError
@@ -40,15 +43,23 @@ class TellingManager(KafkaConnectionManager):  # type: ignore[misc] # kafka-pyth
 
     async def _build_transport(self, *arguments: Any, **options: Any) -> Any:
         try:
-            return await super()._build_transport(*arguments, **options)
+            transport = await super()._build_transport(*arguments, **options)
         except KafkaConnectionError as error:
             if isinstance(error.__context__, ssl.SSLCertVerificationError):
                 raise CertificateRefused(error.__context__.verify_message) from None
             raise
+        transport._sock_recv = partial(_received, transport._sock_recv)
+        return transport
 
     def _note(self, error: Exception) -> None:
         if isinstance(error, _REFUSALS):
             self._refusal = error
+
+
+def _received(receive: Callable[[], tuple[bytes, Exception | None]]) -> tuple[bytes, Exception | None]:
+    """What has come, and the end of the connection only when nothing has: it is met again at the next attempt."""
+    data, error = receive()
+    return data, None if data else error
 
 
 def telling_client(**configs: Any) -> KafkaNetClient:
