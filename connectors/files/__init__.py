@@ -1,0 +1,1 @@
+"""Moves records between the exchange and directories of JSON and JSONL files."""
