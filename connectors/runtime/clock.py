@@ -49,6 +49,7 @@ class Pace:
     between. proven_s: how long a task must run, if it moves nothing, for its next failure to count as the first. stop_s:
     what a task is given to finish, cancel_s: to end when it is cancelled. stalled_s: how long something may wait while
     nothing is moved. watch_s: how often that is looked at. call_s: for a question or change of offsets.
+    tell_s: how often a redrive tells how far it is.
     """
 
     first_s: float = 1.0
@@ -59,6 +60,7 @@ class Pace:
     stalled_s: float = 60.0
     watch_s: float = 5.0
     call_s: float = 30.0
+    tell_s: float = 0.5
 
     def pause_s(self, failures: int) -> float:
         """How long to wait after so many failures in a row: random between half the bound and the bound."""

@@ -231,14 +231,15 @@ class SupervisedConnector:
 
 
 def state_of(tasks: Sequence[TaskStatus]) -> State:
-    """The state of a connector whose tasks are in these."""
-    states = [task.state for task in tasks]
-    if State.FAILED in states:
-        return State.FAILED if set(states) == {State.FAILED} else State.DEGRADED
+    """The state of a connector whose tasks are in these. Of a mixture none is said that only some of them are in."""
+    states = {task.state for task in tasks}
+    if State.FAILED in states and len(states) > 1:
+        return State.DEGRADED
     if any(task.stalled for task in tasks):
         return State.DEGRADED
-    order = (State.RESTARTING, State.UNASSIGNED, State.RUNNING, State.PAUSED)
-    return next((state for state in order if state in states), State.STOPPED)
+    if len(states) == 1:
+        return states.pop()
+    return State.RESTARTING if State.RESTARTING in states else State.UNASSIGNED
 
 
 def cause_of(tasks: Sequence[TaskStatus]) -> str | None:

@@ -7,7 +7,7 @@ and it refers to an object that is a Plugin. Everything runs on one event loop; 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,15 +44,19 @@ class Gate:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def changed(self) -> None:
-        """Wait for the next change."""
-        await self._changed.wait()
+    def changed(self) -> Coroutine[Any, Any, None]:
+        """Wait for the next change after this call, also where the coroutine takes its first step later, as a task."""
+        return _happened(self._changed)
 
     async def proceed(self) -> bool:
         """Wait while paused; True to go on, False to stop."""
         while self.paused:
             await self.changed()
         return not self._stopping
+
+
+async def _happened(event: asyncio.Event) -> None:
+    await event.wait()
 
 
 class TaskContext:

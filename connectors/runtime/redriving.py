@@ -12,8 +12,6 @@ from connectors.runtime.plugin import Connector, Gate, TaskContext
 from connectors.runtime.progress import Progress
 from connectors.runtime.stalling import treated
 
-_TELL_S = 0.5
-
 
 class Redrive:
     """One redrive; ends when its caller leaves or `stop` is called."""
@@ -34,7 +32,7 @@ class Redrive:
         """Yields progress now and then, the result last. Raises what the connector raises."""
         self._work = asyncio.create_task(self._redriven(), name=f"{self._name}/redrive")
         while True:
-            done, _ = await asyncio.wait({self._work}, timeout=_TELL_S)
+            done, _ = await asyncio.wait({self._work}, timeout=self._pace.tell_s)
             if done:
                 yield self._work.result()
                 return

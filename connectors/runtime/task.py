@@ -32,7 +32,7 @@ class _Phase(Enum):
     """Where the supervision stands; what is shown follows from it."""
 
     IDLE = auto()
-    STARTING = auto()
+    BETWEEN = auto()
     WORKING = auto()
     WAITING = auto()
 
@@ -83,7 +83,7 @@ class SupervisedTask:
         self._failure = (self._failure or Failure("restarted by command")) if again else None
         self._ended = asyncio.Event()
         self._finished = True
-        self._phase = _Phase.STARTING
+        self._phase = _Phase.BETWEEN
         self._supervision = asyncio.create_task(self._supervise(), name=f"{self._name}/{self.number}")
         self._supervision.add_done_callback(self._supervised)
         self._note()
@@ -128,7 +128,7 @@ class SupervisedTask:
                 return State.STOPPED
             case _Phase.WAITING:
                 return State.FAILED
-            case _Phase.STARTING:
+            case _Phase.BETWEEN:
                 return State.UNASSIGNED if self._failure is None else State.RESTARTING
             case _Phase.WORKING if self._gate.paused:
                 return State.PAUSED
@@ -193,7 +193,7 @@ class SupervisedTask:
 
     async def _attempt(self) -> Failure | None:
         """Run it once; None: it ended because it was told to."""
-        self._phase = _Phase.STARTING
+        self._phase = _Phase.BETWEEN
         self._began_s, self._began_with = self._clock.steady_s(), dataclasses.replace(self.progress)
         self._gate = Gate()
         self._gate.set(paused=self._paused, stopping=self._ended.is_set())
@@ -201,7 +201,11 @@ class SupervisedTask:
             async with self._exchange.lease() as client:
                 self._phase = _Phase.WORKING
                 self._note()
-                await self._work(TaskContext(self._name, self.number, client, self._gate, self.progress))
+                try:
+                    await self._work(TaskContext(self._name, self.number, client, self._gate, self.progress))
+                finally:
+                    # Giving the client back may take a moment, and nothing runs any more.
+                    self._phase = _Phase.BETWEEN
         except asyncio.CancelledError:
             if _being_cancelled():
                 raise

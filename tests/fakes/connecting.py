@@ -72,6 +72,11 @@ class Attempt:
         if not self.ending.done():
             self.ending.set_exception(error)
 
+    def close(self) -> None:
+        """It is over: what a test says from now on is not heard, and an error that nobody waited for is not missed."""
+        if not self.ending.cancel() and not self.ending.cancelled():
+            self.ending.exception()
+
     def finish(self) -> None:
         if not self.ending.done():
             self.ending.set_result(None)
@@ -103,6 +108,7 @@ class ScriptedConnector:
             await self._work(attempt)
         finally:
             self.inside[task.number] -= 1
+            attempt.close()
 
     async def _work(self, attempt: Attempt) -> None:
         gate = attempt.task.gate
