@@ -1,4 +1,4 @@
-"""Write what the pages take from the sources: the API reference from the protos, the table of errors from the catalogue.
+"""Write what the pages take from the sources: the API from the protos, errors from the catalogue, keys from the settings.
 
 python docs/generate.py            write it into the pages, between their markers
 python docs/generate.py --check    compare only; exit status 1 if a page differs
@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from broker.errors import Reason  # noqa: E402 - the checkout's own, wherever this is started
+from docs import settings_tables  # noqa: E402
 
 PROTOS = ROOT / "protos"
 _PACKAGE = ".entente.v1."
@@ -50,6 +51,7 @@ def error_table() -> str:
 PARTS: Mapping[str, tuple[str, Callable[[], str]]] = {
     "api": ("docs/api.md", api_reference),
     "errors": ("docs/errors.md", error_table),
+    **{name: ("docs/connectors.md", make) for name, make in settings_tables.TABLES.items()},
 }
 """Name of a marked part -> its page, and what it holds."""
 
