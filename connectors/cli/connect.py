@@ -24,7 +24,7 @@ from connectors.cli.offsets import offsets
 from connectors.cli.output import OutputFormat, show_all, show_one, write_line
 from connectors.cli.program import example
 from connectors.cli.redriving import redrive
-from connectors.cli.templates import TEMPLATES
+from connectors.cli.templates import TEMPLATES, template
 from connectors.cli.watching import status
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def new(
     if NAME_PATTERN.fullmatch(chosen) is None:
         message = "a connector's name is 1 to 63 letters, digits, - and _, with a letter or digit first"
         raise CommandFailed(message, ExitCode.USAGE)
-    write_line(TEMPLATES[plugin].replace("NAME", chosen).rstrip("\n"))
+    write_line(template(plugin, chosen).rstrip("\n"))
 
 
 @connect.command("validate", epilog=example("entente connect validate crashes.toml intake.toml --connect"))

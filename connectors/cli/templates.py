@@ -54,7 +54,7 @@ _SINK = """
 plugin = "PLUGIN"
 topic = "crash-reports"                 # <- the exchange's topic that you subscribe to
 purpose = "emergency-response"          # <- what for; your token must permit it
-# subscription = "connect-NAME"         # your place in the topic; this is the default
+# subscription = "SUBSCRIPTION"         # your place in the topic; this is the default
 start = "earliest"                      # where a new subscription begins; or latest
 on_error = "fail"                       # what you cannot take: fail (stop), skip, or dead-letter
 """
@@ -114,4 +114,10 @@ TEMPLATES: Mapping[str, str] = {
     "file-source": FILE_SOURCE,
     "file-sink": FILE_SINK,
 }
-"""By the plugin's name; NAME stands for the connector's."""
+"""By the plugin's name; NAME stands for the connector's, SUBSCRIPTION for the one it has by default."""
+
+
+def template(plugin: str, name: str) -> str:
+    """A configuration of that plugin for a connector of that name. Raises KeyError."""
+    subscription = f"connect-{name.lower()}"[:64]  # of capitals, subscriptions' names have none
+    return TEMPLATES[plugin].replace("SUBSCRIPTION", subscription).replace("NAME", name)

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
+import os
+import select
+import signal
+import struct
+import subprocess
 import sys
 import tempfile
+import termios
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +32,7 @@ from connectors.runtime.progress import Progress
 from connectors.runtime.status import ConnectorStatus, TaskStatus
 from connectors.runtime.supervisor import Runtime
 from tests.e2e.here import Done, run_here
+from tests.services.broker import ENTENTE
 
 NOW_S = 1_800_000_000.0
 
@@ -349,6 +357,30 @@ def test_a_redrive_tells_what_it_did(
     assert (done.returncode, done.stderr) == (code, "")
     assert json.loads(done.stdout) == {"name": "crashes", "tried": tried, "failed": failed}
     assert running.crashes.asked_to_redrive == [9]
+
+
+@pytest.mark.slow
+def test_a_page_keeps_up_on_a_terminal_until_ctrl_c(running: Running) -> None:
+    ours, its = os.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+    command = [ENTENTE, "connect", "status", "--watch", "--state", running.state]
+    watching = subprocess.Popen(command, stdin=its, stdout=its, stderr=its)
+    try:
+        shown = b""
+        for state in (b"RUNNING", b"PAUSED"):
+            while state not in shown:
+                shown += os.read(ours, 65_536)
+            running.crashes.told = status(state=State.PAUSED)
+        watching.send_signal(signal.SIGINT)
+        while watching.poll() is None:
+            if select.select([ours], [], [], 0.1)[0]:  # what is written must be read, or it never ends
+                os.read(ours, 65_536)
+        assert watching.returncode == 0
+    finally:
+        watching.kill()
+        watching.wait()
+        os.close(its)
+        os.close(ours)
 
 
 def test_what_others_named_cannot_steer_a_terminal(running: Running) -> None:
