@@ -18,6 +18,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote_plus, urlencode
 
 from connectors.runtime.model import ConnectorFailed
+from connectors.runtime.settings import ConfigurationRefused, read_private_file
 
 ANSWER_TIMEOUT_S = 10.0
 MOST_TOKEN_BYTES = 64 * 1024
@@ -26,16 +27,16 @@ LATEST_RENEWAL_S = 60.0
 
 
 def token_in(file: Path) -> Callable[[], str]:
-    """A provider that reads the file each time. It raises ConnectorFailed, which names the file only."""
+    """A provider that reads the file, which only its owner may read, each time. It raises ConnectorFailed."""
 
     def read() -> str:
         try:
-            text = file.read_bytes()[:MOST_TOKEN_BYTES].decode().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConnectorFailed(
-                f"{file}: cannot be read ({type(error).__name__}); put a token there"
-            ) from None
-        return _sendable(text, str(file))
+            return _sendable(read_private_file(file).decode().strip(), str(file))
+        except ConfigurationRefused as error:
+            # Not for good: whatever writes the file may do so again.
+            raise ConnectorFailed("; ".join(error.findings)) from None
+        except UnicodeDecodeError:
+            raise ConnectorFailed(f"{file}: is no text; put a token there") from None
 
     return read
 
