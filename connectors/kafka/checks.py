@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+
+from kafka.errors import CoordinatorNotAvailableError, TransactionalIdNotFoundError
 
 from connectors.client import Client
 from connectors.errors import EntenteClientError
@@ -44,8 +47,9 @@ def _kafka_findings(cluster: Cluster, settings: KafkaSinkSettings, identity: str
             for topic in wanted
             if topic is not None
         ]
-        # Not there yet is as good; without the right to it, this raises what the writer would be told.
-        admin.describe_transactions([identity])
+        # Without the right to it, this raises what the writer would be told; not there yet is as good.
+        with suppress(TransactionalIdNotFoundError, CoordinatorNotAvailableError):
+            admin.describe_transactions([identity])
     finally:
         admin.close()
     missing_is_well = write.create_topics
