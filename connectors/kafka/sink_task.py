@@ -15,11 +15,11 @@ from connectors.kafka.encoding import Encoder
 from connectors.kafka.exactly_once import ExactlyOnce
 from connectors.kafka.portion import Portion, Treatment
 from connectors.kafka.sink_settings import KafkaSinkSettings
-from connectors.kafka.taken import Taken
 from connectors.kafka.thread import ClientThread
 from connectors.retry import Retry
 from connectors.runtime.model import ConnectorFailed
 from connectors.runtime.plugin import TaskContext
+from connectors.runtime.taken import Taken
 from connectors.stream import RecordStream
 
 _IN_FLIGHT = 4_000
