@@ -7,24 +7,21 @@ read up to the owner's record holds every cursor that was committed before.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import orjson
 from kafka import TopicPartition
 
-from connectors.cloudevents import parse_time
 from connectors.delivery import Start
 from connectors.kafka.connection import Cluster
 from connectors.kafka.encoding import Outgoing
 from connectors.kafka.topics import ensure_topic
 from connectors.kafka.transactions import TRANSACTION_TIMEOUT_MS
 from connectors.runtime.model import ConnectorFailed
+from connectors.runtime.places import decode_place, encode_place
 
 _WINDOW = 1_000
 _POLL_MS = 1_000
@@ -110,30 +107,6 @@ class CursorTopic:
 
     def _record(self, key: bytes, content: dict[str, object]) -> Outgoing:
         return Outgoing(self._topic, key, orjson.dumps(content), [], partition=0)
-
-
-def encode_place(place: Start) -> dict[str, str]:
-    """A place as shown to people: {"cursor": base64url} or {"from": earliest, latest or a time}."""
-    if isinstance(place, bytes):
-        return {"cursor": base64.urlsafe_b64encode(place).rstrip(b"=").decode("ascii")}
-    return {"from": place.isoformat() if isinstance(place, datetime) else place}
-
-
-def decode_place(content: object) -> Start:
-    """The place that such a mapping names. Raises ValueError."""
-    match content:
-        case {"cursor": str(text), **rest} if not rest:
-            try:
-                return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-            except (binascii.Error, ValueError):
-                raise ValueError("cursor is not base64url") from None
-        case {"from": "earliest", **rest} if not rest:
-            return "earliest"
-        case {"from": "latest", **rest} if not rest:
-            return "latest"
-        case {"from": str(text), **rest} if not rest:
-            return parse_time(text)
-    raise ValueError('write {"cursor": "…"} or {"from": "earliest", "latest" or an RFC 3339 time}')
 
 
 def _content(value: bytes | None) -> dict[str, object]:

@@ -11,7 +11,7 @@ from connectors.client import Client
 from connectors.errors import EntenteClientError
 from connectors.kafka.checks import sink_findings
 from connectors.kafka.connection import Cluster
-from connectors.kafka.cursors import CursorTopic, decode_place, encode_place
+from connectors.kafka.cursors import CursorTopic
 from connectors.kafka.encoding import Encoder
 from connectors.kafka.exactly_once import ExactlyOnce, Ownership
 from connectors.kafka.portion import Portion, Treatment
@@ -21,6 +21,7 @@ from connectors.kafka.sink_task import SinkParts, SinkRun
 from connectors.kafka.thread import ClientThread
 from connectors.kafka.transactions import TransactionalWriter, Unsettled
 from connectors.runtime.model import ConnectorFailed, Direction, Offset, Redriven
+from connectors.runtime.places import decode_place, encode_place
 from connectors.runtime.plugin import Connector, TaskContext
 from connectors.runtime.settings import ConnectorSettings
 
