@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 from rich.table import Table
 from rich.text import Text
@@ -21,8 +22,10 @@ _STYLES: Mapping[State, str] = {
     State.DEGRADED: "bold yellow",
     State.FAILED: "bold red",
 }
-_COLUMNS = ("connector", "state", "records", "per s", "lag", "errors", "last success", "cause")
-_RIGHT = {"records", "per s", "lag", "errors"}
+_RATE = "per s"
+_COLUMNS = ("connector", "state", "records", _RATE, "lag", "errors", "last success", "cause")
+_RIGHT = {"records", _RATE, "lag", "errors"}
+_WRAPPED = {"connector", "cause"}
 
 
 class Rates:
@@ -45,52 +48,48 @@ class Rates:
         }
 
 
-def page(found: Sequence[ConnectorStatus], rates: Mapping[str, float], now_s: float) -> Table:
-    """The table; now_s: seconds of the Unix epoch."""
+def page(found: Sequence[ConnectorStatus], rates: Mapping[str, float] | None, now_s: float) -> Table:
+    """The table; rates: None where there is one look only. now_s: seconds of the Unix epoch."""
+    columns = [name for name in _COLUMNS if name != _RATE or rates is not None]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in _COLUMNS:
-        table.add_column(
-            name,
-            justify="right" if name in _RIGHT else "left",
-            overflow="fold",
-            no_wrap=name not in ("cause", "connector"),
-        )
-    for each in found:
-        numbers = _numbers(each.total, rates.get(each.name), now_s)
-        table.add_row(
-            Text(one_line(each.name)), _state(each.state), *numbers, _cause(each.cause, None, now_s)
-        )
-        if len(each.tasks) > 1 or any(task.cause for task in each.tasks):
-            for task in each.tasks:
-                _add_task(table, task, now_s)
+    for name in columns:
+        justify: Literal["left", "right"] = "right" if name in _RIGHT else "left"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=name not in _WRAPPED)
+    for connector in found:
+        for row in _rows(connector, (rates or {}).get(connector.name), now_s):
+            table.add_row(*(row.get(name, Text()) for name in columns))
     if not found:
         table.add_row(Text("no connectors", style="dim"))
     return table
 
 
-def _add_task(table: Table, task: TaskStatus, now_s: float) -> None:
-    cause = _cause(task.cause, task.retry_at_s, now_s)
-    if task.stalled and task.cause is None:
-        cause = Text("something waits, and nothing moves", style="yellow")
-    table.add_row(
-        Text(f"  task {task.number}"), _state(task.state), *_numbers(task.progress, None, now_s), cause
-    )
+def _rows(connector: ConnectorStatus, rate: float | None, now_s: float) -> Iterator[Mapping[str, Text]]:
+    yield {
+        "connector": Text(one_line(connector.name)),
+        "state": Text(str(connector.state), style=_STYLES[connector.state]),
+        _RATE: Text("" if rate is None else f"{rate:,.0f}"),
+        "cause": Text(one_line(connector.cause or ""), style="red"),
+        **_counts(connector.total, now_s),
+    }
+    if len(connector.tasks) > 1 or any(task.cause for task in connector.tasks):
+        for task in connector.tasks:
+            yield {
+                "connector": Text(f"  task {task.number}"),
+                "state": Text(str(task.state), style=_STYLES[task.state]),
+                "cause": _cause(task, now_s),
+                **_counts(task.progress, now_s),
+            }
 
 
-def _state(state: State) -> Text:
-    return Text(str(state), style=_STYLES[state])
-
-
-def _numbers(done: Progress, rate: float | None, now_s: float) -> tuple[Text, ...]:
+def _counts(done: Progress, now_s: float) -> Mapping[str, Text]:
     errors = done.failed + done.skipped + done.dead_lettered
     ago = "never" if done.last_success_s is None else f"{span(now_s - done.last_success_s)} ago"
-    return (
-        Text(f"{done.records:,}"),
-        Text("" if rate is None else f"{rate:,.0f}"),
-        Text(_lag(done)),
-        Text(f"{errors:,}", style="red" if errors else ""),
-        Text(ago),
-    )
+    return {
+        "records": Text(f"{done.records:,}"),
+        "lag": Text(_lag(done)),
+        "errors": Text(f"{errors:,}", style="red" if errors else ""),
+        "last success": Text(ago),
+    }
 
 
 def _lag(done: Progress) -> str:
@@ -102,11 +101,11 @@ def _lag(done: Progress) -> str:
     return ", ".join(parts) or "unknown"
 
 
-def _cause(cause: str | None, retry_at_s: float | None, now_s: float) -> Text:
-    if cause is None:
-        return Text("")
-    again = "" if retry_at_s is None else f" (again in {span(max(0.0, retry_at_s - now_s))})"
-    return Text(one_line(cause) + again, style="red")
+def _cause(task: TaskStatus, now_s: float) -> Text:
+    if task.cause is None:
+        return Text("something waits, and nothing moves" if task.stalled else "", style="yellow")
+    again = "" if task.retry_at_s is None else f" (again in {span(task.retry_at_s - now_s)})"
+    return Text(one_line(task.cause) + again, style="red")
 
 
 def span(seconds: float) -> str:

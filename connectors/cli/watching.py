@@ -42,7 +42,7 @@ def status(
 
         from connectors.cli.status_page import page
 
-        Console().print(page(found, {}, time.time()))
+        Console().print(page(found, None, time.time()))
         sys.stdout.flush()
     else:
         show_all(form, (), [_shown(each) for each in found])
