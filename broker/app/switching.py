@@ -27,6 +27,9 @@ CLOSE_AFTER_S = 2.0
 WARM_S = 5.0
 """The longest that a preparation waits for what the open streams will ask; what is left is asked when it is needed."""
 
+PUBLISH_QUESTIONS = 200
+"""So many questions about persons are looked at for what publishers will ask again."""
+
 
 @dataclass(slots=True, eq=False)
 class PreparedRegime:
@@ -151,9 +154,11 @@ class Switching:
             raise PreparationFailed("its engine has no well-formed answer to what every rulebook answers")
 
     async def _warm(self, fanout: FanOut, prepared: PreparedRegime) -> None:
+        regime = prepared.open_regime.regime
+        published = self._present.regime.decider.asked_lately("publish", PUBLISH_QUESTIONS)
         try:
             async with asyncio.timeout(WARM_S):
-                await fanout.warm(prepared.open_regime.regime, prepared.warm)
+                await asyncio.gather(fanout.warm(regime, prepared.warm), regime.decider.decide(published))
         except TimeoutError:
             log.warning(
                 "not all that open streams will ask was decided beforehand: revision=%s", prepared.revision

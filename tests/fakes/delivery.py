@@ -186,6 +186,10 @@ class ScriptedDecider:
         """See Decider."""
         return self.decided.get(question.key)
 
+    def asked_lately(self, action: str, most: int) -> list[Question]:
+        """See Decider; what was decided here is not kept as questions."""
+        return []
+
 
 class MovingClock(TurnedClock):
     """Wall time as the test turns it; monotonic time from the event loop, so that back-off passes."""

@@ -137,6 +137,22 @@ async def beaten(exchange: Exchange, instance: Instance) -> None:
     await until(has_beaten)
 
 
+async def test_an_instance_beats_at_once_for_what_somebody_waits_for_and_for_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A beat for each event would hold up the next one."""
+    monkeypatch.setattr("tests.fakes.control.LEASE_S", 4 * PATIENCE_S)
+    async with exchange() as made:
+        a, b = await made.add("a"), await made.add("b")
+        for number in range(3):
+            await within(activate(a, f"r{number + 2}"))
+            await within(a.desk.enact("suspended", suspended(number)))
+        beats = [each.content for each in made.shared.entries if isinstance(each.content, Beat)]
+    told = [beat.applied for beat in beats if beat.run == b.runtime.settings.run]
+    assert len(told) == 1 + 2 * 3
+    assert told == sorted(told)
+
+
 async def test_a_failed_preparation_names_instance_and_cause_and_changes_nothing(
     two: tuple[Exchange, Instance, Instance],
 ) -> None:

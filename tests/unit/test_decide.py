@@ -397,3 +397,27 @@ async def test_an_unforeseen_error_is_no_decision_and_its_words_are_not_logged(
     assert effects(await make().decide([question()])) == [None]
     assert "RuntimeError" in caplog.text
     assert "SECRET" not in caplog.text
+
+
+@pytest.mark.parametrize("time_dependent", [False, True])
+async def test_what_publishers_asked_lately_can_be_asked_of_the_next_decider(
+    make: Make, engine: ScriptedEngine, clock: TurnedClock, time_dependent: bool
+) -> None:
+    """Whose question it is is what the agency of the person says; what is not about persons, or older, is left out."""
+    decider = make(time_dependent=time_dependent)
+    person = {"agency": "ems", "id": "medic", "roles": ["paramedic"], "attributes": {}}
+    first, second = (
+        question(label=label, owner="ems", action="publish", subject=person) for label in ("first", "second")
+    )
+    other = {"action": "subscribe", "subject": person | {"purpose": "work"}, "topic": "open"}
+    await decider.decide([question(), make_question(other, "ems"), second, first])
+    assert len(engine.batches) == 2
+    clock.advance(5)
+    await decider.decide([first])
+    assert decider.asked_lately("publish", 10) == [first, second]
+    assert decider.asked_lately("audit", 10) == []
+    assert decider.asked_lately("publish", 1) == [first]
+    assert decider.asked_lately("publish", 0) == []
+    later = make(time_dependent=time_dependent)
+    await later.decide(decider.asked_lately("publish", 10))
+    assert later.recall(first) is not None

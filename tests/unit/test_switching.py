@@ -14,6 +14,7 @@ from broker.app import switching
 from broker.app.regime import OpenRegime, RegimeBuilder
 from broker.app.switching import PreparedRegime, Switching
 from broker.core.control.applier import PreparationFailed
+from broker.core.decide import Question, make_question
 from broker.errors import NoDecision, RulebookRefused, StorageUnavailable
 from broker.model.decision import Decision, Effect
 from broker.model.overlay import Overlays, Suspension, SuspensionKind
@@ -173,6 +174,21 @@ async def test_a_preparation_that_is_given_up_stops_its_engine(instance: Instanc
     with pytest.raises(asyncio.CancelledError):
         await preparing
     assert instance.builder.closed == ["sha256:b"]
+
+
+async def test_what_publishers_asked_lately_is_decided_before_the_switch(instance: Instance) -> None:
+    item = {"action": "publish", "subject": {"agency": "cyber-centre"}, "topic": "topic"}
+    asked = make_question(item, "cyber-centre")
+    looked_for: list[tuple[str, int]] = []
+
+    def lately(action: str, most: int) -> list[Question]:
+        looked_for.append((action, most))
+        return [asked]
+
+    cast(Any, instance.world.in_force.present.regime.decider).asked_lately = lately
+    await instance.switching.prepare("sha256:b")
+    assert looked_for == [("publish", switching.PUBLISH_QUESTIONS)]
+    assert instance.builder.decider.recall(asked) is not None
 
 
 async def test_what_takes_too_long_to_warm_does_not_hold_up_the_preparation(

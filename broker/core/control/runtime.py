@@ -61,6 +61,7 @@ class ControlRuntime:
         self._passing: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._applier: Applier | None = None
         self._readiness: Readiness | None = None
+        self._awaited: deque[int] = deque()
         self._due = asyncio.Event()
         self._beater: asyncio.Task[None] | None = None
         self._left = False
@@ -178,6 +179,8 @@ class ControlRuntime:
             self._void.append(position)
             return
         self.state = now
+        if self._readiness is not None and now.takes_effect(event.kind):
+            self._awaited.append(position)
         for member in now.members.present.values():
             self.leases.met(member.run)
         self._put_in_force(was)
@@ -241,7 +244,7 @@ class ControlRuntime:
         return self._passing[0][0] - 1 if self._passing else self.position
 
     async def _beat_on(self) -> None:
-        """A beat whenever this instance got further, and several in each lease."""
+        """Several beats in each lease, and one whenever this instance got where somebody waits for it."""
         settings = self.settings
         while True:
             self._due.clear()
@@ -255,9 +258,18 @@ class ControlRuntime:
                 continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(settings.beat_s):
-                    while confirmed >= self.confirmed:
+                    while not self._is_awaited(confirmed):
                         self._due.clear()
                         await self._due.wait()
+
+    def _is_awaited(self, told: int) -> bool:
+        """Whether somebody waits for this instance at a position that it has reached after the one that it told last.
+
+        Only what takes effect is waited for. A beat for any other event would keep the next one waiting while it is stored.
+        """
+        while self._awaited and self._awaited[0] <= told:
+            self._awaited.popleft()
+        return bool(self._awaited) and self._awaited[0] <= self.confirmed
 
     def _lost(self) -> None:
         self._stop("the control log lost entries; restore it, and start again")

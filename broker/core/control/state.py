@@ -31,6 +31,10 @@ class ControlState:
         """All kinds of events that this version knows."""
         return frozenset().union(*(fold.kinds for fold in self._folds().values()))
 
+    def takes_effect(self, kind: str) -> bool:
+        """Whether callers may wait until an event of this kind is applied everywhere: another revision, or overlays."""
+        return kind == "activated" or kind in self.overlays.kinds
+
     def apply(self, event: ControlEvent, position: int) -> ControlState | None:
         """The state after the event, or None if it does not count."""
         if event.kind == "activated" and not self._is_everybody_ready():

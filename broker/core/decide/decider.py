@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
+
+import orjson
 
 from broker.core.decide.faults import Faults
 from broker.core.decide.lane import Lane, Wish
 from broker.core.decide.limits import DeciderLimits
 from broker.core.decide.memo import Memo
-from broker.core.decide.question import Question
+from broker.core.decide.question import Question, make_question
 from broker.core.decide.quota import LabelSetQuota
 from broker.errors import NoDecision
 from broker.model.decision import Decision
@@ -98,6 +101,16 @@ class Decider:
     def recall(self, question: Question) -> Decision | None:
         """What was decided before and still counts; nobody is asked."""
         return self._recall(question, self._time(), self._clock.now_ms())
+
+    def asked_lately(self, action: str, most: int) -> list[Question]:
+        """What was asked about persons for this action, the last first, for a decider that is to take this one's place.
+
+        most: of questions about persons, whatever for, that are looked at.
+        """
+        # Behind the item of a question that depends on time stands that time (see `_timed`), which is over.
+        keys = (key[: key.rindex(b"}") + 1] for key in islice(self._persons.newest(), most))
+        items = [orjson.loads(key) for key in dict.fromkeys(keys)]
+        return [make_question(item, item["subject"]["agency"]) for item in items if item["action"] == action]
 
     async def ask(self, question: Question) -> Decision:
         """The decision for one question. Raises NoDecision if there is none now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 
 from broker.model.decision import Decision
 
@@ -22,6 +23,10 @@ class Memo:
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def newest(self) -> Iterator[bytes]:
+        """The keys, the last used first; not beyond a change."""
+        return reversed(self._known)
 
     def remember(self, key: bytes, decision: Decision) -> None:
         """Keep a decision; decisions are shared, so the keys are what is counted as bytes."""

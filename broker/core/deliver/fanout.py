@@ -23,9 +23,11 @@ _Class = tuple[str, SubjectClass]
 Warm = dict[_Class, Seen]
 """What a regime that is to come into force has decided about what each class has met."""
 
+WARM_AT_ONCE = 20
+"""Classes about which a regime is asked side by side before it is in force."""
+
 SWEEP_S = 1.0
 """How long a stream on which nothing is delivered may outlive its token or its subscription's takeover elsewhere."""
-
 
 CLOSE_S = 5.0
 """How long the end waits for entries that a ledger neither takes nor refuses; what they tell is then as after a crash."""
@@ -205,10 +207,11 @@ class FanOut:
     async def warm(self, regime: Regime, decided: Warm) -> None:
         """Have a regime that is not in force yet decide what the open streams will ask of it; `decided` is filled."""
         await self._admissions.ask(list(self._sessions), regime)
-        for key, seen in list(self._seen.items()):
-            later = Seen(regime, *key, seen)
-            await later.decide()
-            decided[key] = later
+        classes = list(self._seen.items())
+        for begin in range(0, len(classes), WARM_AT_ONCE):
+            part = {key: Seen(regime, *key, seen) for key, seen in classes[begin : begin + WARM_AT_ONCE]}
+            await asyncio.gather(*(later.decide() for later in part.values()))
+            decided |= part
 
     def _is_admitted(self, session: Session) -> bool:
         return session.admitted is self._tools.in_force.present.regime
