@@ -233,6 +233,8 @@ def _faults_of_files(settings: BaseModel, location: Location) -> Iterator[tuple[
             yield from _faults_of(where, value.read)
         elif isinstance(value, BaseModel):
             yield from _faults_of_files(value, where)
+        elif name == "token_env" and isinstance(value, str):
+            yield from _faults_of(where, Secret(env=value).read)
         elif isinstance(value, Path) and name in _CHECKS:
             yield from _faults_of(where, partial(_CHECKS[name], value))
 
@@ -251,7 +253,8 @@ def _check_file(path: Path) -> None:
 
 def _check_token(path: Path) -> None:
     """A group may read it: whatever renews it may be another user."""
-    _check_file(path)
+    if not path.is_file():  # what stands there may be the token itself
+        raise ConfigurationRefused(("no such file; name the one that holds the token",))
     if stat.S_IMODE(path.stat().st_mode) & 0o007:
         raise ConfigurationRefused((f"{path}: every user may read or write it; {_MODE_REMEDY}",))
 

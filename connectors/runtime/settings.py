@@ -28,12 +28,17 @@ class ConfigurationRefused(Exception):
 
 def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
     """Relative paths are relative to the configuration file, which the validation's context names."""
+    if "\0" in str(path):
+        raise ValueError("is no path; correct it")
     directory = (info.context or {}).get("directory")
     return path if directory is None else directory / path
 
 
 FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
 """A path in a configuration file."""
+
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+"""What is shown as the name of an environment variable; anything else may be a secret that was misplaced."""
 
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/@,]+):([0-9]{1,5})")
 
@@ -82,7 +87,10 @@ class Secret(Settings):
             return _read_secret(self.file)
         found = os.environ.get(self.env or "")
         if not found:
-            raise ConfigurationRefused((f"variable {self.env} is not set; set it to the secret",))
+            named = (
+                f"variable {self.env}" if _VARIABLE.fullmatch(self.env or "") else "the variable named there"
+            )
+            raise ConfigurationRefused((f"{named} is not set; set it to the secret",))
         return found
 
 
@@ -101,7 +109,9 @@ def read_private_file(path: Path) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise ConfigurationRefused((f"{path}: {error.strerror}; put the secret there",)) from None
+        if not os.path.lexists(path):  # then what stands there may be the secret itself
+            raise ConfigurationRefused(("no such file; name the one that holds the secret",)) from None
+        raise ConfigurationRefused((f"{path}: {error.strerror}; let its owner read it",)) from None
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
