@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from broker.core.answers import answers_to
 from broker.core.cursor import Cursor, CursorBinding, CursorCodec
+from broker.core.decide import Question
 from broker.core.evidence import Evidence
 from broker.core.in_force import InForce, Order, OrderReplaced
 from broker.core.ledger.entry_secret import EntrySecret
@@ -18,6 +19,7 @@ from broker.core.record.admission import Candidate, stamp
 from broker.core.regime import Regime
 from broker.core.restrictions import require_unsuspended
 from broker.errors import EntenteError, Reason, StorageUnavailable
+from broker.model.labels import Labels
 from broker.model.principal import Principal
 from broker.model.record import Appended, AppendResult, LogTopic, NewRecord
 from broker.model.registry import Topic
@@ -145,11 +147,16 @@ class Publisher:
         self, order: Order[Regime], attempts: Sequence[Attempt], principal: Principal, topic: Topic
     ) -> None:
         """Decide what was understood, and stamp what is permitted."""
-        asked = [
-            (attempt, publish_question(principal, topic.name, candidate.record_type, candidate.labels))
-            for attempt in attempts
-            if (candidate := attempt.candidate) is not None
-        ]
+        # One call's records have few label sets, and making a question costs more than all else here.
+        questions: dict[tuple[str, Labels], Question] = {}
+        asked: list[tuple[Attempt, Question]] = []
+        for attempt in attempts:
+            if (candidate := attempt.candidate) is None:
+                continue
+            about = candidate.record_type.name, candidate.labels
+            if about not in questions:
+                questions[about] = publish_question(principal, topic.name, candidate.record_type, about[1])
+            asked.append((attempt, questions[about]))
         distinct = {question.key: question for _, question in asked}
         answers = await answers_to(list(distinct.values()), order.regime.decider, self._clock)
         decided = {answer.question.key: (answer.permitted, answer.ruling) for answer in answers}
