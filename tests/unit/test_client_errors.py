@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import grpc
 import pytest
 
@@ -107,6 +109,9 @@ def test_each_exception_says_what_to_do_next() -> None:
     }
     assert set(KINDS.values()) == kinds - {EntenteClientError}
     assert all(kind.__doc__ for kind in kinds)
+    page = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert not [kind for kind in KINDS.values() if not any(f"`{kind.__name__}`" in row for row in rows)]
 
 
 @on_one_loop
