@@ -32,7 +32,7 @@ _JSON_MEDIA_TYPE = re.compile(r"[^/]+/([^;/]+\+)?json\s*(;.*)?", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One Kafka record to write. place: what chooses its partition, where that is not its key; partition: where it goes."""
+    """One Kafka record to write. place: what chooses its partition instead of its key; partition: where it goes."""
 
     topic: str
     key: bytes | None

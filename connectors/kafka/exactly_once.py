@@ -28,7 +28,7 @@ class Writer(Protocol):
         """As TransactionalWriter.open."""
         ...
 
-    def write(self, records: Sequence[Outgoing]) -> int:
+    def write(self, records: Sequence[Outgoing], *, alone: bool = False) -> int:
         """As TransactionalWriter.write."""
         ...
 
@@ -85,6 +85,7 @@ class ExactlyOnce:
         self._writer: Writer | None = None
         self._abandoned = threading.Event()
         self._portion = ""
+        self._alone = False
         self.place: Start | None = None
         """Where the connector stands."""
 
@@ -109,6 +110,7 @@ class ExactlyOnce:
 
     def store(self, portion: Portion) -> None:
         """Store its records with its cursor; returns when both are committed."""
+        self._alone = False
         pauses_s = self._retry.pauses_s()
         while not self._attempted(portion, pauses_s):
             pass
@@ -127,7 +129,8 @@ class ExactlyOnce:
         if self._writer is None:
             raise ConnectorFailed("the Kafka sink was closed")
         try:
-            self._writer.write([*portion.records(), self._places.place(portion.cursor, portion.id)])
+            records = [*portion.records(), self._places.place(portion.cursor, portion.id)]
+            self._writer.write(records, alone=self._alone)
             self.place, self._portion = portion.cursor, portion.id
             return True
         except TooLarge as refused:
@@ -135,6 +138,7 @@ class ExactlyOnce:
             cause = "TooLarge"
         except Unsettled as unsettled:
             cause = unsettled.cause
+            self._alone = self._alone or unsettled.too_large
             self._pause(pauses_s, cause)
         before = self._portion
         self._reopen(pauses_s, cause)

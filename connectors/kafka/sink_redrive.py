@@ -55,7 +55,7 @@ class SinkRedrive:
         topic = self._settings.write.dead_letter_topic
         if topic is None:
             return Redriven()
-        partitions = ensure_topic(self._cluster, topic, create=False)
+        partitions = ensure_topic(self._cluster, topic, create=False).partitions
         consumer = self._cluster.consumer(group_id=self._group, isolation_level="read_committed")
         try:
             self._writer.open()
@@ -70,12 +70,12 @@ class SinkRedrive:
         self._writer.abandon()
 
     def _run(self, consumer: Any, places: Sequence[TopicPartition], most: int | None) -> Redriven:
-        consumer.assign(places)
         begins, ends = consumer.beginning_offsets(places), consumer.end_offsets(places)
         starts = {each: max(consumer.committed(each) or 0, begins[each]) for each in places}
+        # Looked for in all that is kept: a letter may have been put behind the note of its record's withdrawal.
         withdrawn = frozenset(
             each.letter.origin.get("record", "")
-            for each in self._letters(consumer, starts, ends)
+            for each in self._letters(consumer, begins, ends)
             if each.letter.cause == WITHDRAWN
         )
         done = Redriven()
@@ -94,8 +94,7 @@ class SinkRedrive:
     ) -> Iterator[_Found]:
         """This connector's, partition by partition."""
         for place, start in starts.items():
-            consumer.pause(*starts)
-            consumer.resume(place)
+            consumer.assign([place])
             consumer.seek(place, start)
             give_up_at_s = time.monotonic() + _PATIENCE_S
             while consumer.position(place) < ends[place]:
@@ -114,7 +113,7 @@ class SinkRedrive:
             records = [self._again(each.letter, failed.get(index)) for index, each in enumerate(chunk)]
             offsets = {each.place: OffsetAndMetadata(each.offset + 1) for each in chunk}
             try:
-                self._writer.write(records, offsets, self._group)
+                self._writer.write(records, offsets, self._group, alone=True)
             except TooLarge as refused:
                 if refused.at & failed.keys():
                     raise ConnectorFailed(
@@ -151,7 +150,8 @@ class SinkRedrive:
         if topic is None:
             raise NoDestination("there is no topic for notices any more")
         headers = [(name, value) for name, value in record.headers if value is not None]
-        return Outgoing(topic, record.key, record.value, headers, origin.get("record", "").encode())
+        place = None if record.key is not None else origin.get("record", "").encode()
+        return Outgoing(topic, record.key, record.value, headers, place)
 
     def _renew(self) -> None:
         self._writer.close()

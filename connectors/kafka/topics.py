@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from typing import Any
 
 from kafka.admin import ConfigResource, ConfigResourceType
@@ -13,10 +14,19 @@ from connectors.runtime.model import ConnectorFailed
 
 _COMPACT = "compact"
 _POLICY = "cleanup.policy"
+_LARGEST = "max.message.bytes"
 
 
-def ensure_topic(cluster: Cluster, topic: str, *, create: bool, compacted: bool = False) -> int:
-    """How many partitions it has; it is created, as the cluster's defaults say, if that is wished.
+@dataclass(frozen=True, slots=True)
+class TopicFacts:
+    """largest_bytes: of a batch of records, None where the right to see it is missing."""
+
+    partitions: int
+    largest_bytes: int | None
+
+
+def ensure_topic(cluster: Cluster, topic: str, *, create: bool, compacted: bool = False) -> TopicFacts:
+    """What is to be known of it; it is created, as the cluster's defaults say, if that is wished.
 
     compacted: refuse a topic that forgets its records after some time. Raises ConnectorFailed and KafkaError.
     """
@@ -32,7 +42,8 @@ def ensure_topic(cluster: Cluster, topic: str, *, create: bool, compacted: bool 
         finding = topic_finding(admin, cluster, topic, compacted=compacted)
         if finding is not None or partitions is None:
             raise ConnectorFailed(finding or f"topic {topic}: was deleted just now")
-        return partitions
+        largest = setting_of(admin, topic, _LARGEST)
+        return TopicFacts(partitions, None if largest is None else int(largest))
     finally:
         admin.close()
 
@@ -42,7 +53,7 @@ def topic_finding(admin: Any, cluster: Cluster, topic: str, *, compacted: bool =
     if partitions_in(admin, topic) is None:
         where = f"Kafka at {', '.join(cluster.bootstrap)}"
         return f"{where} has no topic {topic} (or hides it); create it, or set write.create_topics"
-    if compacted and _COMPACT not in (policy_of(admin, topic) or _COMPACT):
+    if compacted and _COMPACT not in (setting_of(admin, topic, _POLICY) or _COMPACT):
         return f"topic {topic} forgets what it keeps: its cleanup.policy is not compact; set it so"
     return None
 
@@ -60,8 +71,8 @@ def partitions_in(admin: Any, topic: str) -> int | None:
     return None
 
 
-def policy_of(admin: Any, topic: str) -> str | None:
-    """Its cleanup.policy; None where the right to see it is missing."""
+def setting_of(admin: Any, topic: str, name: str) -> str | None:
+    """One of its settings; None where the right to see it is missing."""
     answer = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)], config_filter="all")
-    value = answer.get("topic", {}).get(topic, {}).get(_POLICY, {}).get("value")
+    value = answer.get("topic", {}).get(topic, {}).get(name, {}).get("value")
     return None if value is None else str(value)

@@ -22,7 +22,7 @@ from kafka.errors import (
     RecordListTooLargeError,
 )
 
-from connectors.kafka.connection import Cluster
+from connectors.kafka.connection import MAX_RECORD_BYTES, Cluster
 from connectors.kafka.destinations import partition_of
 from connectors.kafka.encoding import Outgoing
 from connectors.kafka.topics import ensure_topic
@@ -36,7 +36,7 @@ _METADATA_TIMEOUT_MS = 10_000
 _BATCH_BYTES = 256 * 1024
 _LINGER_MS = 50
 _BACKOFF_MS = 5
-_SMALL_BYTES = 64 * 1024
+_SMALL_BYTES = 16 * 1024
 _LOOK_S = 0.25
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
@@ -44,12 +44,14 @@ _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 class Unsettled(Exception):
     """A transaction of which only the log can tell whether it was committed: make a new writer and read back.
 
-    cause: the kind of error that Kafka or its client told.
+    cause: the kind of error that Kafka or its client told. too_large: a batch was too large for its topic; write once
+    more, each record alone, to learn which it is.
     """
 
-    def __init__(self, cause: str) -> None:
+    def __init__(self, cause: str, *, too_large: bool = False) -> None:
         super().__init__(cause)
         self.cause = cause
+        self.too_large = too_large
 
 
 class TooLarge(Exception):
@@ -76,6 +78,8 @@ class TransactionalWriter:
         self._producer: Any = None
         self._abandoned = threading.Event()
         self._places: dict[str, list[TopicPartition]] = {}
+        self._largest: dict[str, int] = {}
+        self._batch_bytes = _BATCH_BYTES
 
     def open(self) -> None:
         """Connect; ends what an earlier process left open, and keeps it from committing anything more.
@@ -91,19 +95,28 @@ class TransactionalWriter:
             linger_ms=_LINGER_MS,
             retry_backoff_ms=_BACKOFF_MS,
         )
+        # Splitting a batch loses track of its records when one of the parts is refused too.
+        self._producer._sender._can_split = lambda *_: False
         self._producer.init_transactions()
 
     def write(
-        self, records: Sequence[Outgoing], offsets: Mapping[Any, Any] | None = None, group: str = ""
+        self,
+        records: Sequence[Outgoing],
+        offsets: Mapping[Any, Any] | None = None,
+        group: str = "",
+        *,
+        alone: bool = False,
     ) -> int:
         """Write all of it in one transaction, with a consumer group's offsets if given; the last record's offset.
 
+        alone: each record in a batch of its own, so that one that is too large is told from its neighbours.
         Raises TooLarge, Unsettled, and ConnectorFailed before anything was begun if a topic is missing.
         """
         placed = [self._place(record) for record in records]
         try:
             self._producer.begin_transaction()
-            sent = self._send(records, placed)
+            self._producer._accumulator.config["batch_size"] = 0 if alone else self._batch_bytes
+            sent = self._send(records, placed, alone=alone)
             if offsets:
                 self._producer.send_offsets_to_transaction(offsets, group)
             self._commit()
@@ -130,20 +143,24 @@ class TransactionalWriter:
         places = self._places.get(record.topic) or self._places_of(record.topic)
         if record.partition is not None:
             return places[record.partition]
-        return places[
-            partition_of(record.key if record.key is not None else record.place or b"", len(places))
-        ]
+        chooses = record.key if record.place is None else record.place
+        return places[partition_of(chooses or b"", len(places))]
 
     def _places_of(self, topic: str) -> list[TopicPartition]:
-        count = ensure_topic(self._cluster, topic, create=self._create_topics)
+        facts = ensure_topic(self._cluster, topic, create=self._create_topics)
         try:
             self._producer.partitions_for(topic)  # the producer knows it from now on
         except KafkaError as error:
             raise self._unsettled(error) from None
-        self._places[topic] = [TopicPartition(topic, each) for each in range(count)]
+        self._largest[topic] = facts.largest_bytes or MAX_RECORD_BYTES
+        # No batch of several records may be larger than one of the topics takes.
+        self._batch_bytes = min(self._batch_bytes, self._largest[topic])
+        self._places[topic] = [TopicPartition(topic, each) for each in range(facts.partitions)]
         return self._places[topic]
 
-    def _send(self, records: Sequence[Outgoing], placed: Sequence[TopicPartition]) -> list[Any]:
+    def _send(
+        self, records: Sequence[Outgoing], placed: Sequence[TopicPartition], *, alone: bool
+    ) -> list[Any]:
         appends: dict[TopicPartition, Callable[[Outgoing], Any]] = {}
         sent: list[Any] = []
         refused: set[int] = set()
@@ -159,8 +176,12 @@ class TransactionalWriter:
             raise TooLarge(frozenset(refused))
         self._flush()
         failed = {index: each.exception for index, each in enumerate(sent) if not each.succeeded()}
-        too_large = frozenset(index for index, error in failed.items() if isinstance(error, _TOO_LARGE))
-        if too_large:
+        too_large = frozenset(
+            index
+            for index, error in failed.items()
+            if isinstance(error, _TOO_LARGE) and _answered(sent[index])
+        )
+        if too_large and alone:
             raise TooLarge(too_large)
         if failed:
             raise next(iter(failed.values())) or KafkaTimeoutError()
@@ -175,7 +196,9 @@ class TransactionalWriter:
         topic, partition = place
 
         def appended(record: Outgoing) -> Any:
-            if len(record.value or b"") > _SMALL_BYTES:
+            if (size_bytes := len(record.value or b"")) > _SMALL_BYTES:
+                if size_bytes > self._largest[topic]:
+                    raise MessageSizeTooLargeError
                 return producer.send(topic, record.value, record.key, record.headers, partition)
             future, full, _, _ = append(place, None, record.key, record.value, record.headers)
             if full:
@@ -205,4 +228,10 @@ class TransactionalWriter:
         """Only the kind of the error is told: its text may quote what it was about."""
         if isinstance(error, IllegalStateError) or type(error) is KafkaError:
             error = self._producer._transaction_manager.last_error or error
-        return Unsettled(type(error).__name__)
+        return Unsettled(type(error).__name__, too_large=isinstance(error, _TOO_LARGE))
+
+
+def _answered(future: Any) -> bool:
+    """Whether the cluster refused it: what was given up on account of another has the same error, and the offset -1."""
+    offset, _, _ = future._produce_future.value
+    return offset is None

@@ -82,7 +82,7 @@ class FakeWriter:
         self.kafka.epoch += 1
         self.epoch = self.kafka.epoch
 
-    def write(self, records: Sequence[Outgoing]) -> int:
+    def write(self, records: Sequence[Outgoing], *, alone: bool = False) -> int:
         assert not self.closed
         self.kafka.before_write()
         end = self.kafka.next_end()
