@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -43,6 +44,18 @@ def tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> bool:
     return True
 
 
+@dataclass(slots=True)
+class Membership:
+    """What rebalances leave for the reader's thread, during whose polls they happen.
+
+    joined: whether partitions were given out once, perhaps none. fresh: those whose place is to be found before anything
+    is taken of them.
+    """
+
+    joined: bool = False
+    fresh: set[TopicPartition] = field(default_factory=set)
+
+
 class Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc] # kafka-python has no types
     """Called in kafka-python's own thread, during a poll or when the consumer is closed; heartbeats go on meanwhile."""
 
@@ -50,21 +63,21 @@ class Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc] # kafka-py
         self,
         consumer: Any,
         topic_ids: Mapping[str, str],
-        fresh: set[TopicPartition],
+        membership: Membership,
         told: Tell,
         owner: Owner,
     ) -> None:
-        """fresh: gets partitions whose place is to be found before anything is taken of them."""
         self._consumer = consumer
         self._topic_ids = topic_ids
-        self._fresh = fresh
+        self._membership = membership
         self._tell = told
         self._owner = owner
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         """Take nothing of them until their place is known."""
         self._consumer.pause(*assigned)
-        self._fresh.update(assigned)
+        self._membership.joined = True
+        self._membership.fresh.update(assigned)
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Wait for what is under way, commit it, and let them go."""
@@ -83,7 +96,7 @@ class Listener(AsyncConsumerRebalanceListener):  # type: ignore[misc] # kafka-py
 
     async def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:
         """Others may have them already."""
-        self._fresh.difference_update(lost)
+        self._membership.fresh.difference_update(lost)
         self._tell(partial(self._owner.forget, lost))
 
     def _settle(self, settled: Future, offsets: Offsets) -> None:

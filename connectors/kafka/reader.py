@@ -24,8 +24,9 @@ from kafka.errors import (
 from connectors.kafka.connection import Cluster
 from connectors.kafka.group import Group, stamped
 from connectors.kafka.lanes import Taken
-from connectors.kafka.letting_go import Listener, Offsets, Owner, Tell, tell
+from connectors.kafka.letting_go import Listener, Membership, Offsets, Owner, Tell, tell
 from connectors.kafka.positions import Bounds, first_position
+from connectors.kafka.source_offsets import read_topics
 from connectors.kafka.source_settings import ReadSettings
 from connectors.kafka.thread import ClientThread
 from connectors.mapping.mapper import Mapper
@@ -65,8 +66,7 @@ class Reader:
         self._thread = ClientThread(name, cluster)
         self._consumer: Any = None
         self._group: Group | None = None
-        # Touched by the thread and by kafka-python's own, never at once: rebalances happen within polls.
-        self._fresh: set[TopicPartition] = set()
+        self._membership = Membership()
         self._topic_ids: dict[str, str] = {}
         self._held = False
 
@@ -83,8 +83,11 @@ class Reader:
         """Make them durable; False if the partitions belong to somebody else meanwhile. Raises ConnectorFailed."""
         return await self._thread.call(self._commit, offsets)
 
-    async def look(self) -> Sight:
-        """See that the topics are there and the same as before. Raises ConnectorFailed."""
+    async def look(self) -> Sight | None:
+        """See that the topics are there and the same as before; None before the group has given out partitions.
+
+        Raises ConnectorFailed.
+        """
         return await self._thread.call(self._look)
 
     async def close(self) -> None:
@@ -111,34 +114,43 @@ class Reader:
             # Ranges would give all of many small topics to one member.
             partition_assignment_strategy=(RoundRobinPartitionAssignor,),
         )
-        listener = Listener(self._consumer, self._topic_ids, self._fresh, told, owner)
+        listener = Listener(self._consumer, self._topic_ids, self._membership, told, owner)
         pattern = settings.whole_pattern()
         if pattern is None:
             self._consumer.subscribe(topics=list(settings.topics), listener=listener)
         else:
             self._consumer.subscribe(pattern=pattern, listener=listener)
+        # A group that is divided before the topics are known gives nobody anything, until metadata are old: a request
+        # for them that meets another one under way is forgotten. To ask for an end takes metadata, and is bounded.
+        known = self._group.partitions(read_topics(self._group, settings))
+        if known:
+            self._consumer.end_offsets(known)
 
     def _poll(self, timeout_ms: int, hold: bool) -> dict[TopicPartition, list[Taken]]:
         if hold != self._held:
-            known = self._consumer.assignment() - self._fresh
+            known = self._consumer.assignment() - self._membership.fresh
             (self._consumer.pause if hold else self._consumer.resume)(*known)
             self._held = hold
+        # kafka-python 3.0.12 forgets a join that outlasts its poll if new metadata were its cause: it would never take up
+        # what it was given, nor send heartbeats, and find nothing for ever.
+        if self._consumer._coordinator.rejoining:
+            self._consumer._coordinator.request_rejoin()
         found: Mapping[TopicPartition, Sequence[Any]] = {}
         try:
             found = self._consumer.poll(timeout_ms)
         except NoOffsetForPartitionError:
             pass  # of fresh ones, which begin below
         except OffsetOutOfRangeError as error:
-            self._fresh.update(error.args[0])
+            self._membership.fresh.update(error.args[0])
             self._consumer.pause(*error.args[0])
-        if self._fresh:
+        if self._membership.fresh:
             self._begin()
         return {partition: self._mapped(partition, records) for partition, records in found.items()}
 
     def _begin(self) -> None:
         """Find the place of each partition that was assigned, before anything of it is taken."""
         group = self._opened_group()
-        fresh = sorted(self._fresh & self._consumer.assignment())
+        fresh = sorted(self._membership.fresh & self._consumer.assignment())
         if fresh:
             committed = group.committed()
             ids = group.topic_ids({each.topic for each in fresh})
@@ -162,7 +174,7 @@ class Reader:
             self._commit({each: at for each, at in chosen.items() if each not in committed})
             if not self._held:
                 self._consumer.resume(*fresh)
-        self._fresh.clear()
+        self._membership.fresh.clear()
 
     def _mapped(self, partition: TopicPartition, records: Sequence[Any]) -> list[Taken]:
         cluster, topic = self._opened_group().cluster_id, partition.topic
@@ -193,9 +205,11 @@ class Reader:
             raise
         return True
 
-    def _look(self) -> Sight:
+    def _look(self) -> Sight | None:
         self._require_topics()
-        assigned = self._consumer.assignment() - self._fresh
+        if not self._membership.joined:
+            return None
+        assigned = self._consumer.assignment() - self._membership.fresh
         ends = self._consumer.end_offsets(sorted(assigned)) if assigned else {}
         positions = {each: self._consumer.position(each, timeout_ms=0) for each in assigned}
         return Sight({each: at for each, at in positions.items() if at is not None}, ends)

@@ -40,7 +40,7 @@ class Reads(Protocol):
 
     async def commit(self, offsets: Offsets) -> bool: ...
 
-    async def look(self) -> Sight: ...
+    async def look(self) -> Sight | None: ...
 
     async def close(self) -> None: ...
 
@@ -167,6 +167,8 @@ class SourceTask:
     async def _look(self) -> None:
         """See how far behind the task is; its own records in hand count as unread."""
         sight = await self._reader.look()
+        if sight is None:
+            return
         for partition, position in sight.positions.items():
             self._lanes.passed(partition, position)
         unread = sum(max(0, end - sight.positions.get(each, end)) for each, end in sight.ends.items())
