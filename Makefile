@@ -139,7 +139,7 @@ lock: $(VENV)/.dev ## write the lock files after a change of pyproject.toml
 	@$(UV_COMPILE) --extra dev -c requirements.lock -o requirements-dev.lock
 
 clean: ## what running and testing left behind
-	@rm -rf build dist *.egg-info .coverage .coverage.* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf build dist *.egg-info deploy/client/build deploy/client/*.egg-info .coverage .coverage.* htmlcov .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
 
 distclean: clean services-stop ## and the set-up, with the data of `make services`

@@ -8,7 +8,12 @@ import subprocess
 import sys
 import sysconfig
 import tomllib
+from collections.abc import Iterable
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 _PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
@@ -26,14 +31,49 @@ def build_wheel(folder: Path) -> Path:
     """Build the wheel from a copy of its sources below `folder`, without the network, and return its path."""
     source = folder / "source"
     source.mkdir()
-    for name in packaged_folders():
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    _copy(packaged_folders(), source)
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, source / name)
+    return _build(source, folder)
+
+
+def build_client_wheel(folder: Path) -> Path:
+    """As `build_wheel`, what a partner installs: the distribution entente-client."""
+    source = folder / "source"
+    _copy({"connectors", "protos", "deploy/client"}, source)
+    return _build(source / "deploy/client", folder)
+
+
+def _copy(names: set[str], source: Path) -> None:
+    left_out = shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
+    for name in names:
+        shutil.copytree(ROOT / name, source / name, ignore=left_out)
+
+
+def _build(project: Path, folder: Path) -> Path:
     options = ("--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(folder))
-    subprocess.run([*_PIP, "wheel", *options, str(source)], check=True, timeout=110)
-    (wheel,) = folder.glob("entente-*.whl")
+    subprocess.run([*_PIP, "wheel", *options, str(project)], check=True, timeout=110)
+    (wheel,) = folder.glob("*.whl")
     return wheel
+
+
+def importable(requirements: Iterable[str]) -> frozenset[str]:
+    """The top-level packages that installing these requirements brings, of the present interpreter's distributions."""
+    waiting = [Requirement(each) for each in requirements]
+    distributions: set[str] = set()
+    while waiting:
+        wanted = waiting.pop()
+        if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        name = canonicalize_name(wanted.name)
+        if name not in distributions:
+            distributions.add(name)
+            waiting += map(Requirement, requires(name) or ())
+    return frozenset(
+        package
+        for package, owners in packages_distributions().items()
+        if distributions & set(map(canonicalize_name, owners))
+    )
 
 
 def install(wheel: Path, target: Path) -> dict[str, str]:
