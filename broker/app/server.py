@@ -38,6 +38,7 @@ from broker.app.rulebook import RulebookDoor, find_opa
 from broker.app.switching import Switching, put_in_force
 from broker.errors import LedgerFenced
 from broker.model.ledger import JsonValue
+from broker.ports.clock import Clock
 from broker.ports.keys import Keys
 from broker.rpc.services import PACKAGE, generic_handlers
 
@@ -146,7 +147,7 @@ async def running(config: Config) -> AsyncIterator[Ready]:
             opened_ledger(config, stores.ledger_log, keys, clock) as ledger,
         ):
             opened = Opened(config, stores, ledger, switching.in_force, control, opa, keys, clock)
-            async with _agreeing(opened, switching, door) as exchange, _serving(server, exchange):
+            async with _agreeing(opened, switching, door) as exchange, _serving(server, exchange, clock):
                 rules, warnings = switching.in_force.present.regime.rules, insecure_settings(config)
                 yield Ready(tls, mtls, rules.revision, rules.engine, warnings, ledger.writer.fenced)
     finally:
@@ -185,8 +186,8 @@ async def _bound(config: Config) -> AsyncIterator[tuple[grpc.aio.Server, str, st
 
 
 @asynccontextmanager
-async def _serving(server: grpc.aio.Server, exchange: Exchange) -> AsyncIterator[None]:
-    server.add_generic_rpc_handlers(generic_handlers(exchange.table, exchange.interceptors))
+async def _serving(server: grpc.aio.Server, exchange: Exchange, clock: Clock) -> AsyncIterator[None]:
+    server.add_generic_rpc_handlers(generic_handlers(exchange.table, exchange.interceptors, clock))
     standing = health.aio.HealthServicer()
     add_HealthServicer_to_server(standing, server)
     names = (*SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME)

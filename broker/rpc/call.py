@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import grpc
 
 from broker.errors import EntenteError, Reason
 from broker.model.principal import Principal
 
-REFERENCE_BYTES = 9
-
 
 @dataclass(slots=True)
 class Call:
     """A call's context.
 
-    reference: opaque, in every error, so that an administrator can find the call in the ledger.
+    reference: in every error, so that an administrator can find the call in the ledger; see core.reference.
     response: what a unary method answers. accounted: the use case has written its own ledger entry.
     """
 
     method: str
     context: grpc.aio.ServicerContext[bytes, bytes]
+    reference: str
     request: bytes = b""
     response: bytes = b""
     principal: Principal | None = None
     accounted: bool = False
-    reference: str = field(default_factory=lambda: secrets.token_urlsafe(REFERENCE_BYTES))
 
     @property
     def caller(self) -> Principal:

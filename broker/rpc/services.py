@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import grpc
 
+from broker.core.reference import new_reference
 from broker.errors import EntenteError, Reason
+from broker.ports.clock import Clock
 from broker.rpc.call import Call, Interceptor, Method
 from broker.rpc.catalog import CatalogServicer
 from broker.rpc.exchange import ExchangeServicer
@@ -106,7 +108,7 @@ def _overlays(overlays: OverlaysServicer) -> tuple[Route, ...]:
 
 
 def generic_handlers(
-    table: Sequence[Route], interceptors: Sequence[Interceptor]
+    table: Sequence[Route], interceptors: Sequence[Interceptor], clock: Clock
 ) -> list[grpc.GenericRpcHandler]:
     """Handlers over bytes: grpcio answers garbage with a bare UNKNOWN, so messages are parsed behind the interceptors."""
     by_service: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
@@ -114,17 +116,18 @@ def generic_handlers(
         service, _, name = route.name.partition("/")
         method = chain(interceptors, route.method)
         full = f"{PACKAGE}.{service}/{name}"
-        handler = _streaming(full, method) if route.streaming else _unary(full, method)
+        handler = (_streaming if route.streaming else _unary)(full, method, clock)
         by_service.setdefault(service, {})[name] = handler
     known = [_generic(service, methods) for service, methods in by_service.items()]
-    return [*known, _UnknownMethods(interceptors)]
+    return [*known, _UnknownMethods(interceptors, clock)]
 
 
 class _UnknownMethods(grpc.GenericRpcHandler):
     """Answers every other method of the package, to authenticated callers, with METHOD_UNKNOWN."""
 
-    def __init__(self, interceptors: Sequence[Interceptor]) -> None:
+    def __init__(self, interceptors: Sequence[Interceptor], clock: Clock) -> None:
         self._method = chain(interceptors, _unknown)
+        self._clock = clock
 
     def service(
         self, handler_call_details: grpc.HandlerCallDetails
@@ -133,7 +136,7 @@ class _UnknownMethods(grpc.GenericRpcHandler):
         if not handler_call_details.method.startswith(f"/{PACKAGE}."):
             return None
         # The name is the caller's text, and would go into the ledger.
-        return _streaming(f"{PACKAGE}.(unknown)", self._method)
+        return _streaming(f"{PACKAGE}.(unknown)", self._method, self._clock)
 
 
 async def _unknown(_: Call) -> None:
@@ -144,17 +147,17 @@ def _generic(service: str, methods: dict[str, grpc.RpcMethodHandler[bytes, bytes
     return grpc.method_handlers_generic_handler(f"{PACKAGE}.{service}", methods)
 
 
-def _unary(name: str, method: Method) -> grpc.RpcMethodHandler[bytes, bytes]:
+def _unary(name: str, method: Method, clock: Clock) -> grpc.RpcMethodHandler[bytes, bytes]:
     async def serve(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
-        call = Call(name, context, request)
+        call = Call(name, context, new_reference(clock.now_ms()), request)
         await method(call)
         return call.response
 
     return grpc.unary_unary_rpc_method_handler(serve)
 
 
-def _streaming(name: str, method: Method) -> grpc.RpcMethodHandler[bytes, bytes]:
+def _streaming(name: str, method: Method, clock: Clock) -> grpc.RpcMethodHandler[bytes, bytes]:
     async def serve(_: object, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
-        await method(Call(name, context))
+        await method(Call(name, context, new_reference(clock.now_ms())))
 
     return grpc.stream_stream_rpc_method_handler(serve)

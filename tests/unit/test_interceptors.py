@@ -15,6 +15,7 @@ from google.rpc import error_details_pb2, status_pb2
 from broker.core.decide import Ruling
 from broker.core.evidence import Evidence
 from broker.core.in_force import Order
+from broker.core.reference import new_reference
 from broker.errors import EntenteError, Reason
 from broker.model.overlay import Overlays, Suspension, SuspensionKind
 from broker.model.principal import Principal
@@ -70,7 +71,7 @@ class Context:
 
 
 def new_call(context: Context, principal: Principal | None = None) -> Call:
-    call = Call("entente.v1.Exchange/Publish", cast(Any, context))
+    call = Call("entente.v1.Exchange/Publish", cast(Any, context), new_reference(1_700_000_000_000))
     call.principal = principal
     return call
 

@@ -36,7 +36,7 @@ class Context:
 
 async def refuse(interceptor: LedgerInterceptor, reason: Reason, caller: Principal | None) -> None:
     """One call that ends with the reason."""
-    call = Call("entente.v1.Catalog/WhoAmI", cast(Any, Context()), principal=caller)
+    call = Call("entente.v1.Catalog/WhoAmI", cast(Any, Context()), "a-reference", principal=caller)
 
     async def method(_: Call) -> None:
         raise EntenteError(reason)

@@ -71,7 +71,7 @@ def servicer(world: StreamWorld, checkpoint: bytes = b"", *, heartbeat_s: float 
 def calling(world: StreamWorld, served: SubscribeServicer) -> tuple[Connection, asyncio.Task[None]]:
     """A call that has sent `open`."""
     connection = Connection()
-    call = Call("Subscribe", cast(Any, connection), principal=world.principal("p-1"))
+    call = Call("Subscribe", cast(Any, connection), "a-reference", principal=world.principal("p-1"))
     connection.send(open=Open(topic=TOPIC, purpose="work", credit=Credit(records=5)))
     return connection, asyncio.ensure_future(served.subscribe(call))
 

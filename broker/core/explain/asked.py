@@ -11,6 +11,7 @@ import orjson
 from broker.core.audit.reading import EntryReader
 from broker.core.audit.recorded import RecordedDecision, decisions_of, rules_of
 from broker.core.ledger.leaf import EntryInvalid, open_entry, read_leaf, read_openings
+from broker.core.reference import time_of
 from broker.errors import LedgerRefused
 from broker.model.audit import EntryQuery, EntryRow
 from broker.model.ledger import EncodedEntry, JsonValue, LedgerEntry
@@ -18,8 +19,11 @@ from broker.model.rulebook import Rules
 from broker.ports.audit_index import AuditIndex
 from broker.ports.ledger_log import LedgerReader
 
-_LOOKED_BACK_MS = (3_600_000, 86_400_000, 7 * 86_400_000)
-"""How far back a reference is looked for, little by little: who asks why asks soon."""
+_BEFORE_MS = 1_000
+"""Clocks differ: an entry may say an earlier time than the reference of its call."""
+
+_AFTER_MS = (10_000, 600_000, 86_400_000)
+"""How long after a call began its entry is looked for, little by little: nearly all end soon."""
 
 _PAGE = 500
 _WITH_REFERENCE = frozenset({"call_refused", "publish"})
@@ -56,14 +60,17 @@ async def decision_at(reader: LedgerReader, index: AuditIndex, at: DecisionAt) -
 
 
 async def decisions_of_reference(
-    reader: LedgerReader, index: AuditIndex, reference: str, now_ms: int, agency: str | None
+    reader: LedgerReader, index: AuditIndex, reference: str, agency: str | None
 ) -> Sequence[Recorded]:
-    """Those of the call that an error's `reference` names, of the last seven days; empty if there are none.
+    """Those of the call that an error's `reference` names, if it lasted no longer than a day; empty if there are none.
 
     agency: look at what concerns this agency only, for whoever is shown nothing else; None: at everything.
     """
+    began_ms = time_of(reference)
+    if began_ms is None:
+        return ()
     entries = EntryReader(reader, index)
-    async for row in _rows(index, now_ms, agency):
+    async for row in _rows(index, began_ms, agency):
         try:
             entry = await entries.read(row.instance, row.index)
             _, opened = open_entry(entry)
@@ -74,17 +81,18 @@ async def decisions_of_reference(
     return ()
 
 
-async def _rows(index: AuditIndex, now_ms: int, agency: str | None) -> AsyncIterator[EntryRow]:
-    until_ms: int | None = None
-    for back_ms in _LOOKED_BACK_MS:
-        wanted = EntryQuery("", 0, _WITH_REFERENCE, agency, now_ms - back_ms, until_ms, _PAGE, opened=True)
+async def _rows(index: AuditIndex, began_ms: int, agency: str | None) -> AsyncIterator[EntryRow]:
+    since_ms = began_ms - _BEFORE_MS
+    for after_ms in _AFTER_MS:
+        until_ms = began_ms + after_ms
+        wanted = EntryQuery("", 0, _WITH_REFERENCE, agency, since_ms, until_ms, _PAGE, opened=True)
         for each in await index.coverage():
             query = replace(wanted, instance=each.instance)
             while rows := await index.entries(query):
                 for row in rows:
                     yield row
                 query = replace(query, from_index=rows[-1].index + 1)
-        until_ms = now_ms - back_ms - 1
+        since_ms = until_ms + 1
 
 
 def _reference(entry: LedgerEntry) -> str | None:

@@ -71,8 +71,7 @@ class ExplainDesk:
         concerned = None if view.agency is None else principal.agency
         async with self._turn(principal, view):
             async with self._readings.unrestricted() as (reader, index):
-                now_ms = self._clock.now_ms()
-                found = await decisions_of_reference(reader, index, reference, now_ms, concerned)
+                found = await decisions_of_reference(reader, index, reference, concerned)
             answers = [answer for each in found if (answer := await self._recorded(principal, view, each))]
         if not answers:
             raise EntenteError(Reason.ENTRY_NOT_FOUND, "(of this reference)")

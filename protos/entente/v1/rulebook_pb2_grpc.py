@@ -235,9 +235,9 @@ class RulebookServicer:
 
         Who sees all is told the rules that decided, the data that they read, and which agreement came nearest; an agency's
         administrators the same of their agency's own records. Everybody else is told of its own calls what the rulebook marks
-        public, and whom to ask, and about records nothing: the answer is the same whether there is one. A reference is looked
-        for in the last seven days. Errors: ENTRY_NOT_FOUND, REVISION_NOT_FOUND, RECORD_TYPE_NOT_FOUND, POLICY_UNAVAILABLE,
-        AUDIT_UNAVAILABLE, LIMIT_EXCEEDED (an agency asks one question at a time).
+        public, and whom to ask, and about records nothing: the answer is the same whether there is one. A reference is that
+        of a call that lasted no longer than a day. Errors: ENTRY_NOT_FOUND, REVISION_NOT_FOUND, RECORD_TYPE_NOT_FOUND,
+        POLICY_UNAVAILABLE, AUDIT_UNAVAILABLE, LIMIT_EXCEEDED (an agency asks one question at a time).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -99,9 +99,9 @@ class RulebookStub:
 
     Who sees all is told the rules that decided, the data that they read, and which agreement came nearest; an agency's
     administrators the same of their agency's own records. Everybody else is told of its own calls what the rulebook marks
-    public, and whom to ask, and about records nothing: the answer is the same whether there is one. A reference is looked
-    for in the last seven days. Errors: ENTRY_NOT_FOUND, REVISION_NOT_FOUND, RECORD_TYPE_NOT_FOUND, POLICY_UNAVAILABLE,
-    AUDIT_UNAVAILABLE, LIMIT_EXCEEDED (an agency asks one question at a time).
+    public, and whom to ask, and about records nothing: the answer is the same whether there is one. A reference is that
+    of a call that lasted no longer than a day. Errors: ENTRY_NOT_FOUND, REVISION_NOT_FOUND, RECORD_TYPE_NOT_FOUND,
+    POLICY_UNAVAILABLE, AUDIT_UNAVAILABLE, LIMIT_EXCEEDED (an agency asks one question at a time).
     """
 
 @_typing.type_check_only
@@ -175,9 +175,9 @@ class RulebookAsyncStub(RulebookStub):
 
     Who sees all is told the rules that decided, the data that they read, and which agreement came nearest; an agency's
     administrators the same of their agency's own records. Everybody else is told of its own calls what the rulebook marks
-    public, and whom to ask, and about records nothing: the answer is the same whether there is one. A reference is looked
-    for in the last seven days. Errors: ENTRY_NOT_FOUND, REVISION_NOT_FOUND, RECORD_TYPE_NOT_FOUND, POLICY_UNAVAILABLE,
-    AUDIT_UNAVAILABLE, LIMIT_EXCEEDED (an agency asks one question at a time).
+    public, and whom to ask, and about records nothing: the answer is the same whether there is one. A reference is that
+    of a call that lasted no longer than a day. Errors: ENTRY_NOT_FOUND, REVISION_NOT_FOUND, RECORD_TYPE_NOT_FOUND,
+    POLICY_UNAVAILABLE, AUDIT_UNAVAILABLE, LIMIT_EXCEEDED (an agency asks one question at a time).
     """
 
 class RulebookServicer(metaclass=_abc_1.ABCMeta):
@@ -326,9 +326,9 @@ class RulebookServicer(metaclass=_abc_1.ABCMeta):
 
         Who sees all is told the rules that decided, the data that they read, and which agreement came nearest; an agency's
         administrators the same of their agency's own records. Everybody else is told of its own calls what the rulebook marks
-        public, and whom to ask, and about records nothing: the answer is the same whether there is one. A reference is looked
-        for in the last seven days. Errors: ENTRY_NOT_FOUND, REVISION_NOT_FOUND, RECORD_TYPE_NOT_FOUND, POLICY_UNAVAILABLE,
-        AUDIT_UNAVAILABLE, LIMIT_EXCEEDED (an agency asks one question at a time).
+        public, and whom to ask, and about records nothing: the answer is the same whether there is one. A reference is that
+        of a call that lasted no longer than a day. Errors: ENTRY_NOT_FOUND, REVISION_NOT_FOUND, RECORD_TYPE_NOT_FOUND,
+        POLICY_UNAVAILABLE, AUDIT_UNAVAILABLE, LIMIT_EXCEEDED (an agency asks one question at a time).
         """
 
 def add_RulebookServicer_to_server(servicer: RulebookServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
