@@ -30,7 +30,7 @@ from connectors.delivery import Start, StreamChoices, StreamOptions
 from connectors.errors import EntenteClientError
 from connectors.overlaying import Overlaying
 from connectors.publisher import Publisher, PublisherOptions
-from connectors.publishing import PublishOutcome, PublishPipe, cut, outcomes
+from connectors.publishing import PublishOutcome, PublishPipe, cut, outcomes, refused_alone
 from connectors.receipts import ReceiptFile
 from connectors.retry import Retry
 from connectors.stream import RecordStream
@@ -144,9 +144,7 @@ class Client:
             if kept is not None:
                 await kept.open()
             for batch in cut(records):
-                request = exchange_pb2.PublishRequest(topic=topic, records=batch)
-                response = await self._caller.unary(self._exchange.Publish, request, publishing=True)
-                found = outcomes(batch, response.results)
+                found = await self._publish(topic, batch)
                 if kept is not None:
                     kept.add_published(batch, found)
                 published += found
@@ -154,6 +152,17 @@ class Client:
             if kept is not None:
                 kept.close()
         return published
+
+    async def _publish(self, topic: str, batch: Sequence[CloudEvent]) -> list[PublishOutcome]:
+        request = exchange_pb2.PublishRequest(topic=topic, records=batch)
+        try:
+            response = await self._caller.unary(self._exchange.Publish, request, publishing=True)
+        except EntenteClientError as error:
+            alone = refused_alone(batch, error)
+            if alone is None:
+                raise
+            return alone
+        return outcomes(batch, response.results)
 
     def publish_stream(
         self, topic: str, batches: Iterable[Sequence[CloudEvent]], *, receipts: Path | None = None

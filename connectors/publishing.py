@@ -111,6 +111,32 @@ def _outcome(record: CloudEvent, result: pb.PublishResult) -> PublishOutcome:
     )
 
 
+def refused_alone(batch: Sequence[CloudEvent], error: EntenteClientError) -> list[PublishOutcome] | None:
+    """The outcome of a record whose call was refused for nothing but its size; None if that is not so.
+
+    What is larger than the exchange reads at all the transport cuts off, without a reason of the catalogue.
+    """
+    if len(batch) != 1 or not _is_too_large(error):
+        return None
+    (record,) = batch
+    if error.reason == TRANSPORT and record.ByteSize() <= BATCH_BYTES:
+        return None
+    return [
+        PublishOutcome(
+            record.source,
+            record.id,
+            reason="RECORD_TOO_LARGE",
+            message=f"The record of {record.ByteSize()} bytes is larger than the exchange takes in a call; split it.",
+            reference=error.reference,
+        )
+    ]
+
+
+def _is_too_large(error: EntenteClientError) -> bool:
+    cut_off = error.reason == TRANSPORT and error.code == "RESOURCE_EXHAUSTED"
+    return cut_off or error.reason == "MESSAGE_TOO_LARGE"
+
+
 class PublishPipe:
     """PublishStream with a few batches under way; what was not answered is sent again after a reconnect."""
 
@@ -188,7 +214,7 @@ class PublishPipe:
             response = await self._call.read()
         except grpc.aio.AioRpcError as error:
             self._call = None
-            raise from_rpc(error, self._caller.endpoint) from None
+            return await self._refused(from_rpc(error, self._caller.endpoint))
         if not isinstance(response, pb.PublishStreamResponse):
             self._call = None
             raise Unavailable(TRANSPORT, "the exchange ended the stream early", code="UNAVAILABLE")
@@ -198,6 +224,17 @@ class PublishPipe:
         if self._receipts is not None:
             self._receipts.add_published(batch, found)
         return found
+
+    async def _refused(self, error: EntenteClientError) -> list[PublishOutcome]:
+        if _is_too_large(error) and self._written > 1:
+            return (
+                await self._answer_once()
+            )  # the oldest batch alone: it may be a later one that is too large
+        alone = refused_alone(self._unanswered[0], error)
+        if alone is None:
+            raise error
+        self._unanswered.popleft()
+        return alone
 
     async def _write_all(self) -> None:
         """Write what waits, if there is a call that has answered before."""

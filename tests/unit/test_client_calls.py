@@ -107,6 +107,34 @@ async def test_large_publications_are_cut_into_calls() -> None:
     assert script.calls["Publish"] == 3
 
 
+async def test_a_record_too_large_for_a_call_is_refused_and_the_others_are_not() -> None:
+    """The fake exchange reads 4 MiB at most, as gRPC does by default."""
+    script = Script()
+    records = [record(1), record(2, "x" * (5 << 20)), record(3)]
+    async with running_exchange(script) as endpoint, client(endpoint) as exchange:
+        published = await exchange.publish("t", records)
+        batches = [[each] for each in (*records, record(4), record(5))]
+        streamed = [each async for answered in exchange.publish_stream("t", batches) for each in answered]
+    assert [outcome.reason for outcome in published] == [None, "RECORD_TOO_LARGE", None]
+    assert [outcome.reason for outcome in streamed] == [None, "RECORD_TOO_LARGE", None, None, None]
+    assert not streamed[1].retryable
+    assert [stored.id for stored in script.log] == ["1", "3", "4", "5"]
+
+
+async def test_only_a_record_alone_is_blamed_for_the_size_of_its_call() -> None:
+    script = Script()
+    too_large = grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE"
+    async with running_exchange(script) as endpoint, client(endpoint) as exchange:
+        script.refusals.append(too_large)
+        assert [each.reason for each in await exchange.publish("t", [record(1)])] == ["RECORD_TOO_LARGE"]
+        for records in ([record(1), record(2)], [record(1)]):
+            code = "MESSAGE_TOO_LARGE" if len(records) > 1 else "TOPIC_NOT_FOUND"
+            script.refusals.append((too_large[0], code))
+            with pytest.raises(EntenteClientError, match=code):
+                await exchange.publish("t", records)
+    assert script.log == []
+
+
 async def test_a_stream_of_batches_survives_a_break_after_it_was_stored() -> None:
     script = Script(break_after=[2, 0])
     batches = [[record(number)] for number in range(10)]
