@@ -77,8 +77,9 @@ def alter(
     if sum((offset is not None, file is not None, reset)) != 1 or (file is not None and partition):
         raise CommandFailed("give one of --offset, --file (without --partition) and --reset", ExitCode.USAGE)
     before, after = control(state, lambda client: _planned(client, name, wish))
+    _tell(before, after)
     if not yes:
-        _ask(before, after)
+        _ask()
     _show(form_of(ctx, output), control(state, lambda client: client.alter_offsets(name, after)))
 
 
@@ -150,14 +151,18 @@ def _of_file(path: Path) -> list[Offset]:
         raise CommandFailed(message, ExitCode.USAGE) from None
 
 
-def _ask(before: Sequence[Offset], after: Sequence[Offset]) -> None:
-    """Shows what changes on standard error. Raises Abort."""
-    if not sys.stdin.isatty():
-        raise CommandFailed("nobody can be asked here; say --yes, or look first with 'show'", ExitCode.USAGE)
+def _tell(before: Sequence[Offset], after: Sequence[Offset]) -> None:
+    """What changes, on standard error."""
     was = {_text(each.partition): each.offset for each in before}
     for each in after:
         partition = _text(each.partition)
         typer.echo(f"{partition}: {_text(was.get(partition))} -> {_text(each.offset)}", err=True)
+
+
+def _ask() -> None:
+    """Raises Abort."""
+    if not sys.stdin.isatty():
+        raise CommandFailed("nobody can be asked here; say --yes", ExitCode.USAGE)
     typer.confirm("Change them?", abort=True, err=True)
 
 

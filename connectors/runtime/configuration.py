@@ -93,16 +93,23 @@ def read_configuration(files: Sequence[Path]) -> tuple[Configured, ...]:
             continue
         for name, table in tables.items():
             try:
-                if name in found:
-                    raise _Refused(
-                        f"{file}: {key_path(('connectors', name))}: is in {found[name].file} too; rename one"
-                    )
-                found[name] = _Reader(file, name, table, document.get("exchange")).configured()
+                _check_unique(file, name, found.get(name.lower()))
+                found[name.lower()] = _Reader(file, name, table, document.get("exchange")).configured()
             except _Refused as refused:
                 findings += refused.findings
     if findings:
         raise ConfigurationRefused(tuple(dict.fromkeys(findings)))
     return tuple(found.values())
+
+
+def _check_unique(file: Path, name: str, other: Configured | None) -> None:
+    """Capitals do not tell names apart: subscriptions have none, nor do folders on every system."""
+    if other is not None:
+        same = other.definition.name == name
+        what = "is" if same else f"differs by capitals only from '{other.definition.name}'"
+        raise _Refused(
+            f"{file}: {key_path(('connectors', name))}: {what} in {other.file}{' too' * same}; rename one"
+        )
 
 
 def _read(path: Path) -> Table:

@@ -273,6 +273,14 @@ def test_names_are_unique_over_all_files(write: Callable[..., Path]) -> None:
     assert refused([one, two]) == (f"{two}: {C}: is in {one} too; rename one",)
 
 
+def test_capitals_do_not_tell_names_apart(write: Callable[..., Path]) -> None:
+    content = document()
+    content["connectors"]["Crashes"] = content["connectors"]["crashes"]
+    path = write(content)
+    finding = f"{path}: connectors.Crashes: differs by capitals only from 'crashes' in {path}; rename one"
+    assert refused([path]) == (finding,)
+
+
 def test_names_can_stand_wherever_names_stand(write: Callable[..., Path]) -> None:
     content = document()
     content["connectors"]["../x\ny"] = content["connectors"].pop("crashes")
