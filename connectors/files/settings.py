@@ -76,10 +76,10 @@ class FileSinkSettings(ConnectorSettings):
     )
     format: Form = Field(default="json", description="`json`: one record a file; `jsonl`: one a line.")
     segment_records: int = Field(
-        default=10_000, ge=1, le=10_000_000, description="A JSONL file is complete with so many lines,"
+        default=10_000, ge=1, le=10_000_000, description="A JSONL file is complete with so many lines."
     )
-    segment_bytes: int = Field(default=64 * 1024 * 1024, ge=1, le=2**40, description="or with so many bytes,")
-    segment_s: float = Field(default=60.0, gt=0, le=86_400, description="or after so long.")
+    segment_bytes: int = Field(default=64 * 1024 * 1024, ge=1, le=2**40, description="Or with so many bytes.")
+    segment_s: float = Field(default=60.0, gt=0, le=86_400, description="Or after so long.")
     withdrawn: Literal["keep", "remove"] = Field(
         default="keep",
         description="Whether the file of a withdrawn record stays beside the note that it is withdrawn.",

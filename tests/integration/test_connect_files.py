@@ -1,0 +1,142 @@
+"""From one agency's directory over a real exchange into another's, with the connectors killed in between."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from connectors.runtime.status import ConnectorStatus
+from tests.services.agency_records import MAPPING, Made, entitled_among
+from tests.services.broker import BrokerProcess
+from tests.services.connect import ConnectProcess, TokenFile, run_connect
+
+pytestmark = [pytest.mark.opa, pytest.mark.slow]
+
+COUNT = 3_000
+MADE = Made(seed=11, keys=5, poison=150)
+POISONED = [record for record in MADE.records(0, COUNT) if record.kind != "record"]
+PARTS = 3
+
+
+@pytest.fixture
+def exchange(tmp_path: Path) -> Iterator[BrokerProcess]:
+    broker = BrokerProcess(tmp_path / "exchange")
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+def connectors(broker: BrokerProcess, root: Path) -> dict[str, Any]:
+    """cyber-centre's source and partner-cert's sink. Files have no key; the product is as good as one."""
+    by_product = {"path": "$.product"}
+    return {
+        "out": {
+            "plugin": "file-source",
+            "exchange": TokenFile(broker, "cyber-centre").exchange(),
+            "topic": "vulnerabilities",
+            "on_error": "dead-letter",
+            "directory": str(root / "outgoing"),
+            "quiet_s": 0,
+            "poll_s": 0.1,
+            "map": {**MAPPING, "subject": by_product, "partition_key": by_product},
+        },
+        "in": {
+            "plugin": "file-sink",
+            "exchange": TokenFile(broker, "partner-cert").exchange(),
+            "topic": "vulnerabilities",
+            "purpose": "cyber-defence",
+            "directory": str(root / "incoming"),
+            "format": "jsonl",
+            "segment_records": 400,
+        },
+    }
+
+
+def lines(root: Path) -> list[dict[str, Any]]:
+    """What partner-cert's programs would find, in order."""
+    paths = sorted((root / "incoming").glob("*.jsonl"))
+    return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+
+
+def check(found: list[dict[str, Any]]) -> None:
+    """Exactly what the policy entitles to, once each, in the order of each key."""
+    numbers = [int(line["id"].removeprefix("CVE-")) for line in found]
+    assert len(set(numbers)) == len(numbers) == entitled_among(MADE, COUNT)
+    for number, line in zip(numbers, found, strict=True):
+        entitled = MADE.record(number).entitled
+        assert entitled is not None, f"record {number} has arrived and was not to"
+        assert line["data"] == entitled.data, f"record {number}"
+        assert line["dataclassification"] == entitled.classification
+        assert set(line["disclosure"]["obligations"]) == entitled.obligations
+    by_key = sorted(
+        numbers, key=lambda number: MADE.record(number).key
+    )  # stable: keeps the order within each
+    for _, same in groupby(by_key, key=lambda number: MADE.record(number).key):
+        arrived = list(same)
+        assert arrived == sorted(arrived)
+
+
+@pytest.fixture
+def connect(tmp_path: Path, exchange: BrokerProcess) -> Iterator[ConnectProcess]:
+    for name in ("outgoing", "incoming"):
+        (tmp_path / name).mkdir()
+    process = ConnectProcess(tmp_path / "connect", connectors(exchange, tmp_path))
+    yield process
+    process.stop()
+
+
+async def test_killed_on_the_way_everything_arrives_once(tmp_path: Path, connect: ConnectProcess) -> None:
+    assert run_connect("validate", "--connect", connect.file).returncode == 0
+    for part in range(PARTS):
+        put(tmp_path / "outgoing" / f"part-{part}.jsonl", part)
+        connect.start()
+        if part < PARTS - 1:
+            await connect.until("in" if part % 2 else "out", has_moved)
+            connect.kill()
+    await _until_all_is_there(connect, tmp_path)
+    assert connect.stop() == 0
+    check(lines(tmp_path))
+    done = [path.name for path in (tmp_path / "outgoing" / "done").iterdir()]
+    assert sorted(done) == [f"part-{part}.jsonl" for part in range(PARTS)]
+    check_failed(tmp_path / "outgoing" / "failed")
+
+
+def put(path: Path, part: int) -> None:
+    """A part of all records, in a file that is there at once and whole."""
+    records = MADE.records(part * COUNT // PARTS, COUNT // PARTS)
+    unfinished = path.with_suffix(".part")
+    unfinished.write_bytes(b"".join(record.value + b"\n" for record in records))
+    unfinished.rename(path)
+
+
+def check_failed(directory: Path) -> None:
+    """Each record that must not be sent, untouched, and beside it why, without anything of it."""
+    failed = [path for path in directory.iterdir() if not path.name.endswith(".cause.json")]
+    assert sorted(path.read_bytes() for path in failed) == sorted(record.value + b"\n" for record in POISONED)
+    causes = [path.with_name(f"{path.name}.cause.json").read_text() for path in failed]
+    assert all(json.loads(cause)["cause"] for cause in causes)
+    assert not [cause for cause in causes if "MAUVE" in cause or "CVE" in cause]
+
+
+def has_moved(status: ConnectorStatus) -> bool:
+    """Whether it has moved something since the process began."""
+    return sum(task.progress.records for task in status.tasks) > 0
+
+
+async def _until_all_is_there(connect: ConnectProcess, root: Path) -> None:
+    """The source has put its files away, and the sink's segment holds the rest."""
+    wanted = entitled_among(MADE, COUNT)
+
+    def held() -> int:
+        open_segments = (root / "incoming").glob(".entente-segment-*")
+        return len(lines(root)) + sum(path.read_bytes().count(b"\n") for path in open_segments)
+
+    async with asyncio.timeout(90):
+        await connect.until("out", lambda _: len(list((root / "outgoing" / "done").iterdir())) == PARTS)
+        await connect.until("in", lambda _: held() >= wanted)
