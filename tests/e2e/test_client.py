@@ -14,6 +14,8 @@ from broker.app.tokens import mint_token, read_issuer_key, read_thumbprint
 from connectors.client import Client
 from connectors.cloudevents import new_record
 from connectors.errors import EntenteClientError
+from connectors.publisher import PublisherOptions
+from connectors.publishing import PublishOutcome
 from connectors.retry import Retry
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from tests.services.broker import BrokerProcess
@@ -101,17 +103,25 @@ async def test_nothing_is_lost_over_a_restart(
                 if len(set(seen)) == 3_000:
                     return
 
-    async def write() -> int:
+    async def write_batches() -> list[PublishOutcome]:
         batches = ([vulnerability(number + offset) for offset in range(50)] for number in range(0, 3_000, 50))
-        outcomes = [each async for answered in owner.publish_stream(TOPIC, batches) for each in answered]
-        assert [outcome.id for outcome in outcomes] == [f"CVE-0-{number}" for number in range(3_000)]
-        return sum(outcome.position is not None for outcome in outcomes)
+        return [each async for answered in owner.publish_stream(TOPIC, batches) for each in answered]
 
+    async def write_one_by_one() -> list[PublishOutcome]:
+        """The end of the block waits for all answers."""
+        options = PublisherOptions(max_waiting=200, close_timeout_s=110)
+        async with owner.publisher(TOPIC, options) as publisher:
+            sent = [await publisher.send(vulnerability(number)) for number in range(3_000)]
+        return [each.result() for each in sent]
+
+    write = write_batches if crash else write_one_by_one
     reading, writing = asyncio.create_task(read()), asyncio.create_task(write())
     await begun.wait()
     await asyncio.to_thread(process.kill if crash else process.stop)
     await asyncio.to_thread(process.start)
-    assert await writing == 3_000
+    outcomes = await writing
+    assert [outcome.id for outcome in outcomes] == [f"CVE-0-{number}" for number in range(3_000)]
+    assert all(outcome.position is not None for outcome in outcomes)
     await reading
     assert set(seen) == {f"CVE-0-{number}" for number in range(3_000)}
 
