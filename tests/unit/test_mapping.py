@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -356,3 +358,19 @@ def test_nothing_but_an_event_with_its_label_or_a_refusal_comes_out_and_always_t
         assert CloudEvent.FromString(body) == event
         results.append(body)
     assert results[0] == results[1]
+
+
+def test_the_pages_example_is_a_mapping() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "connectors.md").read_text()
+    example = page.split("## Mapping\n")[1].split("```toml\n")[1].split("```")[0]
+    chosen = Mapper(MappingSettings.model_validate(tomllib.loads(example)["connectors"]["crashes"]["map"]))
+    document = {
+        "report": {"number": "HP-1", "at": 1_700_000_000_000},
+        "tlp": "?",
+        "unit": "u7",
+        "partners": [{"agency": "ems"}, {"agency": "transport"}],
+    }
+    event = chosen.map(a_record(document))
+    assert event is not None
+    assert (event.id, text(event, "dataclassification")) == ("HP-1", "red")
+    assert text(event, "releasableto") == "ems,transport"
