@@ -100,6 +100,11 @@ class Group:
             for partition in each["partitions"]
         )
 
+    def members(self) -> int:
+        """How many read in it."""
+        found = self._patiently(lambda: self._admin.describe_groups([self.name]))
+        return len(found[self.name]["members"])
+
     def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
         """What each of these holds."""
         if not partitions:

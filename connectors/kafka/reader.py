@@ -31,6 +31,7 @@ from connectors.kafka.source_settings import ReadSettings
 from connectors.kafka.thread import ClientThread
 from connectors.mapping.mapper import Mapper
 from connectors.mapping.record import AgencyRecord, Unmappable
+from connectors.runtime.model import ConnectorFailed
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,9 @@ POLL_RECORDS = 2_000
 PARTITION_FETCH_BYTES = 2 * 1024 * 1024
 METADATA_AGE_MS = 30_000
 """How long a topic that a pattern matches may stay unseen."""
+
+IDLE_LOOKS = 3
+"""After so many looks at nothing, and again each time, it is asked whether that can be."""
 
 _CLOSE_TIMEOUT_MS = 5_000
 _LEFT_BEHIND = (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
@@ -69,6 +73,7 @@ class Reader:
         self._membership = Membership()
         self._topic_ids: dict[str, str] = {}
         self._held = False
+        self._idle_looks = 0
 
     async def open(self, owner: Owner) -> None:
         """Connect and subscribe. Raises ConnectorFailed, also if a topic that is named does not exist."""
@@ -209,6 +214,7 @@ class Reader:
         self._require_topics()
         if not self._membership.joined:
             return None
+        self._require_share()
         assigned = self._consumer.assignment() - self._membership.fresh
         ends = self._consumer.end_offsets(sorted(assigned)) if assigned else {}
         positions = {each: self._consumer.position(each, timeout_ms=0) for each in assigned}
@@ -217,6 +223,20 @@ class Reader:
     def _require_topics(self) -> None:
         topics = {*self._settings.topics, *(each.topic for each in self._consumer.assignment())}
         self._opened_group().require_topics(topics, self._topic_ids)
+
+    def _require_share(self) -> None:
+        """A task that is given nothing for long, though there is enough, would else look as if all was read."""
+        idle = not self._consumer.assignment() and not self._consumer._coordinator.rejoining
+        self._idle_looks = self._idle_looks + 1 if idle else 0
+        if self._idle_looks % IDLE_LOOKS or not idle:
+            return
+        group = self._opened_group()
+        there, members = len(group.partitions(read_topics(group, self._settings))), group.members()
+        if there and there >= members:
+            raise ConnectorFailed(
+                f"consumer group {group.name} gives this task nothing, with {there} partitions for {members} members;"
+                " joining it again"
+            )
 
     def _close(self) -> None:
         consumer, group = self._consumer, self._group

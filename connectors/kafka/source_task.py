@@ -24,6 +24,7 @@ CALL_BYTES = 2 * 1024 * 1024
 MOST_RECORDS = 8_000
 MOST_BYTES = 32 * 1024 * 1024
 POLL_S = 0.2
+HOLD_S = 1.0
 COMMIT_EVERY_S = 1.0
 LOOK_EVERY_S = 5.0
 CAUGHT_UP_S = 0.5
@@ -124,10 +125,10 @@ class SourceTask:
             self._looked_s = time.monotonic()
 
     async def _wait(self) -> None:
-        """Until there is room or the gate changes; at most a second, since a member of the group has to poll."""
+        """Until there is room or the gate changes; HOLD_S at most, since a member of the group has to poll."""
         waits = [asyncio.ensure_future(self._gate.changed()), asyncio.ensure_future(self._ended.wait())]
         try:
-            await asyncio.wait(waits, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, timeout=HOLD_S, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for each in waits:
                 each.cancel()

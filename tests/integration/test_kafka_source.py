@@ -9,13 +9,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
 from confluent_kafka import Producer, TopicPartition, admin
 
 from connectors.client import Client
+from connectors.kafka.group import Group
 from connectors.kafka.source import PLUGIN, KafkaSource
 from connectors.runtime.model import ConnectorFailed, Offset, Redriven
 from connectors.runtime.plugin import Gate, TaskContext
@@ -308,6 +309,46 @@ async def test_a_pattern_takes_topics_that_are_made_later_and_never_the_dead_let
             "pat.one",
             "pat.two",
         ]
+
+
+async def test_partitions_that_are_added_are_read_also_when_the_group_takes_longer_than_a_poll(
+    kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.kafka.reader.METADATA_AGE_MS", 300)
+    monkeypatch.setattr("connectors.kafka.source_task.POLL_S", 0.02)
+    create_topics(kafka_bootstrap, {"src-grown": 1})
+    produce(kafka_bootstrap, "src-grown", *good(1))
+    made = source(kafka_bootstrap, "src-grown", start="latest")
+    async with site() as where, at_work(made, where) as task:
+        await task.until(lambda: task.progress.lag_records == 0)
+        client, library = admin_of(kafka_bootstrap), cast(Any, admin)
+        client.create_partitions([library.NewPartitions("src-grown", 3)])["src-grown"].result(60)
+        produce(kafka_bootstrap, "src-grown", *good(2), partition=1)
+        produce(kafka_bootstrap, "src-grown", *good(3), partition=2)
+        await task.until(lambda: len(where.numbers()) == 2)
+        await task.stop()
+        assert sorted(where.numbers()) == [2, 3]
+
+
+async def test_a_task_that_is_given_nothing_though_there_is_enough_says_so(
+    kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.kafka.reader.IDLE_LOOKS", 1)
+    monkeypatch.setattr("connectors.kafka.source_task.LOOK_EVERY_S", 0.0)
+    create_topics(kafka_bootstrap, {"src-idle": 1})
+    made = source(kafka_bootstrap, "src-idle")
+    async with site() as where, at_work(made, where) as first:
+        await first.until(lambda: first.progress.lag_records == 0)
+        async with at_work(made, where, 1) as second:
+            # One of them has nothing to do, and that is as it should be.
+            await second.until(lambda: second.progress.lag_records == 0)
+            produce(kafka_bootstrap, "src-idle", *good(1))
+            await first.until(lambda: where.numbers() == [1])
+            monkeypatch.setattr(Group, "members", lambda group: 1)
+            with pytest.raises(
+                ConnectorFailed, match="gives this task nothing, with 1 partitions for 1 members"
+            ):
+                await next(asyncio.as_completed([first.run, second.run], timeout=60))
 
 
 async def test_on_error_fail_stops_before_the_record_and_says_which(kafka_bootstrap: str) -> None:

@@ -138,6 +138,7 @@ async def running() -> AsyncIterator[Running]:
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_task, "COMMIT_EVERY_S", 0.0)
     monkeypatch.setattr(source_task, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(source_task, "HOLD_S", 0.001)
     monkeypatch.setattr(source_task, "CALL_RECORDS", 2)
 
 
