@@ -57,7 +57,8 @@ def _told(error: BaseException) -> Failure | None:
         case ConnectorFailed():
             return Failure(one_line(error.cause), error.lasting)
         case ConfigurationRefused():
-            return Failure(one_line("; ".join(error.findings)), lasting=True)
+            # Not lasting: a secret's file that something rewrites may be away for a moment.
+            return Failure(one_line("; ".join(error.findings)))
         case EntenteClientError():
             return Failure(one_line(str(error)))
         case OSError():

@@ -46,10 +46,11 @@ class Pace:
     """How patient the runtime is, in seconds.
 
     first_s, longest_s: upper bounds of the first and of any pause before a failed task starts again; they double in
-    between. proven_s: how long a task must run, if it moves nothing, for its next failure to count as the first. stop_s:
-    what a task is given to finish, cancel_s: to end when it is cancelled. stalled_s: how long something may wait while
-    nothing is moved. watch_s: how often that is looked at. call_s: for a question or change of offsets.
-    tell_s: how often a redrive tells how far it is.
+    between. proven_s: how long a task must run, if it moves nothing, for its next failure to count as the first.
+    stop_s: what a task is given to finish, cancel_s: to end when it is cancelled. stalled_s: how long something may wait
+    while nothing is moved; silent_s: how long a task may show no sign of life, longer than an exchange's heartbeats may be
+    apart. watch_s: how often that is looked at. call_s: for a question or change of offsets. tell_s: how often a redrive
+    tells how far it is.
     """
 
     first_s: float = 1.0
@@ -58,6 +59,7 @@ class Pace:
     stop_s: float = 20.0
     cancel_s: float = 5.0
     stalled_s: float = 60.0
+    silent_s: float = 600.0
     watch_s: float = 5.0
     call_s: float = 30.0
     tell_s: float = 0.5

@@ -252,10 +252,9 @@ def cause_of(tasks: Sequence[TaskStatus]) -> str | None:
 
 
 def _stalled(task: TaskStatus) -> str:
-    lag_s = task.progress.lag_s
-    waits = (
-        f"what waits is {lag_s:.0f} s old"
-        if lag_s is not None
-        else f"{task.progress.lag_records} records wait"
-    )
+    lag_s, records = task.progress.lag_s, task.progress.lag_records
+    if lag_s:
+        waits = f"what waits is {lag_s:.0f} s old"
+    else:
+        waits = f"{records} records wait" if records else "nor does it tell that nothing waits"
     return f"runs and moves nothing: {waits}; see the process's log, then `restart`"

@@ -34,5 +34,5 @@ class Progress:
         self.idle()
 
     def idle(self) -> None:
-        """Nothing was there to be moved, which is a success too."""
+        """Nothing was there to be moved, which is a success too; to be told at least once a minute while that is so."""
         self.last_success_s = time.time()

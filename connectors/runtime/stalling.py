@@ -1,4 +1,4 @@
-"""Notices a task that runs and gets nowhere: something waits, grows no younger, and nothing is moved."""
+"""Notices a task that runs and gets nowhere: something waits and nothing is moved, or it shows no sign of life at all."""
 
 from __future__ import annotations
 
@@ -17,28 +17,39 @@ class _Sight:
     at_s: float
     lag: float
     treated: int
+    last_success_s: float | None
+
+    @property
+    def told(self) -> tuple[float, int, float | None]:
+        """What changes if anything goes on at all."""
+        return self.lag, self.treated, self.last_success_s
 
 
 class StallWatch:
-    """Compares what a task tells of itself from one look to the next."""
+    """Compares what a task tells of itself from one look to the next; times are of a steady clock, in seconds.
 
-    def __init__(self, window_s: float) -> None:
+    window_s: how long something may wait. silent_s: how long nothing at all may change in what the task tells.
+    """
+
+    def __init__(self, window_s: float, silent_s: float) -> None:
         self._window_s = window_s
-        self._since: _Sight | None = None
+        self._silent_s = silent_s
+        self._waiting: _Sight | None = None
+        self._alive: _Sight | None = None
         self.stalled = False
 
     def forget(self) -> None:
         """Begin anew: the task is not working."""
-        self._since = None
+        self._waiting = self._alive = None
         self.stalled = False
 
     def look(self, now_s: float, progress: Progress) -> None:
         """Take a look. A lag in seconds counts before one in records, which new records make larger without a fault."""
         lag = progress.lag_s if progress.lag_s is not None else progress.lag_records
-        if not lag:
-            self.forget()
-            return
-        seen = _Sight(now_s, float(lag), treated(progress))
-        if self._since is None or seen.treated != self._since.treated or seen.lag < self._since.lag:
-            self._since = seen
-        self.stalled = now_s - self._since.at_s >= self._window_s
+        seen = _Sight(now_s, float(lag or 0), treated(progress), progress.last_success_s)
+        if self._alive is None or seen.told != self._alive.told:
+            self._alive = seen
+        waiting = self._waiting
+        if waiting is None or not lag or seen.lag < waiting.lag or seen.treated != waiting.treated:
+            self._waiting = waiting = seen
+        self.stalled = now_s - waiting.at_s >= self._window_s or now_s - self._alive.at_s >= self._silent_s

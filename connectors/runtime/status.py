@@ -13,8 +13,8 @@ class TaskStatus:
     """One task; times are seconds of the Unix epoch.
 
     since_s: when it came to be in `state`. cause: one line why it failed, the last time; None while nothing did, and
-    again once it works. retry_at_s: when it starts again by itself; None where it does not. stalled: something waits,
-    and nothing was moved for as long as the watchdog bears.
+    again once it works. retry_at_s: when it starts again by itself; None where it does not. stalled: it runs, and
+    moved nothing for as long as the watchdog bears.
     """
 
     number: int

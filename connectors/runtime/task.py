@@ -59,7 +59,7 @@ class SupervisedTask:
         self._clock = clock
         self._pace = pace
         self._died = died
-        self._watch = StallWatch(pace.stalled_s)
+        self._watch = StallWatch(pace.stalled_s, pace.silent_s)
         self._supervision: asyncio.Task[None] | None = None
         self._gate = Gate()
         self._ended = asyncio.Event()

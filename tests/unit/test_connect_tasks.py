@@ -97,16 +97,9 @@ async def test_a_minute_of_work_is_believed_and_an_idle_start_is_not_enough_for_
         assert shown.retry_at_s - one.clock.epoch_s() <= 1
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        ConnectorFailed("another process runs this connector; end one", lasting=True),
-        ConfigurationRefused(("kafka-password: No such file or directory; put the secret there",)),
-    ],
-)
-async def test_what_lasts_waits_for_a_person(tmp_path: Path, error: Exception) -> None:
+async def test_what_lasts_waits_for_a_person(tmp_path: Path) -> None:
     async with begun(rig(tmp_path)) as one:
-        shown = await failed(one, error)
+        shown = await failed(one, ConnectorFailed("another process runs it; end one", lasting=True))
         assert shown.retry_at_s is None
         one.clock.advance(1_000_000)
         for _ in range(50):
@@ -128,6 +121,10 @@ async def test_what_lasts_waits_for_a_person(tmp_path: Path, error: Exception) -
         ),
         (FileNotFoundError(2, "No such file or directory", "ca.pem"), "ca.pem: No such file or directory"),
         (OSError(CANARY), "OSError"),
+        (
+            ConfigurationRefused(("password: No such file; put the secret there",)),
+            "password: No such file; put",
+        ),
         (ExceptionGroup(CANARY, [KeyError(CANARY), ConnectorFailed("the cause")]), "the cause"),
         (ConnectorFailed("two\nlines\x1b[31m"), "two lines?[31m"),
     ],
@@ -298,6 +295,26 @@ async def test_a_connector_that_gets_nowhere_is_degraded(tmp_path: Path) -> None
         one.supervised.look()
         assert one.supervised.status().state is State.RUNNING
         assert one.supervised.status().cause is None
+
+
+async def test_a_task_that_shows_no_sign_of_life_is_not_believed_that_nothing_waits(tmp_path: Path) -> None:
+    async with begun(rig(tmp_path)) as one:
+        await until(lambda: one.connector.inside == [1])
+        progress = one.connector.attempt().task.progress
+        progress.lag_s = 0.0
+        one.supervised.look()
+        one.clock.advance(599)
+        one.supervised.look()
+        assert one.supervised.status().state is State.RUNNING
+        one.clock.advance(1)
+        one.supervised.look()
+        assert one.supervised.status().state is State.DEGRADED
+        assert one.supervised.status().cause == (
+            "runs and moves nothing: nor does it tell that nothing waits; see the process's log, then `restart`"
+        )
+        progress.idle()
+        one.supervised.look()
+        assert one.supervised.status().state is State.RUNNING
 
 
 async def test_what_moves_or_grows_younger_or_is_paused_is_not_degraded(tmp_path: Path) -> None:
