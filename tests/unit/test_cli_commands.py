@@ -221,7 +221,7 @@ async def test_everything_refused_ends_in_3(harness: Harness, tmp_path: Path) ->
 async def test_an_error_after_a_part_was_published_ends_in_6(
     harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.publishing._UNANSWERED_BATCHES", 1)
+    monkeypatch.setattr("connectors.publishing.UNANSWERED_BATCHES", 1)
     (tmp_path / "many.jsonl").write_text("".join(f'{{"id": {number}}}\n' for number in range(501)))
     harness.script.break_after = [1, 0, 0, 0, 0]
     arguments = ["publish", "t", "--type", "t.v1", "--label", "dataclassification=green", "--id", "$.id"]
