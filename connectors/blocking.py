@@ -17,6 +17,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager
 from functools import partial, wraps
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +36,7 @@ from connectors.tokens import TokenProvider
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
 _Served = TypeVar("_Served")
+_Managed = TypeVar("_Managed", bound=AbstractAsyncContextManager[Any])
 _Given = ParamSpec("_Given")
 _Answer = TypeVar("_Answer")
 
@@ -133,16 +135,8 @@ class BlockingOverlaying(_Blocking[Overlaying]):
     withdrawal = _waits(Overlaying.withdrawal)
 
 
-class BlockingStream(_Blocking[RecordStream]):
-    """connectors.stream.RecordStream as a plain iterator, to be used with `with`."""
-
-    ack = _waits(RecordStream.ack)
-    close = _waits(RecordStream.close)
-
-    @property
-    def cursor(self) -> bytes:
-        """Where to resume after the last delivery handed out; empty before the stream was first open."""
-        return self._served.cursor
+class _Block(_Blocking[_Managed]):
+    """Something that is used with `with`."""
 
     def __enter__(self) -> Self:
         self._thread.run(self._served.__aenter__)
@@ -153,6 +147,18 @@ class BlockingStream(_Blocking[RecordStream]):
     ) -> None:
         if self._thread.running:  # else the client has closed it
             self._thread.run(lambda: self._served.__aexit__(kind, error, trace))
+
+
+class BlockingStream(_Block[RecordStream]):
+    """connectors.stream.RecordStream as a plain iterator, to be used with `with`."""
+
+    ack = _waits(RecordStream.ack)
+    close = _waits(RecordStream.close)
+
+    @property
+    def cursor(self) -> bytes:
+        """Where to resume after the last delivery handed out; empty before the stream was first open."""
+        return self._served.cursor
 
     def __iter__(self) -> Iterator[Delivery]:
         return self
@@ -165,21 +171,11 @@ class BlockingStream(_Blocking[RecordStream]):
         return delivery
 
 
-class BlockingPublisher(_Blocking[Publisher]):
+class BlockingPublisher(_Block[Publisher]):
     """connectors.publisher.Publisher, whose futures are those of threads; to be used with `with`."""
 
     flush = _waits(Publisher.flush)
     close = _waits(Publisher.close)
-
-    def __enter__(self) -> Self:
-        self._thread.run(self._served.__aenter__)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._thread.running:  # else the client has closed it
-            self._thread.run(lambda: self._served.__aexit__(kind, error, trace))
 
     def send(self, record: CloudEvent) -> Future[PublishOutcome]:
         """As Publisher.send; may be called by several threads, each of which keeps its order."""
@@ -269,11 +265,19 @@ class BlockingClient(_Blocking[Client]):
         self, topic: str, options: PublisherOptions | None = None, *, receipts: Path | None = None
     ) -> BlockingPublisher:
         """As Client.publisher."""
-        return BlockingPublisher(self._thread, self._open.publisher(topic, options, receipts=receipts))
+
+        async def made() -> Publisher:  # what the client keeps of it belongs to its thread
+            return self._served.publisher(topic, options, receipts=receipts)
+
+        return BlockingPublisher(self._thread, self._thread.run(made))
 
     def subscribe(self, topic: str, purpose: str, **choices: Unpack[StreamChoices]) -> BlockingStream:
         """As Client.subscribe."""
-        return BlockingStream(self._thread, self._open.subscribe(topic, purpose, **choices))
+
+        async def made() -> RecordStream:
+            return self._served.subscribe(topic, purpose, **choices)
+
+        return BlockingStream(self._thread, self._thread.run(made))
 
     @property
     def ledger(self) -> BlockingAuditing:

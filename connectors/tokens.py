@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import inspect
@@ -20,7 +21,7 @@ class TokenSource:
     """Gives the current token: a fixed one, a file that something else rewrites, or a callable.
 
     A file or provider is asked again when the token at hand is near its end: at a quarter of its remaining life,
-    a minute before at the most.
+    a minute before at the most. Until that end, a source that fails is asked again with each call.
     """
 
     def __init__(
@@ -38,6 +39,8 @@ class TokenSource:
         self._provider = token_provider
         self._current: str | None = None
         self._due: float | None = None
+        self._expires: float | None = None
+        self._asking = asyncio.Lock()
 
     @property
     def renewable(self) -> bool:
@@ -46,10 +49,12 @@ class TokenSource:
 
     async def current(self) -> str:
         """The token to send now. Raises Unauthenticated (TOKEN_MISSING) if there is none."""
-        if self._current is None or (self.renewable and self._due is not None and time.time() >= self._due):
-            self._current = await self._fetch()
-            self._due = due_time(self._current)
-        return self._current
+        async with self._asking:  # one asks for all that wait
+            if self._current is None:
+                self._current = self._noted(await self._fetch())
+            elif self.renewable and self._due is not None and time.time() >= self._due:
+                self._current = await self._next(self._current)
+            return self._current
 
     def discard(self) -> None:
         """Forget the token at hand, because the exchange refused it; the next `current` asks the source."""
@@ -60,6 +65,19 @@ class TokenSource:
         if not self.renewable or self._due is None:
             return None
         return max(0.0, self._due - time.time())
+
+    async def _next(self, present: str) -> str:
+        """Another token, or the present one while the source has a bad moment and it is still good."""
+        try:
+            return self._noted(await self._fetch())
+        except Unauthenticated:
+            if self._expires is None or time.time() >= self._expires:
+                raise
+            return present
+
+    def _noted(self, token: str) -> str:
+        self._expires, self._due = _expiry(token), due_time(token)
+        return token
 
     async def _fetch(self) -> str:
         if self._fixed is not None:
@@ -72,10 +90,13 @@ class TokenSource:
 
 
 def due_time(token: str) -> float | None:
-    """When to replace a JWT, in seconds since the epoch: its `exp` less a margin; None if it shows no expiry.
+    """When to replace a JWT, in seconds since the epoch: its `exp` less a margin; None if it shows no expiry."""
+    expires = _expiry(token)
+    return None if expires is None else expires - min(_MARGIN_S, max(0.0, expires - time.time()) / 4)
 
-    The token is not verified here: that is the exchange's part.
-    """
+
+def _expiry(token: str) -> float | None:
+    """`exp` of a JWT, which is not verified here: that is the exchange's part."""
     parts = token.split(".")
     if len(parts) != 3:
         return None
@@ -84,18 +105,16 @@ def due_time(token: str) -> float | None:
     except (ValueError, binascii.Error):
         return None
     expires = claims.get("exp") if isinstance(claims, dict) else None
-    if isinstance(expires, bool) or not isinstance(expires, int | float):
-        return None
-    return expires - min(_MARGIN_S, max(0.0, expires - time.time()) / 4)
+    return None if isinstance(expires, bool) or not isinstance(expires, int | float) else expires
 
 
 async def _ask(provider: TokenProvider) -> str:
     try:
         answer = provider()
         return await answer if inspect.isawaitable(answer) else answer
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whose text may hold what was asked with: in no message, no traceback
         message = f"the token provider failed ({type(error).__name__})"
-        raise Unauthenticated("TOKEN_MISSING", message, code="UNAUTHENTICATED") from error
+        raise Unauthenticated("TOKEN_MISSING", message, code="UNAUTHENTICATED") from None
 
 
 def _read(path: Path) -> str:

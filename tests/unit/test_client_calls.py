@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
+import traceback
 from pathlib import Path
 
 import grpc
@@ -12,7 +14,7 @@ import pytest
 
 from connectors.client import Client
 from connectors.cloudevents import new_record
-from connectors.errors import TRANSPORT, EntenteClientError
+from connectors.errors import TRANSPORT, EntenteClientError, Unauthenticated
 from connectors.publishing import PublishOutcome
 from connectors.retry import Retry
 from connectors.tokens import TokenSource
@@ -210,7 +212,40 @@ async def test_a_failing_provider_and_a_missing_file_are_unauthenticated(tmp_pat
         with pytest.raises(EntenteClientError) as caught:
             await source.current()
         assert caught.value.code == "UNAUTHENTICATED"
-        assert "secret" not in str(caught.value)
+        assert "secret" not in "".join(traceback.format_exception(caught.value))
+
+
+async def test_a_token_that_is_still_good_outlives_a_bad_moment_of_its_source(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1_000_000.0
+    answers = iter([jwt_until(now + 100), "", jwt_until(now + 200), "", ""])
+    source = TokenSource(token_provider=lambda: next(answers))
+    monkeypatch.setattr(time, "time", lambda: now)
+    first = await source.current()
+    now += 80  # due since the 75th second
+    assert await source.current() == first
+    second = await source.current()
+    assert second != first
+    now += 120
+    with pytest.raises(Unauthenticated, match="empty"):
+        await source.current()
+    source.discard()
+    with pytest.raises(Unauthenticated):
+        await source.current()
+
+
+async def test_calls_that_wait_for_a_token_ask_for_one() -> None:
+    asked: list[int] = []
+
+    async def provide() -> str:
+        asked.append(len(asked))
+        await asyncio.sleep(0)
+        return jwt_until(time.time() + 600, str(asked))
+
+    source = TokenSource(token_provider=provide)
+    assert len(set(await asyncio.gather(*(source.current() for _ in range(9))))) == 1
+    assert asked == [0]
 
 
 async def test_subscriptions_are_created_found_moved_and_deleted() -> None:
