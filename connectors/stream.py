@@ -56,6 +56,8 @@ class RecordStream:
         self._used_records = 0
         self._used_bytes = 0
         self._cursor = b""
+        self.caught_up = False
+        """Whether the exchange has said, after all that was handed out, that nothing waits; an open stream's only."""
 
     @property
     def cursor(self) -> bytes:
@@ -153,6 +155,7 @@ class RecordStream:
 
     def _hand_out(self, delivery: Delivery) -> Delivery:
         self._cursor = self._handed_cursor = delivery.cursor
+        self.caught_up = False
         self._handed_out += 1
         self._granted -= 1
         self._used_records += 1
@@ -191,6 +194,7 @@ class RecordStream:
     async def _pass_heartbeat(self, cursor: bytes) -> None:
         """Move past records that were not for this caller, unless a delivery still awaits its acknowledgement."""
         self._cursor = cursor
+        self.caught_up = True
         session = self._session
         if not self._options.subscription or session is None:
             return
@@ -271,6 +275,7 @@ class RecordStream:
         session = Session(call, self._sessions, token, self._caller.endpoint)
         self._granted = self._used_records = self._used_bytes = 0
         self._handed_cursor = b""
+        self.caught_up = False
         self._granted = min(self._options.max_in_flight, self._grantable())
         credit = pb.Credit(records=self._granted, bytes=self._options.max_in_flight_bytes)
         await session.send(pb.SubscribeRequest(open=open_message(self._options, self._cursor, credit)))

@@ -54,7 +54,6 @@ class SinkRun:
         self._encoder = Encoder(settings)
         self._treatment = parts.treatment
         self._taken = Taken()
-        self._opened_at = b""
         self._stored_at_s = time.monotonic()
         self._last_s: float | None = None
         self._moved = False
@@ -129,7 +128,6 @@ class SinkRun:
     async def _session(self) -> None:
         """One stream, from its opening to its end or to the order to stop; what was sealed is stored in any case."""
         taken = self._taken = Taken()
-        self._opened_at = b""
         stream = self._task.exchange.subscribe(
             self._settings.topic,
             self._settings.purpose,
@@ -227,21 +225,19 @@ class SinkRun:
             await asyncio.sleep(_LOOK_S)
 
     async def _look(self, stream: RecordStream) -> None:
-        """When everything that came is stored: a cursor beyond it is a heartbeat's, which says that nothing waits."""
-        cursor, place = stream.cursor, self._store.place
-        if not self._taken.empty or not cursor or self._task.gate.paused:
+        """When all that came is stored: a heartbeat since then says that nothing waits, and has a later cursor."""
+        if not self._taken.empty or self._task.gate.paused:
             return
-        self._opened_at = self._opened_at or cursor
-        if cursor in (place, self._opened_at):
+        if not stream.caught_up:
             if self._last_s is not None:
                 self._task.progress.lag_s = max(0.0, time.time() - self._last_s)
             return
         self._last_s = None
         self._task.progress.lag_s = 0.0
         self._task.progress.idle()
-        if cursor != place and time.monotonic() - self._stored_at_s >= _IDLE_STORE_S:
+        if time.monotonic() - self._stored_at_s >= _IDLE_STORE_S:
             # Else a place where everything is withheld would fall out of retention.
-            await self._thread.call(self._store.store, self._portion([], cursor))
+            await self._thread.call(self._store.store, self._portion([], stream.cursor))
             self._stored_at_s = time.monotonic()
 
 
