@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from connectors.files.disk import FileState, NoPlainFile, read_whole, write_whole
+from connectors.files.disk import FileState, NoPlainFile, read_whole, write_hint
 
 _FILE = "checkpoint.json"
 _MOST_BYTES = 64 * 1024
@@ -51,7 +51,7 @@ class Checkpoints:
     def write(self, checkpoint: Checkpoint) -> None:
         """Raises OSError."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_whole(self._path, [json.dumps(asdict(checkpoint)).encode()])
+        write_hint(self._path, json.dumps(asdict(checkpoint)).encode())
 
     def forget(self) -> None:
         """The file is dealt with, or to be sent from its beginning. Raises OSError."""

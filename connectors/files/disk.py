@@ -63,9 +63,21 @@ def read_whole(path: Path, most_bytes: int) -> bytes:
 
 def write_whole(path: Path, content: Iterable[bytes], mode: int = 0o600) -> None:
     """Write a file so that it is there whole or as it was before, also after a power cut. Raises OSError."""
-    temporary = write_aside(path.parent, f".{path.name}{TEMPORARY}", content, mode)
-    temporary.replace(path)
+    write_aside(path.parent, _temporary(path), content, mode).replace(path)
     sync(path.parent)
+
+
+def write_hint(path: Path, content: bytes) -> None:
+    """The same without waiting for the disk: after a power cut it may be anything. Raises OSError."""
+    temporary = path.with_name(_temporary(path))
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, _NEW, 0o600), "wb") as file:
+        file.write(content)
+    temporary.replace(path)
+
+
+def _temporary(path: Path) -> str:
+    return f".{path.name}{TEMPORARY}"
 
 
 def write_aside(directory: Path, name: str, content: Iterable[bytes], mode: int = 0o600) -> Path:
@@ -89,7 +101,8 @@ def write_aside(directory: Path, name: str, content: Iterable[bytes], mode: int 
 def move_aside(path: Path, directory: Path) -> Path:
     """Rename a file into another directory under its name, or one with a number if that is taken; where it is then.
 
-    The new name is taken with an empty file first, so that no other one is overwritten. Raises OSError.
+    The new name is taken with an empty file first, so that no other one is overwritten. Not made durable: after a power
+    cut the file may be back. Raises OSError.
     """
     for number in range(1, 1_000_000):
         name = path.name if number == 1 else f"{path.stem}.{number}{path.suffix}"
@@ -102,8 +115,6 @@ def move_aside(path: Path, directory: Path) -> Path:
         except OSError:
             (directory / name).unlink()
             raise
-        sync(directory)
-        sync(path.parent)
         return directory / name
     raise FileExistsError(17, "every name is taken", str(directory / path.name))
 
