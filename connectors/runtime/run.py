@@ -22,6 +22,7 @@ from connectors.runtime.desired import DesiredStates
 from connectors.runtime.directory import locked, socket_path
 from connectors.runtime.metrics import exposed
 from connectors.runtime.notify import ServiceManager
+from connectors.runtime.pulse import beating
 from connectors.runtime.supervisor import Runtime
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ async def run(
         told = held.enter_context(_signals())
         runtime = Runtime(definitions, state_directory, DesiredStates.read(state_directory))
         held.enter_context(_unforeseen(runtime))
+        held.enter_context(beating())
         await held.enter_async_context(listening(runtime, control))
         metrics = None
         if metrics_address is not None:

@@ -18,7 +18,7 @@ from connectors.runtime.desired import DesiredStates
 from connectors.runtime.exchange import SharedClient
 from connectors.runtime.model import Direction, Offset, Redriven
 from connectors.runtime.plugin import TaskContext
-from connectors.runtime.settings import ConnectorSettings, ExchangeSettings
+from connectors.runtime.settings import ConnectorSettings, ExchangeSettings, RetrySettings
 
 QUICK = Pace(stop_s=30.0, cancel_s=30.0)
 """Bounds in real time that no test waits for unless it makes a task hang."""
@@ -195,7 +195,9 @@ def definition(connector: ScriptedConnector | Exception, name: str = "crashes") 
     exchange = ExchangeSettings(
         endpoint="127.0.0.1:1", token_env="ENTENTE_TEST_TOKEN", insecure_plaintext=True
     )
-    settings = ConnectorSettings(plugin="scripted", topic="crash-reports", exchange=exchange)
+    settings = ConnectorSettings(
+        plugin="scripted", topic="crash-reports", exchange=exchange, retry=RetrySettings(attempts=1)
+    )
     return ConnectorDefinition(name, ScriptedPlugin(connector), settings)
 
 

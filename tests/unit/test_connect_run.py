@@ -20,6 +20,8 @@ from connectors.runtime.control_client import ControlClient
 from connectors.runtime.directory import StateDirectoryRefused
 from connectors.runtime.model import State
 from connectors.runtime.notify import ServiceManager
+from connectors.runtime.plugin import TaskContext
+from connectors.runtime.pulse import Pulse
 from connectors.runtime.run import Ready, run
 from connectors.runtime.settings import ConfigurationRefused
 from tests.fakes.connecting import ScriptedConnector, SetClock, definition, until
@@ -146,6 +148,38 @@ async def test_errors_that_reach_nobody_are_logged_without_their_message(
     assert CANARY not in "".join(capfd.readouterr())
 
 
+class Calling(ScriptedConnector):
+    """Calls the exchange, which nobody is."""
+
+    async def run(self, task: TaskContext) -> None:
+        await task.exchange.who_am_i()
+
+
+@pytest.mark.parametrize("given", [f"{CANARY}.b.c", f"{CANARY}\n{CANARY}", None])
+async def test_a_token_is_shown_nowhere(
+    directory: Path, given: str | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if given is None:
+        monkeypatch.delenv("ENTENTE_TEST_TOKEN")
+    else:
+        monkeypatch.setenv("ENTENTE_TEST_TOKEN", given)
+    running = Running(directory, Calling())
+    ready = await running.ready()
+    assert ready.metrics is not None
+    async with ControlClient(directory) as control:
+        shown = await control.status("crashes")
+        while shown.state is not State.FAILED:
+            shown = await control.status("crashes")
+    address = f"http://127.0.0.1:{ready.metrics[1]}/metrics"
+    async with aiohttp.ClientSession() as session, session.get(address) as answer:
+        metrics = await answer.text()
+    signal.raise_signal(signal.SIGTERM)
+    assert await running.ended
+    kind = {None: "variable ENTENTE_TEST_TOKEN is not set; set it to the secret"}.get(given, "T")
+    assert str(shown.cause).startswith(kind)
+    assert CANARY not in repr(shown) + metrics + caplog.text
+
+
 HANGING = """
 import sys, threading, time
 from pathlib import Path
@@ -177,6 +211,23 @@ def test_a_thread_that_hangs_keeps_no_process(directory: Path) -> None:
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 1
         assert "did not end within" in errors
+
+
+async def test_a_loop_that_hangs_ends_the_process() -> None:
+    ended = threading.Event()
+    pulse = Pulse(ended.set, every_s=0.001, missed=3)
+    assert ended.wait(60)  # blocks the loop
+    pulse.stop()
+    assert pulse.missed == 4
+
+
+async def test_a_loop_that_turns_is_left_alone() -> None:
+    ended = threading.Event()
+    pulse = Pulse(ended.set, every_s=0.001, missed=1_000_000)
+    await until(lambda: pulse.asked >= 5)
+    await until(lambda: pulse.missed < pulse.asked)
+    pulse.stop()
+    assert not ended.is_set()
 
 
 async def test_systemd_is_told() -> None:
