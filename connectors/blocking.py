@@ -32,7 +32,7 @@ from connectors.overlaying import Overlaying
 from connectors.publisher import Publisher, PublisherOptions
 from connectors.publishing import UNANSWERED_BATCHES, PublishOutcome
 from connectors.stream import RecordStream
-from connectors.tokens import TokenProvider
+from connectors.tokens import in_a_thread
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
 _Served = TypeVar("_Served")
@@ -205,7 +205,7 @@ class BlockingClient(_Blocking[Client]):
         """As Client. A token_provider that is no coroutine function is called in a thread, and may take its time."""
         provider = choices.get("token_provider")
         if provider is not None and not inspect.iscoroutinefunction(provider):
-            choices["token_provider"] = _in_a_thread(provider)
+            choices["token_provider"] = in_a_thread(provider)
         super().__init__(LoopThread(f"entente client of {endpoint}"), Client(endpoint, **choices))
 
     def __enter__(self) -> Self:
@@ -293,11 +293,3 @@ class BlockingClient(_Blocking[Client]):
     def overlays(self) -> BlockingOverlaying:
         """What the caller may suspend and withdraw."""
         return BlockingOverlaying(self._thread, self._open.overlays)
-
-
-def _in_a_thread(provider: TokenProvider) -> TokenProvider:
-    async def ask() -> str:
-        answer = await asyncio.to_thread(provider)
-        return await answer if inspect.isawaitable(answer) else answer
-
-    return ask

@@ -89,6 +89,16 @@ class TokenSource:
         return _checked(await _ask(self._provider), "the token provider's token")
 
 
+def in_a_thread(provider: TokenProvider) -> TokenProvider:
+    """The provider for an event loop that others share: it may block."""
+
+    async def ask() -> str:
+        answer = await asyncio.to_thread(provider)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    return ask
+
+
 def due_time(token: str) -> float | None:
     """When to replace a JWT, in seconds since the epoch: its `exp` less a margin; None if it shows no expiry."""
     expires = _expiry(token)
