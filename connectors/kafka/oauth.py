@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import os
 import ssl
 import threading
 import time
@@ -18,7 +19,6 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote_plus, urlencode
 
 from connectors.runtime.model import ConnectorFailed
-from connectors.runtime.settings import ConfigurationRefused, read_private_file
 
 ANSWER_TIMEOUT_S = 10.0
 MOST_TOKEN_BYTES = 64 * 1024
@@ -27,16 +27,24 @@ LATEST_RENEWAL_S = 60.0
 
 
 def token_in(file: Path) -> Callable[[], str]:
-    """A provider that reads the file, which only its owner may read, each time. It raises ConnectorFailed."""
+    """A provider that reads the file each time; a group may read it, since another user may be the one who renews it.
+
+    It raises ConnectorFailed, which names the file only.
+    """
 
     def read() -> str:
         try:
-            return _sendable(read_private_file(file).decode().strip(), str(file))
-        except ConfigurationRefused as error:
-            # Not for good: whatever writes the file may do so again.
-            raise ConnectorFailed("; ".join(error.findings)) from None
-        except UnicodeDecodeError:
-            raise ConnectorFailed(f"{file}: is no text; put a token there") from None
+            with file.open("rb") as opened:
+                everybody = os.fstat(opened.fileno()).st_mode & 0o007
+                text = opened.read(MOST_TOKEN_BYTES).decode().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "is no text"
+            raise ConnectorFailed(f"{file}: {why}; put a token there") from None
+        if everybody:
+            raise ConnectorFailed(
+                f"{file}: every user may read or write it; run 'chmod 600' on it, and get a new token"
+            )
+        return _sendable(text, str(file))
 
     return read
 
