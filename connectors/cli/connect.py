@@ -121,8 +121,9 @@ def run(
     except StateDirectoryRefused as refused:
         raise CommandFailed(str(refused)) from None
     except OSError as error:
-        where = error.filename or (metrics and f"--metrics {metrics}") or state
-        raise CommandFailed(f"{where}: {error.strerror or type(error).__name__}") from None
+        what = f"{error.filename or 'connect run'}: {error.strerror or type(error).__name__}"
+        remedy = "choose another address with --metrics, or another directory with --state"
+        raise CommandFailed(f"{what}; {remedy}") from None
     if not drained:
         raise CommandFailed(
             "not everything finished in time; what was not acknowledged comes again", ExitCode.INCOMPLETE

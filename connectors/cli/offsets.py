@@ -55,7 +55,7 @@ def alter(
     name: Name,
     partition: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE[,...]", help="A partition as 'show' names it; default: all."),
+        typer.Option(metavar="KEY=VALUE,...", help="A partition as 'show' names it; default: all."),
     ] = None,
     offset: Annotated[
         str | None,
@@ -123,11 +123,25 @@ def _offset(text: str) -> Field:
 
 
 def _fields(option: str, text: str) -> Field:
-    """KEY=VALUE,...; a value of digits is a number."""
-    pairs = [part.partition("=") for part in text.split(",")]
-    if any(not key or not value for key, _, value in pairs):
-        raise CommandFailed(f"{option}: write it as KEY=VALUE, several with commas between", ExitCode.USAGE)
-    return {key: int(value) if value.isascii() and value.isdigit() else value for key, _, value in pairs}
+    """KEY=VALUE,..., of which a value of digits is a number; or the JSON object that `show` prints."""
+    if text.startswith("{"):
+        found = _json_object(text)
+    else:
+        pairs = [part.partition("=") for part in text.split(",")]
+        found = {key: int(value) if value.isascii() and value.isdigit() else value for key, _, value in pairs}
+    if not found or not all(key and value != "" for key, value in found.items()):
+        message = f"{option}: write it as KEY=VALUE, several with commas between, or as 'show' prints it"
+        raise CommandFailed(message, ExitCode.USAGE)
+    return found
+
+
+def _json_object(text: str) -> Field:
+    """Nothing if it is none, or holds anything but texts and numbers."""
+    try:
+        found: dict[str, Any] = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if all(type(value) in (str, int) for value in found.values()) else {}
 
 
 def _of_file(path: Path) -> list[Offset]:

@@ -264,6 +264,8 @@ def altered(running: Running, *arguments: str | Path) -> list[object]:
             [{"offset": 42}, {"offset": 7}, {"offset": 1}],
         ),
         (("--offset", "cursor=YWJj=="), [{"cursor": "YWJj=="}, {"cursor": "YWJj=="}]),
+        (("--offset", '{"from": "earliest"}'), [{"from": "earliest"}, {"from": "earliest"}]),
+        (("--partition", '{"partition": 1}', "--offset", '{"offset": 5}'), [{"offset": 42}, {"offset": 5}]),
         (("--reset",), [None, None]),
         (("--reset", "--partition", "partition=0,topic=crashes"), [None, {"offset": 7}]),
     ],
@@ -299,6 +301,10 @@ def test_a_file_of_something_else_is_refused(content: str, running: Running) -> 
         ("--file", "f", "--partition", "partition=1"),
         ("--offset", "sideways"),
         ("--offset", "5", "--partition", "0"),
+        ("--offset", "{"),
+        ("--offset", "{}"),
+        ("--offset", '{"offset": [5]}'),
+        ("--offset", '{"offset": true}'),
     ],
 )
 def test_an_alteration_that_says_not_what_is_refused(arguments: tuple[str, ...], running: Running) -> None:
