@@ -378,7 +378,7 @@ async def test_a_reader_that_left_is_no_failure(harness: Harness, monkeypatch: p
 
     harness.script.log.append(record(1))
     monkeypatch.setattr("broker.cli.subscribe.write_line", leave)
-    monkeypatch.setattr("broker.cli.command._discard_output", lambda: None)
+    monkeypatch.setattr("broker.cli.command.discard_output", lambda: None)
     ran = await harness.entente("subscribe", "t", "--purpose", "p", "--subscription", "s", "-o", "jsonl")
     assert (ran.code, ran.err) == (0, "")
     assert harness.script.acks == []
