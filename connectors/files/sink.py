@@ -106,7 +106,6 @@ class _Run:
         self._store = FileStore(settings, subscription)
         self._work: asyncio.Future[None] | None = None
         self._taken = Taken()
-        self._opened_at = b""
         self._stored_at_s = time.monotonic()
         self._moved = False
 
@@ -194,7 +193,6 @@ class _Run:
     async def _session(self) -> None:
         """One stream, from its opening to its end or to the order to stop."""
         taken = self._taken = Taken(_IN_FLIGHT)
-        self._opened_at = b""
         stream = self._task.exchange.subscribe(
             self._settings.topic,
             self._settings.purpose,
@@ -260,18 +258,15 @@ class _Run:
         await stream.ack(kept[-1])
 
     async def _look(self, stream: RecordStream) -> None:
-        """When everything that came is kept: a cursor beyond it is a heartbeat's, which says that nothing waits."""
+        """When all that came is kept: a heartbeat since then says that nothing waits, and has a later cursor."""
         await self._blocking(self._store.close_segment)
-        cursor, place = stream.cursor, self._store.place
-        if not self._taken.empty or not cursor or self._task.gate.paused:
-            return
-        self._opened_at = self._opened_at or cursor
-        if cursor in (place, self._opened_at):
+        if not self._taken.empty or self._task.gate.paused or not stream.caught_up:
             return
         self._task.progress.lag_s = 0.0
         self._task.progress.idle()
         if time.monotonic() - self._stored_at_s >= _IDLE_STORE_S:
             # Else a place where everything is withheld would fall out of retention.
+            cursor = stream.cursor
             await self._blocking(lambda: self._store.move(cursor))
             self._stored_at_s = time.monotonic()
 

@@ -15,8 +15,8 @@ from connectors.errors import EntenteClientError, error_of
 class FakeTopic:
     """Hands out batches from where the subscription stands; a cursor is a batch's number as text.
 
-    failures: raised by the next streams, after so many batches each. silence: whether a stream at the end sends a
-    heartbeat, which moves its cursor.
+    failures: raised by the next streams, after so many batches each. more: set it when there are more batches, or when
+    `heartbeat` is to be sent, a cursor.
     """
 
     def __init__(self, batches: Sequence[Sequence[Delivery]]) -> None:
@@ -65,6 +65,7 @@ class FakeStream:
     def __init__(self, topic: FakeTopic) -> None:
         self._topic = topic
         self._cursor = b""
+        self.caught_up = False
 
     @property
     def cursor(self) -> bytes:
@@ -95,13 +96,13 @@ class FakeStream:
             if after == 0 and error is not None:
                 raise error
             if at == len(topic.batches):
-                self._cursor = topic.heartbeat or self._cursor
                 topic.more.clear()
                 await topic.more.wait()
+                self._cursor, self.caught_up = topic.heartbeat or self._cursor, topic.heartbeat is not None
                 continue
             before, at, after = str(at).encode(), at + 1, after - 1
             last = len(topic.batches[at - 1]) - 1
             for index, delivery in enumerate(topic.batches[at - 1]):
                 ends = index == last
-                self._cursor = str(at).encode() if ends else before
+                self._cursor, self.caught_up = str(at).encode() if ends else before, False
                 yield replace(delivery, cursor=self._cursor, ends_batch=ends)
