@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,10 +23,12 @@ from connectors.kafka.sink_settings import KafkaSinkSettings
 from connectors.runtime.model import ConnectorFailed, Offset, Redriven
 from connectors.runtime.plugin import Gate, TaskContext
 from connectors.runtime.progress import Progress
+from deploy.kafka.node import java_command
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from tests.services.agency_kafka import arrived, create_topics
 from tests.services.agency_records import Arrived
 from tests.services.exchange import Script, running_exchange
+from tests.services.kafka import QUICK_JAVA
 from tests.services.kafka_topics import set_topic_config
 
 pytestmark = pytest.mark.kafka
@@ -184,6 +187,38 @@ async def test_records_notices_and_withdrawals_arrive_as_the_standard_and_the_pa
     assert (notices[b"withdrawal"]["id"], notices[b"withdrawal"]["reason"]) == ("r-4", "wrong")
     assert offset.partition == {"subscription": f"connect-{world.name}", "topic": "crash-reports"}
     assert world.script.positions[f"connect-{world.name}"] == 10
+
+
+async def test_kafkas_own_console_consumer_reads_it(world: World) -> None:
+    world.script.log += [record(number) for number in range(3)]
+    async with running(world, world.sink()) as sink:
+        await sink.until(3)
+    shown = await asyncio.to_thread(console_consumer, world.bootstrap, world.topic("crash-reports"), 3)
+    assert len(shown) == 3
+    for number, line in enumerate(shown):
+        headers, key, value = line.split("\t")
+        assert f"ce_id:r-{number}," in headers
+        assert "entente-effect:release," in headers
+        assert key == f"//highway-patrol/crashes r-{number}"
+        assert json.loads(value)["number"] == number
+
+
+def console_consumer(bootstrap: str, topic: str, count: int) -> list[str]:
+    """What it prints of so many committed records: headers, key and value."""
+    shown = {f"print.{each}": "true" for each in ("headers", "key", "value")}
+    options = {
+        "--bootstrap-server": bootstrap,
+        "--topic": topic,
+        "--max-messages": str(count),
+        "--timeout-ms": "60000",
+        "--isolation-level": "read_committed",
+    }
+    program = "org.apache.kafka.tools.consumer.ConsoleConsumer"
+    arguments = [word for option in options.items() for word in option]
+    properties = [word for name, value in shown.items() for word in ("--property", f"{name}={value}")]
+    command = java_command(256, program, "--from-beginning", *arguments, *properties, java_options=QUICK_JAVA)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    return [line for line in ran.stdout.splitlines() if "\t" in line]
 
 
 async def test_another_process_goes_on_where_the_last_one_stopped_also_when_the_exchange_has_not_heard(
