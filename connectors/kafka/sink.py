@@ -9,12 +9,12 @@ from pathlib import Path
 
 from connectors.client import Client
 from connectors.errors import EntenteClientError
-from connectors.kafka.checks import sink_findings
 from connectors.kafka.connection import Cluster
 from connectors.kafka.cursors import CursorTopic
 from connectors.kafka.encoding import Encoder
 from connectors.kafka.exactly_once import ExactlyOnce, Ownership
 from connectors.kafka.portion import Portion, Treatment
+from connectors.kafka.sink_check import sink_findings
 from connectors.kafka.sink_redrive import SinkRedrive
 from connectors.kafka.sink_settings import KafkaSinkSettings
 from connectors.kafka.sink_task import SinkParts, SinkRun
