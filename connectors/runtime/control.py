@@ -22,7 +22,7 @@ from typing import Any
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
-from connectors.runtime.causes import out_of_memory, trail, unexpected
+from connectors.runtime.causes import one_line, out_of_memory, trail, unexpected
 from connectors.runtime.connector import CommandRefused, SupervisedConnector
 from connectors.runtime.model import Offset, Redriven
 from connectors.runtime.status import ConnectorStatus
@@ -105,7 +105,7 @@ class _Control:
         except CommandRefused as refused:
             return _error(str(refused), refused.status)
         except web.HTTPException as error:
-            return _error(f"{request.method} {request.path}: {error.reason}", error.status)
+            return _error(one_line(f"{request.method} {request.path}: {error.reason}"), error.status)
         except ConnectionError:
             raise
         except Exception as error:  # noqa: BLE001 - its message may quote anything

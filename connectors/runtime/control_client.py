@@ -6,11 +6,13 @@ async with ControlClient(Path("entente-connect")) as control:
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
 import aiohttp
 from pydantic import TypeAdapter, ValidationError
@@ -69,38 +71,38 @@ class ControlClient:
 
     async def status(self, name: str) -> ConnectorStatus:
         """One connector."""
-        return await self._ask("GET", f"/connectors/{name}", _STATUS)
+        return await self._ask("GET", _path(name), _STATUS)
 
     async def pause(self, name: str) -> ConnectorStatus:
         """Take up nothing new, but keep its places; holds over restarts of the process, as all of these."""
-        return await self._ask("POST", f"/connectors/{name}/pause", _STATUS)
+        return await self._ask("POST", _path(name, "pause"), _STATUS)
 
     async def resume(self, name: str) -> ConnectorStatus:
         """Work again, after `pause` or `stop`."""
-        return await self._ask("POST", f"/connectors/{name}/resume", _STATUS)
+        return await self._ask("POST", _path(name, "resume"), _STATUS)
 
     async def stop(self, name: str) -> ConnectorStatus:
         """Finish what is begun and give up its places; returns when no task runs any more."""
-        return await self._ask("POST", f"/connectors/{name}/stop", _STATUS)
+        return await self._ask("POST", _path(name, "stop"), _STATUS)
 
     async def restart(self, name: str, task: int | None = None) -> ConnectorStatus:
         """End its tasks, or one of them, and start them anew; a failed one starts at once."""
         chosen = "" if task is None else f"?task={task}"
-        return await self._ask("POST", f"/connectors/{name}/restart{chosen}", _STATUS)
+        return await self._ask("POST", _path(name, "restart") + chosen, _STATUS)
 
     async def offsets(self, name: str) -> list[Offset]:
         """How far it has come."""
-        return await self._ask("GET", f"/connectors/{name}/offsets", _OFFSETS)
+        return await self._ask("GET", _path(name, "offsets"), _OFFSETS)
 
     async def alter_offsets(self, name: str, offsets: Sequence[Offset]) -> list[Offset]:
         """Go on from there (an `offset` of None: forget it); only while it is STOPPED. The offsets afterwards."""
         body = {"offsets": json.loads(_OFFSETS.dump_json(list(offsets)))}
-        return await self._ask("PATCH", f"/connectors/{name}/offsets", _OFFSETS, body)
+        return await self._ask("PATCH", _path(name, "offsets"), _OFFSETS, body)
 
     async def redrive(self, name: str, most: int | None = None) -> AsyncGenerator[Redriven, None]:
         """Try its dead letters again; yields how far it is, and last what it did. Close it early to end it in order."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_ANSWER_S, sock_read=_ANSWER_S)
-        path = f"/connectors/{name}/redrive"
+        path = _path(name, "redrive")
         try:
             async with self._session.post(path, json={"most": most}, timeout=timeout) as answer:
                 await _check(answer)
@@ -126,10 +128,18 @@ class ControlClient:
     def _unreachable(self, error: Exception) -> ControlFailed:
         if isinstance(error, TimeoutError):
             return ControlFailed(f"{self._path}: no answer within {_ANSWER_S:.0f} s; see the process's log")
+        if isinstance(error, OSError) and error.errno == errno.EACCES:
+            return ControlFailed(
+                f"{self._path}: belongs to somebody else; run this as the user that runs connectors"
+            )
         return ControlFailed(
             f"no connectors run in {self._directory}; start them with `entente connect run FILE --state DIR`, "
             "or name their directory with --state"
         )
+
+
+def _path(*parts: str) -> str:
+    return "/".join(("/connectors", *(quote(part, safe="") for part in parts)))
 
 
 async def _check(answer: aiohttp.ClientResponse) -> None:

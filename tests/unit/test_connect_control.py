@@ -13,6 +13,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import aiohttp
+import aiohttp.web
 import pytest
 
 from connectors.errors import EntenteClientError
@@ -21,6 +22,7 @@ from connectors.runtime.control import listening
 from connectors.runtime.control_client import ControlClient, ControlFailed
 from connectors.runtime.desired import DesiredStates
 from connectors.runtime.model import ConnectorFailed, Offset, Redriven, State
+from connectors.runtime.plugin import TaskContext
 from connectors.runtime.settings import ConfigurationRefused
 from connectors.runtime.supervisor import Runtime
 from tests.fakes.connecting import NoExchange, ScriptedConnector, SetClock, definition, until
@@ -203,6 +205,89 @@ async def test_what_is_asked_wrongly_is_told_in_one_line(directory: Path) -> Non
                 async with session.request(method, path, data=body) as answer:
                     error = json.loads(await answer.read())["error"]
                     assert (answer.status, "\n" in error) == (status, False), (method, path)
+
+
+async def test_a_name_is_a_name_whatever_stands_in_it(directory: Path) -> None:
+    connector = ScriptedConnector()
+    async with controlled(directory, connector) as (control, _):
+        await until(lambda: connector.inside == [1])
+        for name in ("crashes/stop?", "crashes/pause#", "../crashes", "crashes\n", "%63rashes", ""):
+            assert (await refused(control.restart(name))).status in (404, 405), name
+        assert (await control.status("crashes")).state is State.RUNNING
+        assert len(connector.attempts[0]) == 1
+
+
+async def test_a_connector_that_does_not_answer_is_told(directory: Path) -> None:
+    connector = ScriptedConnector()
+
+    async def never(_: object) -> list[Offset]:
+        await asyncio.Event().wait()
+        return []
+
+    with patch.object(connector, "offsets", never):
+        async with controlled(directory, connector, Pace(call_s=0.01)) as (control, _):
+            failed = await refused(control.offsets("crashes"))
+    assert (failed.status, str(failed)) == (502, "crashes: no answer within 0 s; try again")
+
+
+async def test_a_redrive_that_does_not_end_is_cancelled(directory: Path) -> None:
+    connector = ScriptedConnector()
+    cancelled = asyncio.Event()
+
+    async def deaf(task: TaskContext, most: int | None) -> Redriven:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        return Redriven()
+
+    with patch.object(connector, "redrive", deaf):
+        async with controlled(directory, connector, Pace(tell_s=0.01, stop_s=0.01)) as (control, _):
+            async with aclosing(control.redrive("crashes")) as redriven:
+                await anext(redriven)
+            await asyncio.wait_for(cancelled.wait(), 20)
+
+
+async def test_an_error_of_control_itself_is_one_line(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with controlled(directory, ScriptedConnector()) as (control, runtime):
+        with patch.object(runtime, "statuses", side_effect=KeyError(CANARY)):
+            failed = await refused(control.connectors())
+        assert failed.status == 500
+        assert str(failed).startswith("unexpected KeyError at ")
+        assert not runtime.dead
+        with patch.object(runtime, "statuses", side_effect=MemoryError):
+            assert (await refused(control.connectors())).status == 500
+        assert runtime.dead
+    assert CANARY not in str(failed) + caplog.text
+
+
+async def test_an_answer_that_is_none_is_told(directory: Path) -> None:
+    async def nonsense(_: aiohttp.web.Request) -> aiohttp.web.Response:
+        return aiohttp.web.Response(text="{}\n")
+
+    async def broken(_: aiohttp.web.Request) -> aiohttp.web.Response:
+        return aiohttp.web.Response(text="<html>", status=500)
+
+    application = aiohttp.web.Application()
+    application.router.add_get("/connectors", nonsense)
+    application.router.add_post("/connectors/crashes/redrive", nonsense)
+    application.router.add_get("/connectors/crashes", broken)
+    runner = aiohttp.web.AppRunner(application)
+    await runner.setup()
+    await aiohttp.web.UnixSite(runner, str(directory / "control.sock")).start()
+    async with ControlClient(directory) as control:
+        assert "is not of this version" in str(await refused(control.connectors()))
+        assert str(await refused(control.status("crashes"))) == "the control socket answered 500"
+        async with aclosing(control.redrive("crashes")) as redriven:
+            assert await anext(redriven) == Redriven(0, 0)
+    await runner.cleanup()
+
+
+def test_a_state_directory_that_is_too_deep_is_told() -> None:
+    with pytest.raises(ControlFailed, match="choose a shorter state directory"):
+        ControlClient(Path("/" + "d" * 200))
 
 
 async def test_the_socket_is_its_owners_and_goes_with_the_process(directory: Path) -> None:
