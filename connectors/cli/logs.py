@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from types import TracebackType
 
 from connectors.cli.program import origin
 from connectors.cli.text import one_line
+
+log = logging.getLogger(__name__)
 
 
 class OneLine(logging.Formatter):
@@ -28,9 +31,22 @@ class OneLine(logging.Formatter):
 
 
 def log_to_stderr() -> None:
-    """Information and what is worse; of libraries, warnings."""
+    """Information and what is worse; of libraries, warnings. What Python itself would print of errors comes here too."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     for chatty in ("aiohttp", "asyncio", "kafka"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.raiseExceptions = False  # else a line that cannot be formatted is printed with its arguments
+    sys.unraisablehook = _unraisable
+    sys.excepthook = _uncaught
+
+
+def _unraisable(given: sys.UnraisableHookArgs) -> None:
+    """Of a destructor, for example."""
+    where = "nowhere" if given.exc_value is None else origin(given.exc_value)
+    log.error("an error that reached nobody: %s at %s", given.exc_type.__name__, where)
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> None:
+    log.critical("the process ends: %s at %s", kind.__name__, origin(error))

@@ -33,6 +33,14 @@ class Settings(ConnectorSettings):
     kafka: KafkaSettings
 
 
+class Dropped:
+    def __init__(self, secret):
+        self.secret = secret
+
+    def __del__(self):
+        raise RuntimeError(self.secret)
+
+
 class Connector:
     tasks = 1
 
@@ -53,6 +61,8 @@ class Connector:
             self.fail()
         except RuntimeError:
             logging.getLogger("plugin").exception("noted")
+        logging.getLogger("plugin").error("%d", self.settings.kafka.cluster().sasl_password)
+        Dropped(self.settings.kafka.cluster().sasl_password)
         asyncio.create_task(self.fail_later())
         await asyncio.sleep(0)
         self.fail()
@@ -195,7 +205,9 @@ def test_no_secret_is_ever_shown(canaries: Canaries) -> None:
 
     assert "canary_plugin.py" in causes["raises"]
     assert "failed to connect" in causes["calls"]
-    assert "noted: RuntimeError at" in log and "event loop: unexpected RuntimeError at" in log
+    assert "noted: RuntimeError at" in log
+    assert "event loop: unexpected RuntimeError at" in log
+    assert "an error that reached nobody: RuntimeError at" in log
     assert "entente_connector_" in canaries.shown[-2]
     assert CANARY not in "".join([*canaries.shown, *causes.values(), log, out])
     assert not [each for each in kept if CANARY.encode() in each]
