@@ -50,7 +50,11 @@ class Value(_Table):
     @classmethod
     def _constant(cls, written: Any) -> Any:
         """A text or list alone is a constant."""
-        return {"constant": written} if isinstance(written, str | list | tuple) else written
+        if isinstance(written, str | list | tuple):
+            return {"constant": written}
+        if not isinstance(written, dict | Value):
+            raise ValueError('write a text in quotes, or a table such as { path = "$.name" }')
+        return written
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:

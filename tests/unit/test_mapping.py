@@ -288,6 +288,7 @@ def test_only_the_agencys_own_source_passes_the_start() -> None:
         ({"source": "police"}, "//your-agency/"),
         ({"type": None, "cloudevents": "ignore"}, "type is missing"),
         ({"time": {"header": "h", "default": "now"}}, "comes from the record"),
+        ({"type": 3}, "a text in quotes, or a table"),
         ({"unknown": 1}, "unknown"),
     ],
 )
