@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import faulthandler
 import logging
-import os
 import signal
 import ssl
 import sys
-import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -33,6 +30,7 @@ from broker.app.engines import Engines
 from broker.app.exchange import Exchange, wire
 from broker.app.foundation import Opened
 from broker.app.ledger import opened_ledger
+from broker.app.own_process import end_in_time, spare_collections
 from broker.app.regime import RegimeBuilder
 from broker.app.rulebook import RulebookDoor, find_opa
 from broker.app.switching import Switching, put_in_force
@@ -60,9 +58,6 @@ log = logging.getLogger(__name__)
 
 TLS_KEY_BYTES = 64 << 10
 STOP_GRACE_S = 1.0
-END_LIMIT_S = 30.0
-"""How long an instance that has lost its ledger or its membership may take to end, until its process is gone."""
-
 SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter while others wait.
 
@@ -97,7 +92,8 @@ async def serve(config: Config, *, ready: Callable[[Ready], None] | None = None)
         loop.add_signal_handler(number, stopped.set)
     try:
         async with running(config) as report:
-            report.fenced.add_done_callback(_end_in_time)
+            spare_collections()
+            report.fenced.add_done_callback(end_in_time)
             if ready is not None:
                 ready(report)
             asked = asyncio.ensure_future(stopped.wait())
@@ -108,20 +104,6 @@ async def serve(config: Config, *, ready: Callable[[Ready], None] | None = None)
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-
-
-def _end_in_time(_: asyncio.Future[LedgerFenced]) -> None:
-    """Nobody takes this back: threads that the event loop or the interpreter waits for may hang after `serve` as well."""
-    overdue = threading.Timer(END_LIMIT_S, _end_at_once)
-    overdue.daemon = True
-    overdue.start()
-
-
-def _end_at_once() -> None:
-    """In a thread: an instance that others went on without must end, whatever it still waits for, to be started again."""
-    log.error("this instance has to stop, and did not within %d s; it is ended", END_LIMIT_S)
-    faulthandler.dump_traceback()
-    os._exit(1)
 
 
 @asynccontextmanager
@@ -136,12 +118,14 @@ async def running(config: Config) -> AsyncIterator[Ready]:
         opa = find_opa(config.rulebook.opa)
         control = await followed(config, stores, clock)
         door = RulebookDoor(opa, stores.rulebooks)
-        builder = RegimeBuilder(
-            config, stores, keys, clock, Engines(opa, door, ready_mb=config.control.ready_mb)
-        )
-        first = await door.at_start(config.rulebook, control.state.activations.revision)
+        engines = Engines(opa, door, ready_mb=config.control.ready_mb)
+        builder = RegimeBuilder(config, stores, keys, clock, engines)
         async with (
-            put_in_force(builder, first, control.state.overlays.overlays) as switching,
+            put_in_force(
+                builder,
+                door.at_start(config.rulebook, control.state.activations.revision),
+                control.state.overlays.overlays,
+            ) as switching,
             # Before the ledger is claimed: a second start by mistake fails here, and stops nobody.
             _bound(config) as (server, tls, mtls),
             opened_ledger(config, stores.ledger_log, keys, clock) as ledger,
@@ -160,14 +144,15 @@ async def _agreeing(opened: Opened, switching: Switching, door: RulebookDoor) ->
     config, ledger = opened.config, opened.ledger
     exchange = wire(opened)
     switching.attach(exchange.fanout)
-    regime = opened.in_force.present.regime
     await ledger.account_start(exchange.evidence, _start(config, opened.keys))
-    await account_genesis(exchange.control, exchange.evidence, keeper_of(opened), regime)
-    ahead = LookAhead(door, switching.engines)
-    async with membership(opened.control, exchange.control, switching, ledger, regime.rules.revision, ahead):
+    await account_genesis(
+        exchange.control, exchange.evidence, keeper_of(opened), opened.in_force.present.regime
+    )
+    ahead, revision = LookAhead(door, switching.engines), opened.in_force.present.regime.rules.revision
+    async with membership(opened.control, exchange.control, switching, ledger, revision, ahead):
         if config.rulebook.insecure_from_directory:
-            rulebook = await door.from_directory(config.rulebook.directory)
-            await activate_directory(exchange.control, exchange.evidence, rulebook.revision.id)
+            revision = (await door.from_directory(config.rulebook.directory)).revision.id
+            await activate_directory(exchange.control, exchange.evidence, revision)
         await exchange.proposing.settle(config.ledger.instance)
         yield exchange
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -167,18 +167,23 @@ class Switching:
 
 @asynccontextmanager
 async def put_in_force(
-    builder: RegimeBuilder, first: PreparedRulebook, overlays: Overlays
+    builder: RegimeBuilder, first: Awaitable[PreparedRulebook], overlays: Overlays
 ) -> AsyncIterator[Switching]:
     """What is in force at a start, and whatever takes its place inside the block; at its end all engines are stopped.
 
     Raises RulebookRefused, OpaStartFailed, StorageUnavailable.
     """
     try:
-        present = await builder.build(await builder.engines.lend(first.revision.id, first))
-        switching = Switching(builder, InForce(Order(present.regime, overlays)), present)
+        switching = await _begun(builder, await first, overlays)
         try:
             yield switching
         finally:
             await switching.close()
     finally:
         await builder.engines.close()
+
+
+async def _begun(builder: RegimeBuilder, first: PreparedRulebook, overlays: Overlays) -> Switching:
+    """In a function of its own: nothing that lives as long as the exchange may keep its first, perhaps large, rulebook."""
+    present = await builder.build(await builder.engines.lend(first.revision.id, first))
+    return Switching(builder, InForce(Order(present.regime, overlays)), present)

@@ -14,7 +14,7 @@ HELD_UP = {
 
 FENCED = """
 import asyncio, contextlib, threading
-from broker.app import server
+from broker.app import own_process, server
 from broker.errors import LedgerFenced
 
 @contextlib.asynccontextmanager
@@ -24,7 +24,7 @@ async def running(config):
     yield server.Ready("", None, "", "", (), fenced)
     {held_up}
 
-server.running, server.END_LIMIT_S = running, 0.2
+server.running, own_process.END_LIMIT_S = running, 0.2
 asyncio.run(server.serve(None))
 """
 

@@ -178,6 +178,7 @@ class OpaChild:
                 await self._supervisor
             self._supervisor = None
         running, self._running = self._running, None
+        self._bundle = b""  # of a large rulebook tens of megabytes, for nobody
         if running is not None:
             await running.stop()
 

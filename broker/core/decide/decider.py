@@ -121,7 +121,8 @@ class Decider:
 
     async def close(self) -> None:
         """Give up all open questions; the engine stays with whoever started it."""
-        for lane in self._lanes.values():
+        lanes, self._lanes = self._lanes, {}  # they refer to this, which is to be freed by its last reference
+        for lane in lanes.values():
             await lane.close()
 
     def _recall(self, question: Question, time: str | None, now_ms: int) -> Decision | None:
