@@ -25,6 +25,7 @@ from connectors.runtime.places import decode_place, encode_place
 
 _WINDOW = 1_000
 _POLL_MS = 1_000
+_ANSWER_MS = 15_000
 _PATIENCE_S = TRANSACTION_TIMEOUT_MS / 1000 + 30
 """A dead process of another connector may hold back what is committed for as long as its transaction lives."""
 
@@ -72,8 +73,10 @@ class CursorTopic:
         consumer = self._cluster.consumer(isolation_level="read_committed")
         try:
             consumer.assign([place])
-            begin = consumer.beginning_offsets([place])[place]
-            end = consumer.end_offsets([place])[place] if upto is None else upto + 1
+            begin = consumer.beginning_offsets([place], timeout_ms=_ANSWER_MS)[place]
+            end = (
+                upto + 1 if upto is not None else consumer.end_offsets([place], timeout_ms=_ANSWER_MS)[place]
+            )
             found = self._newest(consumer, place, begin, end)
         finally:
             consumer.close()

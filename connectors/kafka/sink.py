@@ -65,7 +65,9 @@ class KafkaSink:
         cluster = self._settings.kafka.cluster()
         thread = ClientThread(f"sink-{self._name}", cluster)
         try:
-            kept = await thread.call(self._places(cluster).read)
+            places = self._places(cluster)
+            await thread.call(places.prepare, create=False)
+            kept = await thread.call(places.read)
         finally:
             thread.end()
         place = kept.place

@@ -27,6 +27,7 @@ from connectors.runtime.refusals import Letter
 
 _MOST_AT_ONCE = 500
 _POLL_MS = 1_000
+_ANSWER_MS = 15_000
 _PATIENCE_S = 90.0
 
 
@@ -70,8 +71,11 @@ class SinkRedrive:
         self._writer.abandon()
 
     def _run(self, consumer: Any, places: Sequence[TopicPartition], most: int | None) -> Redriven:
-        begins, ends = consumer.beginning_offsets(places), consumer.end_offsets(places)
-        starts = {each: max(consumer.committed(each) or 0, begins[each]) for each in places}
+        begins = consumer.beginning_offsets(places, timeout_ms=_ANSWER_MS)
+        ends = consumer.end_offsets(places, timeout_ms=_ANSWER_MS)
+        starts = {
+            each: max(consumer.committed(each, timeout_ms=_ANSWER_MS) or 0, begins[each]) for each in places
+        }
         # Looked for in all that is kept: a letter may have been put behind the note of its record's withdrawal.
         withdrawn = frozenset(
             each.letter.origin.get("record", "")

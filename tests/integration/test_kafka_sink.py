@@ -239,7 +239,6 @@ async def test_another_process_goes_on_where_the_last_one_stopped_also_when_the_
 
 async def test_a_broken_stream_repeats_nothing(world: World) -> None:
     world.script.log += [record(number) for number in range(40)]
-    world.script.confirm_acks = False
     world.script.break_after = [5, 9]
     async with running(world, world.sink()) as sink:
         await sink.until(40)
