@@ -42,6 +42,7 @@ class SetClock:
         return self._until(self.now_s + duration_s)
 
     async def _until(self, due_s: float) -> None:
+        await asyncio.sleep(0)
         if self.now_s < due_s:
             woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._sleeping.append((due_s, woken))

@@ -152,11 +152,22 @@ async def mended(one: Rig) -> None:
             attempt.finish()
     await until(lambda: one.connector.inside == [0] * TASKS)
     await one.supervised.resume()
-    await one.supervised.restart(None)
+    await restarted(one)
     await until(lambda: one.connector.inside == [1] * TASKS)
     one.clock.advance(60)
     assert one.supervised.status().state is State.RUNNING
     check(one)
+
+
+async def restarted(one: Rig) -> None:
+    """A busy machine may take longer than the haste of these tests to end a task: then it is told to, and tried again."""
+    while True:
+        try:
+            await one.supervised.restart(None)
+        except CommandRefused:
+            await one.supervised.resume()
+        else:
+            return
 
 
 SEQUENCES = st.lists(st.sampled_from(sorted(STEPS)), max_size=12)
