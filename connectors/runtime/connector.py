@@ -96,10 +96,11 @@ class SupervisedConnector:
             if self.wanted is State.STOPPED:
                 raise CommandRefused(f"{self.name}: is STOPPED; use `resume`", 409)
             await asyncio.gather(*(task.stop() for task in chosen))
-            if not all(task.ended for task in chosen):
-                raise self._stuck()
+            stuck = [task for task in chosen if not task.ended]
             for task in chosen:
                 task.start(again=True)
+            if stuck:
+                raise self._stuck()
 
     async def leave(self) -> bool:
         """End everything because the process ends; what is wanted stays. Whether all finished by itself in time."""
@@ -204,9 +205,12 @@ class SupervisedConnector:
     # -- what is known --------------------------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Let the watchdog look at each task."""
+        """Let the watchdog look at each task, and start what ended too late for the command that was to restart it."""
+        idle = self._leaving or self._commands.locked() or self.wanted is State.STOPPED
         for task in self._tasks:
             task.look()
+            if task.ended and not idle:
+                task.start(again=True)
 
     def status(self) -> ConnectorStatus:
         """What is known now."""

@@ -233,6 +233,27 @@ async def test_what_does_not_even_end_when_cancelled_is_failed_and_never_started
         assert not await one.supervised.leave()
         one.connector.attempt().finish()
         await until(lambda: task(one).state is State.STOPPED)
+        one.supervised.look()
+        assert task(one).state is State.STOPPED
+
+
+async def test_what_ended_too_late_to_be_restarted_is_started_later(tmp_path: Path) -> None:
+    one = rig(tmp_path, tasks=2, pace=Pace(stop_s=0.01, cancel_s=0.01))
+    async with begun(one):
+        await until(lambda: one.connector.inside == [1, 1])
+        one.connector.attempt(0).deaf = one.connector.attempt(0).immortal = True
+        with pytest.raises(CommandRefused, match="does not end"):
+            await one.supervised.restart(None)
+        await until(lambda: len(one.connector.attempts[1]) == 2)
+        assert one.supervised.status().state is State.DEGRADED
+        one.supervised.look()
+        assert len(one.connector.attempts[0]) == 1
+        one.connector.attempt(0).finish()
+        await until(lambda: one.connector.inside[0] == 0)
+        await until(lambda: task(one).state is State.STOPPED)
+        one.supervised.look()
+        await until(lambda: one.connector.inside == [1, 1])
+        assert task(one).state is State.RESTARTING
 
 
 async def test_leaving_tells_whether_all_finished(tmp_path: Path) -> None:
