@@ -29,7 +29,7 @@ class Caller:
         self.endpoint = endpoint
         self.tokens = tokens
         self.retry = retry
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
 
     async def metadata(self) -> Metadata:
         """The call's metadata. Raises EntenteClientError if there is no token."""
@@ -79,6 +79,6 @@ class Caller:
         self, method: grpc.aio.UnaryUnaryMultiCallable[_Request, _Response], request: _Request
     ) -> _Response:
         try:
-            return await method(request, metadata=await self.metadata(), timeout=self._timeout_s)
+            return await method(request, metadata=await self.metadata(), timeout=self.timeout_s)
         except grpc.aio.AioRpcError as error:
             raise from_rpc(error, self.endpoint) from None

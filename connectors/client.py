@@ -78,8 +78,9 @@ class Client:
 
         endpoint: "host:port". Exactly one of token, token_file (read again before its token ends) and token_provider
         (called again then; may be a coroutine function). ca_file: the exchange's CA, PEM. client_certificate: PEM
-        files of chain and key, for the mTLS listener. timeout_s: deadline of each unary call. retry: how unary calls
-        and publishing are repeated while the exchange is unavailable. Raises ValueError, and OSError for files.
+        files of chain and key, for the mTLS listener. timeout_s: deadline of each unary call, and of each answer to a
+        batch on a stream. retry: how unary calls and publishing are repeated while the exchange is unavailable. Raises
+        ValueError, and OSError for files.
         """
         tokens = TokenSource(token=token, token_file=token_file, token_provider=token_provider)
         self._caller = Caller(endpoint, tokens, timeout_s=timeout_s, retry=retry or Retry())

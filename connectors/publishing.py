@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -210,8 +209,14 @@ class PublishPipe:
             # report an internal error in place of the reason for the end.
             self._call, self._written = self._stub.PublishStream(metadata=await self._caller.metadata()), 0
             await self._write(self._call, self._unanswered[0])
+        if self._call is None:
+            raise self._silent()
         try:
-            response = await self._call.read()
+            async with asyncio.timeout(self._caller.timeout_s):
+                response = await self._call.read()
+        except TimeoutError:
+            self.rest()
+            raise self._silent() from None
         except grpc.aio.AioRpcError as error:
             self._call = None
             return await self._refused(from_rpc(error, self._caller.endpoint))
@@ -243,6 +248,14 @@ class PublishPipe:
 
     async def _write(self, call: _Call, batch: Sequence[CloudEvent]) -> None:
         self._written += 1
-        # A broken call is not reported here: the next read tells why.
-        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            await call.write(pb.PublishStreamRequest(topic=self._topic, records=batch))
+        try:
+            async with asyncio.timeout(self._caller.timeout_s):
+                await call.write(pb.PublishStreamRequest(topic=self._topic, records=batch))
+        except TimeoutError:
+            self.rest()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return  # the next read tells why
+
+    def _silent(self) -> Unavailable:
+        text = f"{self._caller.endpoint}: no answer within {self._caller.timeout_s:g} s"
+        return Unavailable(TRANSPORT, text, code="DEADLINE_EXCEEDED")

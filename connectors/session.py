@@ -6,7 +6,7 @@ import asyncio
 
 import grpc
 
-from connectors.errors import from_rpc
+from connectors.errors import TRANSPORT, Unavailable, from_rpc
 from protos.entente.v1 import exchange_pb2 as pb
 
 SubscribeCall = grpc.aio.StreamStreamCall[pb.SubscribeRequest, pb.SubscribeResponse]
@@ -17,16 +17,20 @@ class Session:
 
     number: counts the stream's connections, so that what an earlier one delivered is not acknowledged on this one.
     token: the last one sent. opened: whether the exchange has accepted the stream. draining: it is about to stop.
+    silence_s: after so long without any message the connection counts as dead; None: never.
     last_cursor: the last one received. acked: the last one acknowledged. active_at_s: the event loop's time of the
     last sign of records.
     """
 
-    def __init__(self, call: SubscribeCall, number: int, token: str, endpoint: str) -> None:
+    def __init__(
+        self, call: SubscribeCall, number: int, token: str, endpoint: str, *, silence_s: float | None
+    ) -> None:
         self.number = number
         self.token = token
         self.opened = False
         self.draining = False
         self.left = False
+        self.silence_s = silence_s
         self.last_cursor = b""
         self.acked = b""
         self.active_at_s = 0.0
@@ -47,7 +51,11 @@ class Session:
     async def read(self) -> pb.SubscribeResponse | None:
         """The next message; None when the exchange or `leave` ended the call. Raises EntenteClientError."""
         try:
-            message = await self._call.read()
+            async with asyncio.timeout(self.silence_s):
+                message = await self._call.read()
+        except TimeoutError:
+            text = f"{self._endpoint}: no sign of life for {self.silence_s or 0:g} s"
+            raise Unavailable(TRANSPORT, text, code="DEADLINE_EXCEEDED") from None
         except grpc.aio.AioRpcError as error:
             raise from_rpc(error, self._endpoint) from None
         except asyncio.CancelledError:

@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 
 _CLOSE_TIMEOUT_S = 5.0
 _REFRESH_PAUSE_S = 1.0
+_SHORTEST_SILENCE_S = 20.0
+"""Heartbeats may be frequent and machines busy."""
+
+
+def silence_s(heartbeat_interval_ms: int) -> float | None:
+    """How long a stream may be silent: two heartbeats. A connection may live on in front of an exchange that does not.
+
+    None, without end, for an exchange that does not say how often its heartbeats come.
+    """
+    return max(2 * heartbeat_interval_ms / 1_000, _SHORTEST_SILENCE_S) if heartbeat_interval_ms else None
 
 
 class RecordStream:
@@ -272,7 +282,9 @@ class RecordStream:
         token = await self._caller.tokens.current()
         call = self._stub.Subscribe(metadata=(("authorization", f"Bearer {token}"),))
         self._sessions += 1
-        session = Session(call, self._sessions, token, self._caller.endpoint)
+        session = Session(
+            call, self._sessions, token, self._caller.endpoint, silence_s=self._caller.timeout_s
+        )
         self._granted = self._used_records = self._used_bytes = 0
         self._handed_cursor = b""
         self.caught_up = False
@@ -285,6 +297,7 @@ class RecordStream:
         kind = message.WhichOneof("message")
         if kind == "opened":
             session.opened = True
+            session.silence_s = silence_s(message.opened.heartbeat_interval_ms)
             session.last_cursor = session.acked = self._handed_cursor = message.opened.cursor
             self._cursor = self._cursor or message.opened.cursor
             session.active_at_s = asyncio.get_running_loop().time()

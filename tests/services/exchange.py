@@ -67,6 +67,7 @@ class Script:
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     heartbeats: asyncio.Queue[None] = field(default_factory=asyncio.Queue)
     permitted: bool = True
+    heartbeat_interval_ms: int = 20_000  # as it is told; heartbeats come as the test says
 
     async def enter(self, context: Context, method: str) -> None:
         """Note the call and its token; refuse it if that comes next."""
@@ -193,7 +194,9 @@ class _Stream:
             await self.context.write(response)
 
     async def serve(self) -> None:
-        opened = exchange_pb2.Opened(cursor=self.cursor(), heartbeat_interval_ms=20_000)
+        opened = exchange_pb2.Opened(
+            cursor=self.cursor(), heartbeat_interval_ms=self.script.heartbeat_interval_ms
+        )
         await self._write(exchange_pb2.SubscribeResponse(opened=opened))
         reader = asyncio.create_task(self._read())
         pulse = asyncio.create_task(self._pulse())

@@ -16,6 +16,7 @@ from connectors.client import Client
 from connectors.errors import IdReused, NotFound, Unavailable
 from connectors.publisher import PublisherOptions
 from connectors.publishing import BATCH_RECORDS, PublishOutcome
+from connectors.retry import Retry
 from tests.services.exchange import Exchange, Script, running_exchange
 from tests.unit.test_client_calls import client, record
 
@@ -196,6 +197,28 @@ async def test_what_is_not_answered_in_time_is_told_to_be_unknown(answers: async
             await publisher.close()
         with pytest.raises(Unavailable, match="not answered"):
             await sent
+
+
+async def test_an_answer_that_does_not_come_is_asked_for_on_another_connection(
+    answers: asyncio.Semaphore,
+) -> None:
+    script = Script()
+    async with (
+        connected(script, timeout_s=0.5, retry=Retry(1_000, 0.01, 0.01)) as exchange,
+        exchange.publisher("t", SOON) as publisher,
+    ):
+        sent = await publisher.send(record(1))
+        await until(lambda: script.calls["PublishStream"] > 1)
+        for _ in range(1_000):
+            answers.release()
+        assert (await sent).position is not None
+    assert [stored.id for stored in script.log] == ["1"]
+
+
+async def test_an_exchange_that_never_answers_is_an_outage(answers: asyncio.Semaphore) -> None:
+    async with connected(Script(), timeout_s=0.05) as exchange:
+        with pytest.raises(Unavailable, match=r"no answer within 0\.05 s"):
+            await anext(exchange.publish_stream("t", [[record(1)]]))
 
 
 async def test_a_cancelled_outcome_does_not_keep_the_others_from_theirs(answers: asyncio.Semaphore) -> None:

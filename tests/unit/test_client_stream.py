@@ -13,11 +13,11 @@ import grpc
 import pytest
 
 from connectors.delivery import Delivery, StreamChoices
-from connectors.errors import EntenteClientError
+from connectors.errors import EntenteClientError, Unavailable
 from connectors.retry import Retry
 from connectors.stream import RecordStream
 from protos.entente.v1 import exchange_pb2
-from tests.services.exchange import Script, running_exchange
+from tests.services.exchange import Exchange, Script, running_exchange
 from tests.unit.test_client_calls import client, jwt_until, record
 
 # grpc.aio keeps to one event loop a process.
@@ -310,4 +310,41 @@ async def test_a_stream_is_only_read_inside_its_block() -> None:
     async with running_exchange(Script()) as endpoint, client(endpoint) as exchange:
         stream: RecordStream = exchange.subscribe("t", "p")
         with pytest.raises(RuntimeError, match="async with"):
+            await anext(stream)
+
+
+async def test_a_stream_that_shows_no_sign_of_life_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connectors.stream._SHORTEST_SILENCE_S", 0.0)
+    script = filled(1, heartbeat_interval_ms=100)
+    async with subscribed(script, reconnect=Retry(1_000, 0.01, 0.01)) as stream:
+        first = await anext(stream)
+        await until(lambda: len(script.opens) > first.session)
+        await script.append(record(1))
+        second = await anext(stream)
+    assert (first.record, second.record) == tuple(script.log)
+    assert second.session > first.session
+
+
+async def test_an_exchange_that_never_opens_the_stream_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stalled(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Exchange, "Subscribe", stalled)
+    async with (
+        running_exchange(Script()) as endpoint,
+        client(endpoint, timeout_s=0.1) as exchange,
+        exchange.subscribe("t", "p", reconnect=Retry(attempts=2, first_s=0.01)) as stream,
+    ):
+        with pytest.raises(Unavailable, match=f"{endpoint}: no sign of life for 0.1 s"):
+            await anext(stream)
+
+
+async def test_who_reads_a_stream_that_is_closed_is_at_its_end() -> None:
+    async with subscribed(filled(1)) as stream:
+        await anext(stream)
+        waiting = asyncio.create_task(anext(stream, None))
+        await asyncio.sleep(0)
+        await stream.close()
+        assert await waiting is None
+        with pytest.raises(RuntimeError, match="inside"):
             await anext(stream)

@@ -12,6 +12,7 @@ from connectors.channel import open_channel
 from connectors.delivery import StreamOptions, open_message
 from connectors.publishing import cut
 from connectors.retry import Retry
+from connectors.stream import silence_s
 from connectors.tokens import TokenSource, due_time
 from protos.entente.v1 import exchange_pb2
 from tests.unit.test_client_calls import jwt_until, record
@@ -68,3 +69,7 @@ def test_what_is_opened_says_where_to_begin() -> None:
     assert (
         open_message(StreamOptions("t", "p", subscription="s"), b"d", credit).WhichOneof("from") == "position"
     )
+
+
+def test_two_heartbeats_may_be_missed_and_frequent_ones_for_longer() -> None:
+    assert [silence_s(each) for each in (20_000, 10, 0)] == [40.0, 20.0, None]
