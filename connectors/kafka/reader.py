@@ -13,6 +13,7 @@ from kafka import TopicPartition
 from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from kafka.errors import (
     CommitFailedError,
+    CorruptRecordError,
     IllegalGenerationError,
     KafkaError,
     NoOffsetForPartitionError,
@@ -113,6 +114,7 @@ class Reader:
             group_id=self._group_name,
             isolation_level=settings.isolation_level,
             session_timeout_ms=int(settings.session_timeout_s * 1000),
+            heartbeat_interval_ms=int(min(3.0, settings.session_timeout_s / 5) * 1000),
             max_poll_records=POLL_RECORDS,
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
             metadata_max_age_ms=METADATA_AGE_MS,
@@ -148,6 +150,8 @@ class Reader:
         except OffsetOutOfRangeError as error:
             self._membership.fresh.update(error.args[0])
             self._consumer.pause(*error.args[0])
+        except (CorruptRecordError, UnicodeDecodeError) as error:
+            raise self._unreadable(error) from None
         if self._membership.fresh:
             self._begin()
         return {partition: self._mapped(partition, records) for partition, records in found.items()}
@@ -196,6 +200,18 @@ class Reader:
             except Unmappable as refusal:
                 taken.append(Taken(each.offset, record, None, refusal.cause))
         return taken
+
+    def _unreadable(self, error: Exception) -> ConnectorFailed:
+        """Of a record that kafka-python cannot read at all, which is therefore in nobody's hand to be skipped or kept."""
+        records = self._consumer._fetcher._next_partition_records
+        where = "a record"
+        if records is not None:
+            at = records.topic_partition
+            where = f"{at.topic}, partition {at.partition}: the record at offset {records.next_fetch_offset}"
+        return ConnectorFailed(
+            f"{where} cannot be read ({type(error).__name__}): its checksum is wrong, or a header's name is no UTF-8;"
+            ' if that stays so, pass over it with "offsets alter"'
+        )
 
     def _commit(self, offsets: Offsets) -> bool:
         if not offsets:

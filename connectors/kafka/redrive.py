@@ -20,6 +20,7 @@ from connectors.kafka.treating import Refused
 from connectors.mapping.mapper import Mapper
 from connectors.mapping.record import AgencyRecord, Unmappable
 from connectors.runtime.model import Redriven
+from connectors.runtime.plugin import TaskContext
 from connectors.runtime.refusals import DeadLetters
 
 BATCH_RECORDS = 500
@@ -56,9 +57,9 @@ class Redrive:
         self._ends: dict[TopicPartition, int] = {}
 
     async def run(
-        self, publishing: Publishes, letters: DeadLetters[AgencyRecord], most: int | None
+        self, task: TaskContext, publishing: Publishes, letters: DeadLetters[AgencyRecord], most: int | None
     ) -> Redriven:
-        """Until all that were there when it began are tried, or `most` of them.
+        """Until all that were there when it began are tried, or `most` of them, or the gate says stop.
 
         Raises as publishing does; what was tried before that is committed, and the rest is tried the next time.
         """
@@ -66,7 +67,7 @@ class Redrive:
         done = Redriven()
         try:
             await thread.call(self._open)
-            while most is None or done.tried < most:
+            while not task.gate.stopping and (most is None or done.tried < most):
                 room = BATCH_RECORDS if most is None else min(BATCH_RECORDS, most - done.tried)
                 batch = await thread.call(self._next, room)
                 if batch is None:
@@ -74,6 +75,7 @@ class Redrive:
                 refused = await publishing.publish([self._taken(each) for each in batch.letters])
                 if refused:
                     await letters.put([each.letter() for each in refused])
+                    task.progress.dead_lettered += len(refused)
                 await thread.call(self._commit, batch.positions)
                 done = Redriven(done.tried + len(batch.letters), done.failed + len(refused))
             return done

@@ -88,7 +88,7 @@ class KafkaSource:
         letters = DeadLetterTopic(self._name, cluster, topic)
         redrive = Redrive(self._name, cluster, topic, f"{self._group}-redrive", self._mapper)
         try:
-            return await redrive.run(self._publishing(task), letters, most)
+            return await redrive.run(task, self._publishing(task), letters, most)
         finally:
             await letters.close()
 
