@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,10 @@ from connectors.client import Client
 from connectors.errors import EntenteClientError
 from connectors.runtime import configuration
 from connectors.runtime.configuration import plugins, read_configuration
+from connectors.runtime.definition import ConnectorDefinition
+from connectors.runtime.directory import StateDirectoryRefused
 from connectors.runtime.model import Direction
+from connectors.runtime.run import Ready
 from connectors.runtime.settings import ConfigurationRefused, ConnectorSettings
 from tests.e2e.here import Done, run_here
 
@@ -236,3 +239,107 @@ def test_whatever_stands_wherever_is_a_finding_that_does_not_quote_it(
         for finding in refused.findings:
             assert finding.startswith(f"{somewhere}/changed.toml: ") and "\n" not in finding
             assert CANARY not in finding or _A_PUBLIC_FILE.search(finding)
+
+
+class Served:
+    """Stands in for the runtime: says that it is ready, then ends as told."""
+
+    def __init__(self, *, drained: bool = True, error: Exception | None = None) -> None:
+        self._drained = drained
+        self._error = error
+        self.asked: list[tuple[list[str], Path, tuple[str, int] | None]] = []
+
+    def __call__(
+        self,
+        definitions: Sequence[ConnectorDefinition],
+        state: Path,
+        metrics: tuple[str, int] | None,
+        ready: Callable[[Ready], None],
+    ) -> bool:
+        names = [each.name for each in definitions]
+        self.asked.append((names, state, metrics))
+        if self._error is not None:
+            raise self._error
+        ready(Ready(tuple(names), state / "control.sock", metrics))
+        return self._drained
+
+
+def started(served: Served, directory: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> Done:
+    monkeypatch.setattr("connectors.runtime.run.serve", served)
+    monkeypatch.setattr("connectors.cli.logs.log_to_stderr", lambda: None)
+    monkeypatch.setattr(configuration, "load_plugin", lambda name: Reaching(()))
+    (directory / "token").write_text("x")
+    (directory / "token").chmod(0o600)
+    for name, insecure in (("one", "true"), ("two", "false")):
+        (directory / f"{name}.toml").write_text(
+            f'[exchange]\nendpoint = "127.0.0.1:1"\ninsecure_plaintext = {insecure}\ntoken_file = "token"\n'
+            f'[connectors.{name}]\nplugin = "any"\ntopic = "t"\n'
+        )
+    return run_here(directory, "connect", "run", "one.toml", "two.toml", *options)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "address"),
+    [
+        (("--metrics", "9400"), ("127.0.0.1", 9400)),
+        (("--metrics", "0.0.0.0:9400"), ("0.0.0.0", 9400)),
+        (("--metrics", "[::1]:0"), ("::1", 0)),
+        ((), None),
+    ],
+)
+def test_metrics_are_served_on_this_machine_unless_said_otherwise(
+    metrics: tuple[str, ...],
+    address: tuple[str, int] | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    served = Served()
+    done = started(served, tmp_path, monkeypatch, *metrics)
+    assert (done.returncode, served.asked) == (0, [(["one", "two"], Path("entente-connect"), address)])
+
+
+def test_that_it_is_ready_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("--state", "s", "--metrics", "9400")
+    for form in ("json", "jsonl"):
+        done = started(Served(), tmp_path, monkeypatch, *options, "-o", form)
+        assert done.stdout.count("\n") == 1
+        assert json.loads(done.stdout) == {
+            "ready": True,
+            "connectors": ["one", "two"],
+            "control": "s/control.sock",
+            "metrics": "127.0.0.1:9400",
+        }
+    done = started(Served(), tmp_path, monkeypatch, *options, "-o", "table")
+    assert done.stdout == "ready: one, two; control s/control.sock, metrics on 127.0.0.1:9400\n"
+
+
+def test_what_gives_up_security_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = started(Served(), tmp_path, monkeypatch)
+    assert done.stderr == (
+        "entente: warning: one.toml: connectors.one: exchange.insecure_plaintext = true: "
+        "others may read or change what is sent\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("served", "code", "told"),
+    [
+        (Served(drained=False), 8, "not everything finished in time; what was not acknowledged comes again"),
+        (Served(error=ConfigurationRefused(("a: b",))), 2, "a: b"),
+        (Served(error=StateDirectoryRefused("s: others may enter it")), 1, "s: others may enter it"),
+        (
+            Served(error=OSError(98, "address already in use")),
+            1,
+            "connect run: address already in use; choose another address with --metrics, "
+            "or another directory with --state",
+        ),
+        (Served(error=RuntimeError("hunter2")), 1, "unexpected RuntimeError at "),
+    ],
+)
+def test_how_it_ended_is_told(
+    served: Served, code: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = started(served, tmp_path, monkeypatch)
+    last = done.stderr.splitlines()[-1]
+    assert (done.returncode, last[: len(told) + 9]) == (code, f"entente: {told}")
+    assert "hunter2" not in done.stderr
