@@ -32,21 +32,25 @@ class Treatment:
     dead_letter_topic: str | None
 
 
+class RecordRefused(ConnectorFailed):
+    """A record that cannot be written, where nothing else is to become of it."""
+
+
 class Portion:
     """Encodes deliveries once. cursor: where the exchange goes on after them. id: by which it is known again."""
 
     def __init__(
         self, deliveries: Sequence[Delivery], cursor: Start, encoder: Encoder, treatment: Treatment
     ) -> None:
-        """Raises ConnectorFailed for a record that cannot be written, if nothing else is to become of it."""
+        """Raises RecordRefused."""
         self.cursor = cursor
         self.id = uuid.uuid4().hex
         self._treatment = treatment
         self._records: list[Outgoing] = []
         self._from: list[Delivery] = []
         self._letters: list[Outgoing] = []
-        self._dead_lettered = 0
-        self.skipped = 0
+        self.treated: list[Letter[AgencyRecord]] = []
+        """Records that could not be written, and why."""
         for delivery in deliveries:
             try:
                 encoded = encoder.encode(delivery)
@@ -58,17 +62,12 @@ class Portion:
             if delivery.withdrawal is not None:
                 self._note_withdrawal(delivery)
 
-    @property
-    def dead_lettered(self) -> int:
-        """How many records go to the dead letters."""
-        return self._dead_lettered
-
     def records(self) -> Sequence[Outgoing]:
         """What to write, dead letters last."""
         return [*self._records, *self._letters]
 
     def refuse(self, at: Collection[int]) -> None:
-        """Treat those of `records` as too large. Raises ConnectorFailed if nothing else is to become of one."""
+        """Treat those of `records` as too large. Raises RecordRefused, and ConnectorFailed for a letter among them."""
         count = len(self._records)
         if any(each >= count for each in at):
             raise ConnectorFailed(
@@ -83,13 +82,11 @@ class Portion:
         chosen = self._treatment
         record = AgencyRecord(outgoing.key, outgoing.value, tuple(outgoing.headers))
         letter = Letter(record, cause, 1, origin_of(delivery, chosen.exchange_topic))
-        if chosen.on_error == "skip":
-            self.skipped += 1
-        elif chosen.on_error == "dead-letter" and chosen.dead_letter_topic is not None:
+        if chosen.on_error == "dead-letter" and chosen.dead_letter_topic is not None:
             self._letters.append(as_dead_letter(letter, chosen.connector, chosen.dead_letter_topic))
-            self._dead_lettered += 1
-        else:
-            raise ConnectorFailed(f"{letter.place}: {cause}; {_REMEDY}")
+        elif chosen.on_error != "skip":
+            raise RecordRefused(f"{letter.place}: {cause}; {_REMEDY}")
+        self.treated.append(letter)
 
     def _note_withdrawal(self, delivery: Delivery) -> None:
         """Among the dead letters, so that none of a withdrawn record is ever tried again."""

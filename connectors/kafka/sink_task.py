@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from connectors.delivery import Delivery, Start
 from connectors.errors import EntenteClientError
 from connectors.kafka.encoding import Encoder
 from connectors.kafka.exactly_once import ExactlyOnce
-from connectors.kafka.portion import Portion, Treatment
+from connectors.kafka.portion import Portion, RecordRefused, Treatment
 from connectors.kafka.sink_settings import KafkaSinkSettings
 from connectors.kafka.thread import ClientThread
 from connectors.retry import Retry
@@ -21,6 +22,8 @@ from connectors.runtime.model import ConnectorFailed
 from connectors.runtime.plugin import TaskContext
 from connectors.runtime.taken import Taken
 from connectors.stream import RecordStream
+
+log = logging.getLogger(__name__)
 
 _IN_FLIGHT = 4_000
 _IN_FLIGHT_BYTES = 8 * 1024 * 1024
@@ -191,6 +194,9 @@ class SinkRun:
         waiting = asyncio.create_task(self._lag(_stored_s(batches[0])))
         try:
             portion = await self._thread.call(self._stored, batches, cursor)
+        except RecordRefused:
+            self._task.progress.failed += 1
+            raise
         finally:
             waiting.cancel()
         self._count(portion, batches)
@@ -211,10 +217,17 @@ class SinkRun:
         progress = self._task.progress
         self._moved = True
         self._stored_at_s = time.monotonic()
-        progress.skipped += portion.skipped
-        progress.dead_lettered += portion.dead_lettered
+        if self._treatment.on_error == "skip":
+            progress.skipped += len(portion.treated)
+        else:
+            progress.dead_lettered += len(portion.treated)
+        for letter in portion.treated:
+            chosen = self._treatment
+            log.warning(
+                "connector %s: %s at %s: %s", chosen.connector, chosen.on_error, letter.place, letter.cause
+            )
         size_bytes = sum(each.size_bytes for each in batches)
-        progress.moved(len(batches) - portion.skipped - portion.dead_lettered, size_bytes)
+        progress.moved(len(batches) - len(portion.treated), size_bytes)
         self._last_s = _stored_s(batches[-1])
         progress.lag_s = max(0.0, time.time() - self._last_s)
 

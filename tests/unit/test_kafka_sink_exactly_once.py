@@ -172,7 +172,7 @@ def test_what_is_too_large_becomes_a_dead_letter_in_the_same_transaction() -> No
     kafka.largest_bytes, portion_was = 100, len(portion.records())
     with pytest.raises(ConnectorFailed, match="dead letter"):
         process.store.store(portion)  # the letter is as large as the record
-    assert (portion_was, portion.dead_lettered, kafka.log) == (3, 1, [])
+    assert (portion_was, len(portion.treated), kafka.log) == (3, 1, [])
 
 
 def test_what_is_too_large_ends_a_connector_that_is_to_fail_and_is_left_out_by_one_that_is_to_skip() -> None:
@@ -186,7 +186,7 @@ def test_what_is_too_large_ends_a_connector_that_is_to_fail_and_is_left_out_by_o
         portion = portion_of(wanted, sink_settings(on_error=on_error))
         if on_error == "skip":
             process.store.store(portion)
-            assert (len(kafka.records("in")), portion.skipped) == (2, 1)
+            assert (len(kafka.records("in")), len(portion.treated)) == (2, 1)
             continue
         with pytest.raises(ConnectorFailed, match="RECORD_TOO_LARGE") as failed:
             process.store.store(portion)

@@ -223,3 +223,13 @@ async def test_a_subscription_that_somebody_moved_is_told_from_a_connector_that_
                 await run.ended()
         assert failed.value.lasting is rival
         assert ("another process" in failed.value.cause) is rival
+
+
+async def test_what_cannot_be_written_is_counted_as_failed_and_ends_the_task_each_time() -> None:
+    script, kafka = Script(log=[record(0), record(1)]), FakeKafka(largest_bytes=40)
+    script.log[1].text_data = "x" * 41
+    async with sink(script, kafka) as run:
+        with pytest.raises(ConnectorFailed, match="RECORD_TOO_LARGE"):
+            await run.ended()
+        assert (run.progress.failed, run.progress.records) == (1, 0)
+    assert kafka.log == []
