@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator
 from itertools import groupby
@@ -18,10 +17,9 @@ from tests.services.connect import ConnectProcess, TokenFile, run_connect
 
 pytestmark = [pytest.mark.opa, pytest.mark.slow]
 
-COUNT = 3_000
 MADE = Made(seed=11, keys=5, poison=150)
-POISONED = [record for record in MADE.records(0, COUNT) if record.kind != "record"]
-PARTS = 3
+SIZES = [(3_000, 3), pytest.param(60_000, 8, marks=[pytest.mark.soak, pytest.mark.timeout(1_800)])]
+"""So many records in so many files; the connectors are killed within each file but the last."""
 
 
 @pytest.fixture
@@ -64,10 +62,10 @@ def lines(root: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
 
 
-def check(found: list[dict[str, Any]]) -> None:
+def check(found: list[dict[str, Any]], count: int) -> None:
     """Exactly what the policy entitles to, once each, in the order of each key."""
     numbers = [int(line["id"].removeprefix("CVE-")) for line in found]
-    assert len(set(numbers)) == len(numbers) == entitled_among(MADE, COUNT)
+    assert len(set(numbers)) == len(numbers) == entitled_among(MADE, count)
     for number, line in zip(numbers, found, strict=True):
         entitled = MADE.record(number).entitled
         assert entitled is not None, f"record {number} has arrived and was not to"
@@ -91,34 +89,39 @@ def connect(tmp_path: Path, exchange: BrokerProcess) -> Iterator[ConnectProcess]
     process.stop()
 
 
-async def test_killed_on_the_way_everything_arrives_once(tmp_path: Path, connect: ConnectProcess) -> None:
+@pytest.mark.parametrize(("count", "parts"), SIZES)
+async def test_killed_on_the_way_everything_arrives_once(
+    tmp_path: Path, connect: ConnectProcess, count: int, parts: int
+) -> None:
     assert run_connect("validate", "--connect", connect.file).returncode == 0
-    for part in range(PARTS):
-        put(tmp_path / "outgoing" / f"part-{part}.jsonl", part)
+    size = count // parts
+    for part in range(parts):
+        put(tmp_path / "outgoing" / f"part-{part}.jsonl", part * size, size)
         connect.start()
-        if part < PARTS - 1:
+        if part < parts - 1:
             await connect.until("in" if part % 2 else "out", has_moved)
             connect.kill()
-    await _until_all_is_there(connect, tmp_path)
+    await _until_all_is_there(connect, tmp_path, parts, entitled_among(MADE, count))
     assert connect.stop() == 0
-    check(lines(tmp_path))
+    check(lines(tmp_path), count)
     done = [path.name for path in (tmp_path / "outgoing" / "done").iterdir()]
-    assert sorted(done) == [f"part-{part}.jsonl" for part in range(PARTS)]
-    check_failed(tmp_path / "outgoing" / "failed")
+    assert sorted(done) == [f"part-{part}.jsonl" for part in range(parts)]
+    check_failed(tmp_path / "outgoing" / "failed", count)
 
 
-def put(path: Path, part: int) -> None:
-    """A part of all records, in a file that is there at once and whole."""
-    records = MADE.records(part * COUNT // PARTS, COUNT // PARTS)
+def put(path: Path, first: int, size: int) -> None:
+    """So many records, in a file that is there at once and whole."""
+    records = MADE.records(first, size)
     unfinished = path.with_suffix(".part")
     unfinished.write_bytes(b"".join(record.value + b"\n" for record in records))
     unfinished.rename(path)
 
 
-def check_failed(directory: Path) -> None:
+def check_failed(directory: Path, count: int) -> None:
     """Each record that must not be sent, untouched, and beside it why, without anything of it."""
     failed = [path for path in directory.iterdir() if not path.name.endswith(".cause.json")]
-    assert sorted(path.read_bytes() for path in failed) == sorted(record.value + b"\n" for record in POISONED)
+    poisoned = [record.value + b"\n" for record in MADE.records(0, count) if record.kind != "record"]
+    assert sorted(path.read_bytes() for path in failed) == sorted(poisoned)
     causes = [path.with_name(f"{path.name}.cause.json").read_text() for path in failed]
     assert all(json.loads(cause)["cause"] for cause in causes)
     assert not [cause for cause in causes if "MAUVE" in cause or "CVE" in cause]
@@ -129,14 +132,12 @@ def has_moved(status: ConnectorStatus) -> bool:
     return sum(task.progress.records for task in status.tasks) > 0
 
 
-async def _until_all_is_there(connect: ConnectProcess, root: Path) -> None:
-    """The source has put its files away, and the sink's segment holds the rest."""
-    wanted = entitled_among(MADE, COUNT)
+async def _until_all_is_there(connect: ConnectProcess, root: Path, parts: int, wanted: int) -> None:
+    """The source has put its files away, and the sink has all, be it in a segment that is not complete."""
 
     def held() -> int:
-        open_segments = (root / "incoming").glob(".entente-segment-*")
-        return len(lines(root)) + sum(path.read_bytes().count(b"\n") for path in open_segments)
+        paths = (root / "incoming").glob("*.jsonl"), (root / "incoming").glob(".entente-segment-*")
+        return sum(path.read_bytes().count(b"\n") for found in paths for path in found)
 
-    async with asyncio.timeout(90):
-        await connect.until("out", lambda _: len(list((root / "outgoing" / "done").iterdir())) == PARTS)
-        await connect.until("in", lambda _: held() >= wanted)
+    await connect.until("out", lambda _: len(list((root / "outgoing" / "done").iterdir())) == parts)
+    await connect.until("in", lambda _: held() >= wanted)
