@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from connectors.files.source import PLUGIN, FileSource
 from connectors.runtime.model import ConnectorFailed, Offset, Redriven
 from connectors.runtime.plugin import TaskContext
 from tests.fakes.connected import FakeExchange, task_of, until
+from tests.fakes.killed import Killed, killed_at
 
 SETTINGS: dict[str, Any] = {
     "plugin": "file-source",
@@ -446,3 +447,35 @@ async def test_a_full_disk_fails_the_task_and_loses_nothing(
     await sent(place, exchange, on_error="dead-letter")
     assert len(letters(place)) == 1
     assert len(exchange.data) == 1
+
+
+async def test_killed_at_each_step_every_record_is_sent_or_kept_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Only the order of the steps is tried here, and a real one takes milliseconds.
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    for step in range(1, 1_000):
+        (tmp_path / str(step)).mkdir()
+        place = Place(tmp_path / str(step))
+        place.put("a.jsonl", record(1), record(2, None), record(3), record(4, None))
+        place.put("b.json", record(5, None))
+        place.put("c.json", record(6))
+        exchange = FakeExchange()
+        task = task_of(exchange)
+        with killed_at(step, monkeypatch) as done:
+            run = asyncio.create_task(place.source(on_error="dead-letter").run(task))
+            await until(lambda place=place, run=run: run.done() or not place.names(place.outgoing))  # type: ignore[misc]
+            task.gate.set(stopping=True)
+            with suppress(Killed):
+                await run
+        await sent(place, exchange, on_error="dead-letter")
+        assert sorted(json.loads(data)["n"] for data in exchange.data) == [1, 3, 6]
+        kept = [json.loads(content)["n"] for content, _ in letters(place)]
+        assert sorted(kept) == [2, 4, 5], f"killed at step {step}"
+        # An empty file may have taken the name that one was to get.
+        put_away = [path for path in place.done.iterdir() if path.stat().st_size]
+        assert sorted(path.name[0] for path in put_away) == ["a", "c"]
+        if done[0] < step:
+            assert step > 20
+            return
+    pytest.fail("there is no end to the steps")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from connectors.files.store import FileStore
 from connectors.runtime.model import ConnectorFailed
 from protos.entente.v1 import exchange_pb2 as pb
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
+from tests.fakes.killed import Killed, killed_at
 
 SETTINGS: dict[str, Any] = {
     "plugin": "file-sink",
@@ -228,33 +228,6 @@ def test_links_in_the_directory_are_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"symbolic|links"):
         segments.store([a_delivery(2)], b"2")
     assert (tmp_path / "victim").read_text() == "precious"
-
-
-class Killed(BaseException):
-    """Like kill -9: no `except` of the program sees it."""
-
-
-@contextmanager
-def killed_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """The process ends right after its `step`-th change of the disk; yields how many there were."""
-    done = [0]
-
-    def counted(name: str, real: Any) -> Any:
-        def operation(*arguments: Any, **options: Any) -> Any:
-            result = real(*arguments, **options)
-            done[0] += 1
-            if done[0] == step:
-                raise Killed(name)
-            return result
-
-        return operation
-
-    with monkeypatch.context() as patched:
-        for name in ("fsync", "open"):
-            patched.setattr(f"connectors.files.disk.os.{name}", counted(name, getattr(os, name)))
-        for name in ("rename", "replace", "unlink"):
-            patched.setattr(Path, name, counted(name, getattr(Path, name)))
-        yield done
 
 
 BATCHES = [
