@@ -35,12 +35,13 @@ class Kept:
     """What the topic holds of one connector.
 
     place: where to go on, a cursor or as somebody wished; None: never begun. portion: with which that was stored. owner:
-    the instance that took the connector over last.
+    the instance that took the connector over last. damaged: whether something is kept that is no place.
     """
 
     place: Start | None = None
     portion: str = ""
     owner: str | None = None
+    damaged: bool = False
 
 
 class CursorTopic:
@@ -82,9 +83,13 @@ class CursorTopic:
             consumer.close()
         owner = _content(found.get(self._owner_key)).get("owner")
         kept = found.get(self._key)
-        place = None if not kept else self._place(_content(kept))
-        portion = str(_content(kept).get("portion", ""))
-        return Kept(place, portion, owner if isinstance(owner, str) else None)
+        content = _content(kept)
+        portion = str(content.get("portion", ""))
+        try:
+            place = None if not kept else decode_place(content.get("place"))
+        except ValueError:
+            return Kept(None, portion, _owner(owner), damaged=True)
+        return Kept(place, portion, _owner(owner))
 
     def _newest(self, consumer: Any, place: TopicPartition, begin: int, end: int) -> dict[bytes, bytes]:
         """The newest values of both keys. Looked for from the end, since compaction may be long in coming."""
@@ -99,17 +104,12 @@ class CursorTopic:
             end, window = low, window * 10
         return found
 
-    def _place(self, content: dict[str, object]) -> Start:
-        try:
-            return decode_place(content.get("place"))
-        except ValueError:
-            raise ConnectorFailed(
-                f"Kafka topic {self._topic} holds no place under the connector's key; alter its offsets",
-                lasting=True,
-            ) from None
-
     def _record(self, key: bytes, content: dict[str, object]) -> Outgoing:
         return Outgoing(self._topic, key, orjson.dumps(content), [], partition=0)
+
+
+def _owner(name: object) -> str | None:
+    return name if isinstance(name, str) else None
 
 
 def _content(value: bytes | None) -> dict[str, object]:

@@ -88,6 +88,8 @@ class ExactlyOnce:
         self._alone = False
         self.place: Start | None = None
         """Where the connector stands."""
+        self.damaged = False
+        """Whether what is kept of that is no place: then only `store` helps."""
 
     def open(self) -> None:
         """Take the connector over and learn where it stands. Raises Unsettled too."""
@@ -102,7 +104,7 @@ class ExactlyOnce:
         self._ownership.claimed = True
         kept = self._places.read(claimed_at)
         self._require_owner(kept.owner)
-        self.place, self._portion = kept.place, kept.portion
+        self.place, self._portion, self.damaged = kept.place, kept.portion, kept.damaged
 
     def still_owner(self) -> None:
         """Raises ConnectorFailed if another process has taken over."""
@@ -131,7 +133,7 @@ class ExactlyOnce:
         try:
             records = [*portion.records(), self._places.place(portion.cursor, portion.id)]
             self._writer.write(records, alone=self._alone)
-            self.place, self._portion = portion.cursor, portion.id
+            self.place, self._portion, self.damaged = portion.cursor, portion.id, False
             return True
         except TooLarge as refused:
             portion.refuse(refused.at)

@@ -17,7 +17,7 @@ from connectors.kafka.portion import Portion, Treatment
 from connectors.kafka.sink_check import sink_findings
 from connectors.kafka.sink_redrive import SinkRedrive
 from connectors.kafka.sink_settings import KafkaSinkSettings
-from connectors.kafka.sink_task import SinkParts, SinkRun
+from connectors.kafka.sink_task import SinkParts, SinkRun, no_place
 from connectors.kafka.thread import ClientThread
 from connectors.kafka.transactions import TransactionalWriter, Unsettled
 from connectors.runtime.model import ConnectorFailed, Direction, Offset, Redriven
@@ -70,6 +70,8 @@ class KafkaSink:
             kept = await thread.call(places.read)
         finally:
             thread.end()
+        if kept.damaged:
+            raise no_place(self._settings)
         place = kept.place
         return [Offset(self._partition, None if place is None else encode_place(place))]
 

@@ -103,6 +103,8 @@ class SinkRun:
 
     async def _position(self, exchange: Client) -> None:
         """Make the subscription stand where Kafka says that the connector stands; keep where that is, if it did not."""
+        if self._store.damaged:
+            raise no_place(self._settings)
         place = self._store.place
         if place is None:
             start = self._settings.start
@@ -252,6 +254,12 @@ class SinkRun:
             # Else a place where everything is withheld would fall out of retention.
             await self._thread.call(self._store.store, self._portion([], stream.cursor))
             self._stored_at_s = time.monotonic()
+
+
+def no_place(settings: KafkaSinkSettings) -> ConnectorFailed:
+    """What is kept under the connector's key was written by something else."""
+    topic = settings.write.cursor_topic
+    return ConnectorFailed(f"topic {topic} holds no place of the connector; alter its offsets", lasting=True)
 
 
 def _stored_s(delivery: Delivery) -> float:

@@ -15,6 +15,7 @@ from uuid import uuid4
 import pytest
 from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka_event
 from cloudevents.core.formats.json import JSONFormat
+from confluent_kafka import Producer
 
 from connectors.client import Client
 from connectors.cloudevents import new_record
@@ -316,6 +317,32 @@ async def test_its_place_is_altered_by_cursor_and_by_name(world: World) -> None:
             await sink.alter_offsets(world.exchange, wrong)
     await sink.alter_offsets(world.exchange, [Offset(offset.partition, None)])
     assert await sink.offsets(world.exchange) == [Offset(offset.partition, {"from": "earliest"})]
+
+
+async def test_a_place_that_is_none_starts_nothing_and_can_be_set_again(world: World) -> None:
+    world.script.log += [record(number) for number in range(3)]
+    sink = world.sink()
+    async with running(world, sink) as ran:
+        await ran.until(3)
+    key = f"entente-connect.{world.name}.connect-{world.name}"
+    await asyncio.to_thread(put, world.bootstrap, world.topic("cursors"), key, b'{"place":{"offset":1}}')
+    async with running(world, sink) as ran:
+        failed = await ran.failure()
+    assert (failed.lasting, "alter its offsets" in failed.cause) == (True, True)
+    with pytest.raises(ConnectorFailed, match="alter its offsets"):
+        await sink.offsets(world.exchange)
+    partition = {"subscription": f"connect-{world.name}", "topic": "crash-reports"}
+    await sink.alter_offsets(world.exchange, [Offset(partition, {"cursor": "MDoy"})])
+    async with running(world, sink) as ran:
+        await ran.until(1)
+    assert await world.ids() == ["r-0", "r-1", "r-2", "r-2"]
+
+
+def put(bootstrap: str, topic: str, key: str, value: bytes) -> None:
+    """One record into partition 0, as anybody may who has the right."""
+    producer = Producer({"bootstrap.servers": bootstrap})
+    producer.produce(topic, value, key, partition=0)
+    assert producer.flush(30) == 0
 
 
 async def test_a_missing_topic_is_named_and_one_that_forgets_cursors_is_refused(world: World) -> None:
