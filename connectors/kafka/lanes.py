@@ -23,7 +23,8 @@ class Taken:
     """One record in hand.
 
     event: what is to be published; None if nothing is, and `cause` then says why, or is None as well for a record that
-    the mapping passes over. attempt: which delivery into dead letters the next one would be.
+    the mapping passes over. attempt: which delivery into dead letters the next one would be. size: bytes that count
+    against the bounds.
     """
 
     offset: int
@@ -31,11 +32,11 @@ class Taken:
     event: CloudEvent | None
     cause: str | None = None
     attempt: int = 1
+    size: int = field(init=False)
 
-    @property
-    def size(self) -> int:
-        """Bytes that count against the bounds."""
-        return len(self.record.value or b"") + len(self.record.key or b"")
+    def __post_init__(self) -> None:
+        key, value = self.record.key, self.record.value
+        self.size = (0 if key is None else len(key)) + (0 if value is None else len(value))
 
 
 @dataclass(slots=True)

@@ -145,9 +145,7 @@ class Reader:
         found: Mapping[TopicPartition, Sequence[Any]] = {}
         try:
             found = self._consumer.poll(timeout_ms)
-        except NoOffsetForPartitionError:
-            pass  # of fresh ones, which begin below
-        except OffsetOutOfRangeError as error:
+        except (NoOffsetForPartitionError, OffsetOutOfRangeError) as error:
             self._membership.fresh.update(error.args[0])
             self._consumer.pause(*error.args[0])
         except (CorruptRecordError, UnicodeDecodeError) as error:
