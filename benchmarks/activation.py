@@ -126,21 +126,7 @@ class Bench:
 
     async def make_known(self, revision: Revision) -> None:
         """Propose and approve it, and give the brokers time to hold it ready."""
-        desk, proposal = self.operator.desk, secrets.token_hex(5)
-        body: dict[str, JsonValue] = {
-            "proposal": proposal,
-            "revision": revision.id,
-            "parent": desk.state.activations.revision,
-            "by": _person("author"),
-            "message": "bench",
-            "areas": [{"kind": "exchange", "owner": ""}],
-            "rollback": False,
-        }
-        version = await desk.record("proposed", body)
-        check: dict[str, JsonValue] = {"accepted": True, "findings": [], "cut": False}
-        await desk.record("checked", {"proposal": proposal, "version": version, **check})
-        approval: dict[str, JsonValue] = {"revision": revision.id, "by": _person("approver")}
-        await desk.record("approved", {"proposal": proposal, **approval})
+        await self.operator.approve(revision)
         give_up_s, line = time.monotonic() + READY_S, f"held ready: revision={revision.id}"
         while not all(line in broker.log() for broker in self.streams.brokers):
             if time.monotonic() > give_up_s:

@@ -79,12 +79,15 @@ class Switching:
             raise PreparationFailed(error.findings[0] if error.findings else "it is refused") from None
         except START_FAULTS as error:
             raise PreparationFailed(str(error)) from None
+        prepared = PreparedRegime(opened)
+        # Beside each other: while instances wait for one another each answer of an engine that is waited for counts.
+        warming = asyncio.get_running_loop().create_task(self._warm(prepared))
         try:
             await self._try(opened.regime)
-            prepared = PreparedRegime(opened)
-            if self._fanout is not None:
-                await self._warm(self._fanout, prepared)
+            await warming
         except BaseException:
+            warming.cancel()
+            await asyncio.gather(warming, return_exceptions=True)
             await opened.close()
             raise
         return prepared
@@ -153,12 +156,16 @@ class Switching:
         if "canary" not in answers:
             raise PreparationFailed("its engine has no well-formed answer to what every rulebook answers")
 
-    async def _warm(self, fanout: FanOut, prepared: PreparedRegime) -> None:
+    async def _warm(self, prepared: PreparedRegime) -> None:
+        if self._fanout is None:
+            return
         regime = prepared.open_regime.regime
         published = self._present.regime.decider.asked_lately("publish", PUBLISH_QUESTIONS)
         try:
             async with asyncio.timeout(WARM_S):
-                await asyncio.gather(fanout.warm(regime, prepared.warm), regime.decider.decide(published))
+                await asyncio.gather(
+                    self._fanout.warm(regime, prepared.warm), regime.decider.decide(published)
+                )
         except TimeoutError:
             log.warning(
                 "not all that open streams will ask was decided beforehand: revision=%s", prepared.revision

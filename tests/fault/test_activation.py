@@ -260,6 +260,7 @@ async def scene(
         async with operating(kafka.bootstrap, first) as operator:
             revisions = two_revisions(first.directory)
             await operator.store(revisions[1])
+            await operator.approve(revisions[1])
             made = Scene(first, second, operator, Lanes(first, length.pause_s, permitted), [], revisions)
             made.watchers = [
                 Watcher((first, second)[number % 2], f"stream-{number}", Failures(permitted))

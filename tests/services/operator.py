@@ -27,7 +27,7 @@ from broker.core.control.members import Member
 from broker.core.control.runtime import ControlRuntime, ControlSettings
 from broker.core.ledger.heading import read_heading
 from broker.core.ledger.leaf import open_entry
-from broker.model.ledger import EncodedEntry, LedgerEntry
+from broker.model.ledger import EncodedEntry, JsonValue, LedgerEntry
 from broker.model.rulebook import Revision
 from tests.fakes.control import FakeApplier
 from tests.services.broker import BrokerProcess
@@ -61,6 +61,26 @@ class Operator:
     async def store(self, revision: Revision) -> None:
         """Keep a revision, as a proposal of it would."""
         await self.rulebooks.put(revision)
+
+    async def approve(self, revision: Revision) -> None:
+        """Record that it was proposed, passed the checks and was approved, so that instances hold it ready."""
+        proposal = secrets.token_hex(5)
+        proposed: dict[str, JsonValue] = {
+            "revision": revision.id,
+            "parent": self.desk.state.activations.revision,
+            "by": {"agency": "exchange", "subject": "author"},
+            "message": "why",
+            "areas": [{"kind": "exchange", "owner": ""}],
+            "rollback": False,
+        }
+        version = await self.desk.record("proposed", {"proposal": proposal, **proposed})
+        check: dict[str, JsonValue] = {"accepted": True, "findings": [], "cut": False}
+        await self.desk.record("checked", {"proposal": proposal, "version": version, **check})
+        approval: dict[str, JsonValue] = {
+            "revision": revision.id,
+            "by": {"agency": "exchange", "subject": NAME},
+        }
+        await self.desk.record("approved", {"proposal": proposal, **approval})
 
     async def activate(self, revision: Revision) -> Enacted:
         """As the desk does."""

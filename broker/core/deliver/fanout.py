@@ -206,7 +206,10 @@ class FanOut:
 
     async def warm(self, regime: Regime, decided: Warm) -> None:
         """Have a regime that is not in force yet decide what the open streams will ask of it; `decided` is filled."""
-        await self._admissions.ask(list(self._sessions), regime)
+        asked = self._admissions.ask(list(self._sessions), regime)
+        await asyncio.gather(asked, self._warm_classes(regime, decided))
+
+    async def _warm_classes(self, regime: Regime, decided: Warm) -> None:
         classes = list(self._seen.items())
         for begin in range(0, len(classes), WARM_AT_ONCE):
             part = {key: Seen(regime, *key, seen) for key, seen in classes[begin : begin + WARM_AT_ONCE]}
