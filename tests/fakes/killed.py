@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import pytest
@@ -19,12 +20,18 @@ class Killed(BaseException):
 def killed_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """The process ends right after its `step`-th change of the disk; yields how many there were."""
     done = [0]
+    one_at_a_time = RLock()  # one of these operations may use another
 
     def counted(name: str, real: Any) -> Any:
         def operation(*arguments: Any, **options: Any) -> Any:
-            result = real(*arguments, **options)
-            done[0] += 1
-            if done[0] == step:
+            with one_at_a_time:
+                if done[0] >= step:  # another thread of a process that is dead
+                    raise Killed(name)
+                result = real(*arguments, **options)
+                done[0] += 1
+            if done[0] >= step:
+                if name == "open":
+                    os.close(result)
                 raise Killed(name)
             return result
 
