@@ -227,11 +227,17 @@ class SupervisedTask:
 
     async def _wait(self, failure: Failure, failures: int) -> None:
         """Stand as failed until it is time to start again, or it is told to stop."""
-        self._failure, self._phase = failure, _Phase.WAITING
+        self._failure = failure
+        if self._ended.is_set():
+            log.warning(
+                "connector %s task %d: %s; it was being stopped", self._name, self.number, failure.cause
+            )
+            return
+        self._phase = _Phase.WAITING
         pause_s = None if failure.lasting else self._pace.pause_s(failures)
         self._retry_at_s = None if pause_s is None else self._clock.epoch_s() + pause_s
         self._note()
-        remedy = "waits for `restart`" if pause_s is None else f"starts again in {pause_s:.0f} s"
+        remedy = "waits for `restart`" if pause_s is None else f"starts again in {pause_s:.1f} s"
         log.warning("connector %s task %d: %s; %s", self._name, self.number, failure.cause, remedy)
         ended = asyncio.create_task(self._ended.wait())
         waits = {ended} if pause_s is None else {ended, asyncio.create_task(self._clock.sleep(pause_s))}
