@@ -68,13 +68,16 @@ class SinkRun:
         while await self._task.gate.proceed():
             if fresh:
                 pauses_s, fresh = self._settings.retry.policy().pauses_s(), False
+            # The client repeats these calls by itself, and a second round of that would keep the failure from being told.
+            repeats: Iterator[float] = iter(())
             try:
                 await self._position(self._task.exchange)
+                repeats = pauses_s
                 await self._session()
             except EntenteClientError as error:
                 self._task.progress.lag_s = None
                 fresh, self._moved = self._moved, False
-                await self._again(error, pauses_s)
+                await self._again(error, repeats)
 
     async def _again(self, error: EntenteClientError, pauses_s: Iterator[float]) -> None:
         """Wait before the next session, or end the task with what the exchange said."""

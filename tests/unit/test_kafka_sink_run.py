@@ -26,9 +26,10 @@ from connectors.runtime.plugin import Gate, TaskContext
 from connectors.runtime.progress import Progress
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from tests.fakes.sink_kafka import FakeKafka, FakePlaces, FakeWriter, sink_settings
-from tests.services.exchange import Script, running_exchange
+from tests.services.exchange import Context, Script, running_exchange
 
 PATIENCE_S = 30.0
+CLIENT = Retry(attempts=1)
 SETTINGS = sink_settings()
 
 
@@ -81,8 +82,7 @@ async def sink(script: Script, kafka: FakeKafka, name: str = "one") -> AsyncIter
     gate, progress = Gate(), Progress()
     treatment = Treatment("intake", SETTINGS.topic, SETTINGS.on_error, None)
     async with running_exchange(script) as endpoint:
-        quick = Retry(attempts=1)
-        async with Client(endpoint, token="t", insecure_plaintext=True, retry=quick) as exchange:
+        async with Client(endpoint, token="t", insecure_plaintext=True, retry=CLIENT) as exchange:
             store.open()
             run = SinkRun(
                 TaskContext("intake", 0, exchange, gate, progress),
@@ -177,14 +177,23 @@ async def test_each_session_begins_where_kafka_stands_and_not_where_the_exchange
     assert script.calls["SeekSubscription"] == 2
 
 
-async def test_an_exchange_that_stays_away_ends_the_task_after_a_bounded_number_of_attempts() -> None:
-    script, kafka = Script(), FakeKafka()
-    script.refusals.extend([(grpc.StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE")] * 20)
+class NoStreams(Script):
+    """Answers calls, and opens no stream."""
+
+    async def enter(self, context: Context, method: str) -> None:
+        if method == "Subscribe":
+            self.refusals.append((grpc.StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE"))
+        await super().enter(context, method)
+
+
+async def test_streams_that_cannot_be_opened_end_the_task_after_a_bounded_number_of_attempts() -> None:
+    script, kafka = NoStreams(), FakeKafka()
     async with sink(script, kafka) as run:
         with pytest.raises(EntenteClientError) as failed:
             await run.ended()
         assert failed.value.reason == "STORAGE_UNAVAILABLE"
-        assert run.progress.retries == SETTINGS.retry.attempts - 1
+        # The client has repeated the call, and that is not done all over again.
+        assert sum(script.calls.values()) == CLIENT.attempts
 
 
 @pytest.mark.parametrize("reason", ["TOPIC_NOT_FOUND", "POLICY_DENIED", "PURPOSE_NOT_PERMITTED"])
