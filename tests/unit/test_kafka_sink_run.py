@@ -81,24 +81,26 @@ async def sink(script: Script, kafka: FakeKafka, name: str = "one") -> AsyncIter
     )
     gate, progress = Gate(), Progress()
     treatment = Treatment("intake", SETTINGS.topic, SETTINGS.on_error, None)
-    async with running_exchange(script) as endpoint:
-        async with Client(endpoint, token="t", insecure_plaintext=True, retry=CLIENT) as exchange:
-            store.open()
-            run = SinkRun(
-                TaskContext("intake", 0, exchange, gate, progress),
-                SinkParts("intake", SETTINGS, treatment, store, thread),
-            )
-            task = asyncio.create_task(run.run())
-            try:
-                yield Run(script, kafka, gate, progress, task)
-                gate.set(stopping=True)
-                if not task.done():
-                    async with asyncio.timeout(PATIENCE_S):
-                        await task
-            finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-                thread.end()
+    async with (
+        running_exchange(script) as endpoint,
+        Client(endpoint, token="t", insecure_plaintext=True, retry=CLIENT) as exchange,
+    ):
+        store.open()
+        run = SinkRun(
+            TaskContext("intake", 0, exchange, gate, progress),
+            SinkParts("intake", SETTINGS, treatment, store, thread),
+        )
+        task = asyncio.create_task(run.run())
+        try:
+            yield Run(script, kafka, gate, progress, task)
+            gate.set(stopping=True)
+            if not task.done():
+                async with asyncio.timeout(PATIENCE_S):
+                    await task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            thread.end()
 
 
 async def test_what_it_has_stored_is_acknowledged_when_it_stops() -> None:
@@ -192,7 +194,16 @@ async def test_streams_that_cannot_be_opened_end_the_task_after_a_bounded_number
         with pytest.raises(EntenteClientError) as failed:
             await run.ended()
         assert failed.value.reason == "STORAGE_UNAVAILABLE"
-        # The client has repeated the call, and that is not done all over again.
+        assert run.progress.retries == SETTINGS.retry.attempts - 1
+
+
+async def test_calls_that_the_client_has_repeated_are_not_repeated_all_over_again() -> None:
+    script, kafka = Script(), FakeKafka()
+    script.refusals.extend([(grpc.StatusCode.UNAVAILABLE, "STORAGE_UNAVAILABLE")] * 20)
+    async with sink(script, kafka) as run:
+        with pytest.raises(EntenteClientError) as failed:
+            await run.ended()
+        assert failed.value.reason == "STORAGE_UNAVAILABLE"
         assert sum(script.calls.values()) == CLIENT.attempts
 
 
