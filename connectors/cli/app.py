@@ -6,8 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from connectors.cli.connect import connect
-from connectors.cli.program import run_program
+from connectors.cli.failures import ExitCode, complain
 
 
 def main() -> None:
@@ -19,4 +18,12 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
+    try:
+        from connectors.cli.connect import connect
+        from connectors.cli.program import run_program
+    except ModuleNotFoundError as missing:  # the client alone has no need of what the commands need
+        complain(
+            f"{missing.name} is not installed; install 'entente-client[connect]', for Kafka with [connect,kafka]"
+        )
+        return ExitCode.FAILED
     return run_program(connect, "entente-connect", arguments)

@@ -62,6 +62,18 @@ def test_a_partners_program_has_the_commands_of_connect(
     assert capsys.readouterr().err == told
 
 
+def test_a_partners_program_without_its_packages_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "connectors.cli.connect")
+    monkeypatch.setitem(sys.modules, "typer", None)
+    assert run_partners(["list"]) == 1
+    told = (
+        "entente: typer is not installed; install 'entente-client[connect]', for Kafka with [connect,kafka]\n"
+    )
+    assert capsys.readouterr() == ("", told)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
