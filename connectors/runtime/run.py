@@ -55,13 +55,17 @@ def serve(
     overdue.daemon = True
 
     async def until_signalled() -> bool:
-        finished = await run(definitions, state_directory, metrics_address, ready)
-        overdue.start()
-        return finished
+        try:
+            return await run(definitions, state_directory, metrics_address, ready)
+        finally:
+            overdue.start()
 
-    finished = asyncio.run(until_signalled())
-    if finished:
-        overdue.cancel()
+    finished = True
+    try:
+        finished = asyncio.run(until_signalled())
+    finally:
+        if finished:
+            overdue.cancel()
     return finished
 
 
