@@ -294,8 +294,6 @@ def _target(to: Start) -> subscriptions_pb2.SeekTarget:
         return subscriptions_pb2.SeekTarget(cursor=to)
     if isinstance(to, datetime):
         return subscriptions_pb2.SeekTarget(time=to_timestamp(to))
-    return (
-        subscriptions_pb2.SeekTarget(earliest=True)
-        if to == "earliest"
-        else subscriptions_pb2.SeekTarget(latest=True)
-    )
+    if to == "earliest":
+        return subscriptions_pb2.SeekTarget(earliest=True)
+    return subscriptions_pb2.SeekTarget(latest=True)

@@ -6,10 +6,23 @@ import asyncio
 
 import grpc
 
-from connectors.errors import TRANSPORT, Unavailable, from_rpc
+from connectors.errors import TRANSPORT, EntenteClientError, Unavailable, from_rpc
+from connectors.tokens import TokenSource
 from protos.entente.v1 import exchange_pb2 as pb
 
 SubscribeCall = grpc.aio.StreamStreamCall[pb.SubscribeRequest, pb.SubscribeResponse]
+
+_REFRESH_PAUSE_S = 1.0
+_SHORTEST_SILENCE_S = 20.0
+"""Heartbeats may be frequent and machines busy."""
+
+
+def silence_s(heartbeat_interval_ms: int) -> float | None:
+    """How long a stream may be silent: two heartbeats. A connection may live on in front of an exchange that does not.
+
+    None, without end, for an exchange that does not say how often its heartbeats come.
+    """
+    return max(2 * heartbeat_interval_ms / 1_000, _SHORTEST_SILENCE_S) if heartbeat_interval_ms else None
 
 
 class Session:
@@ -82,6 +95,18 @@ class Session:
     async def confirmed(self) -> None:
         """Wait until the last acknowledgement is durable."""
         await self._confirmed.wait()
+
+    async def refresh(self, tokens: TokenSource) -> None:
+        """Send a new token before the present one ends, for as long as the source has new ones."""
+        while (due_s := tokens.seconds_until_due()) is not None:
+            await asyncio.sleep(max(due_s, _REFRESH_PAUSE_S))
+            try:
+                token = await tokens.current()
+            except EntenteClientError:
+                continue  # the present token may still be good; its end ends the stream
+            if token != self.token:
+                self.token = token
+                await self.send(pb.SubscribeRequest(refresh=pb.Refresh(token=token)))
 
     async def half_close(self) -> None:
         """Send nothing more; records already granted still arrive."""

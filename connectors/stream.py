@@ -10,10 +10,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from connectors.calls import Caller
+from connectors.credit import CreditWindow
 from connectors.delivery import Delivery, StreamOptions, deliveries, open_message
 from connectors.errors import TRANSPORT, EntenteClientError, Unavailable
 from connectors.receipts import ReceiptFile
-from connectors.session import Session
+from connectors.session import Session, silence_s
 from protos.entente.v1 import exchange_pb2 as pb
 
 if TYPE_CHECKING:
@@ -21,17 +22,6 @@ if TYPE_CHECKING:
     from protos.entente.v1.exchange_pb2_grpc import ExchangeAsyncStub
 
 _CLOSE_TIMEOUT_S = 5.0
-_REFRESH_PAUSE_S = 1.0
-_SHORTEST_SILENCE_S = 20.0
-"""Heartbeats may be frequent and machines busy."""
-
-
-def silence_s(heartbeat_interval_ms: int) -> float | None:
-    """How long a stream may be silent: two heartbeats. A connection may live on in front of an exchange that does not.
-
-    None, without end, for an exchange that does not say how often its heartbeats come.
-    """
-    return max(2 * heartbeat_interval_ms / 1_000, _SHORTEST_SILENCE_S) if heartbeat_interval_ms else None
 
 
 class RecordStream:
@@ -60,11 +50,8 @@ class RecordStream:
         self._finished = False
         self._progressed = False
         self._sessions = 0
-        self._handed_out = 0
         self._handed_cursor = b""
-        self._granted = 0
-        self._used_records = 0
-        self._used_bytes = 0
+        self._credit = CreditWindow(options)
         self._cursor = b""
         self.caught_up = False
         """Whether the exchange has said, after all that was handed out, that nothing waits; an open stream's only."""
@@ -101,7 +88,7 @@ class RecordStream:
         if runner is None:
             raise RuntimeError("a stream is read inside `async with`")
         await self._grant_again()
-        while self._options.limit is None or self._handed_out < self._options.limit:
+        while not self._credit.at_limit:
             if self._buffer:
                 item = self._buffer.popleft()
                 if isinstance(item, Delivery):
@@ -158,7 +145,7 @@ class RecordStream:
             raise self._error or unknown
         self._finished = True
         await session.half_close()
-        if self._granted == 0:
+        if self._credit.outstanding == 0:
             await asyncio.wait({runner}, timeout=_CLOSE_TIMEOUT_S)
 
     # -- what the consumer's side does ---------------------------------------------------------------------------
@@ -166,10 +153,7 @@ class RecordStream:
     def _hand_out(self, delivery: Delivery) -> Delivery:
         self._cursor = self._handed_cursor = delivery.cursor
         self.caught_up = False
-        self._handed_out += 1
-        self._granted -= 1
-        self._used_records += 1
-        self._used_bytes += delivery.size_bytes
+        self._credit.use(delivery.size_bytes)
         return delivery
 
     def _tell(self, change: pb.PolicyChange) -> Delivery:
@@ -186,20 +170,10 @@ class RecordStream:
         )
 
     async def _grant_again(self) -> None:
-        """Give back the credit of what was handed out, once half of either window is used."""
-        half_records, half_bytes = self._options.max_in_flight / 2, self._options.max_in_flight_bytes / 2
+        """Give back the credit of what was handed out."""
         session = self._session
-        if session is None or (self._used_records < half_records and self._used_bytes < half_bytes):
-            return
-        records = min(self._used_records, self._grantable())
-        credit = pb.Credit(records=records, bytes=self._used_bytes)
-        self._granted += records
-        self._used_records = self._used_bytes = 0
-        await session.send(pb.SubscribeRequest(credit=credit))
-
-    def _grantable(self) -> int:
-        limit = self._options.limit
-        return self._options.max_in_flight if limit is None else limit - self._handed_out - self._granted
+        if session is not None and (credit := self._credit.again()) is not None:
+            await session.send(pb.SubscribeRequest(credit=credit))
 
     async def _pass_heartbeat(self, cursor: bytes) -> None:
         """Move past records that were not for this caller, unless a delivery still awaits its acknowledgement."""
@@ -264,7 +238,7 @@ class RecordStream:
         refresher: asyncio.Task[None] | None = None
         try:
             session = self._session = await self._connect()
-            refresher = asyncio.create_task(self._refresh(session))
+            refresher = asyncio.create_task(session.refresh(self._caller.tokens))
             while (message := await session.read()) is not None:
                 self._receive(session, message)
         except EntenteClientError as error:
@@ -285,11 +259,9 @@ class RecordStream:
         session = Session(
             call, self._sessions, token, self._caller.endpoint, silence_s=self._caller.timeout_s
         )
-        self._granted = self._used_records = self._used_bytes = 0
         self._handed_cursor = b""
         self.caught_up = False
-        self._granted = min(self._options.max_in_flight, self._grantable())
-        credit = pb.Credit(records=self._granted, bytes=self._options.max_in_flight_bytes)
+        credit = self._credit.begin()
         await session.send(pb.SubscribeRequest(open=open_message(self._options, self._cursor, credit)))
         return session
 
@@ -324,15 +296,3 @@ class RecordStream:
         if self._buffer and isinstance(self._buffer[-1], bytes):
             self._buffer.pop()  # a slow consumer needs only the newest
         self._buffer.append(cursor)
-
-    async def _refresh(self, session: Session) -> None:
-        """Send a new token before the present one ends, for as long as the source has new ones."""
-        while (due_s := self._caller.tokens.seconds_until_due()) is not None:
-            await asyncio.sleep(max(due_s, _REFRESH_PAUSE_S))
-            try:
-                token = await self._caller.tokens.current()
-            except EntenteClientError:
-                continue  # the present token may still be good; its end ends the stream
-            if token != session.token:
-                session.token = token
-                await session.send(pb.SubscribeRequest(refresh=pb.Refresh(token=token)))

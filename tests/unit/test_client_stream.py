@@ -224,7 +224,7 @@ async def test_a_heartbeat_never_moves_past_what_is_not_dealt_with() -> None:
 
 
 async def test_a_token_is_refreshed_on_the_open_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("connectors.stream._REFRESH_PAUSE_S", 0.01)
+    monkeypatch.setattr("connectors.session._REFRESH_PAUSE_S", 0.01)
     tokens = iter([jwt_until(time.time() + 0.04, "one"), second := jwt_until(time.time() + 3_600, "two")])
     script = filled(1)
     async with (
@@ -314,7 +314,7 @@ async def test_a_stream_is_only_read_inside_its_block() -> None:
 
 
 async def test_a_stream_that_shows_no_sign_of_life_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("connectors.stream._SHORTEST_SILENCE_S", 0.0)
+    monkeypatch.setattr("connectors.session._SHORTEST_SILENCE_S", 0.0)
     script = filled(1, heartbeat_interval_ms=100)
     async with subscribed(script, reconnect=Retry(1_000, 0.01, 0.01)) as stream:
         first = await anext(stream)

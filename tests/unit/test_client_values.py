@@ -12,7 +12,7 @@ from connectors.channel import open_channel
 from connectors.delivery import StreamOptions, open_message
 from connectors.publishing import cut
 from connectors.retry import Retry
-from connectors.stream import silence_s
+from connectors.session import silence_s
 from connectors.tokens import TokenSource, due_time
 from protos.entente.v1 import exchange_pb2
 from tests.unit.test_client_calls import jwt_until, record
