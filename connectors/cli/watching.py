@@ -32,7 +32,7 @@ def status(
 ) -> None:
     """States of connectors and tasks, what they moved, how far behind they are, and why something failed."""
     form = form_of(ctx, output)
-    if watch and form is OutputFormat.TABLE and sys.stdout.isatty():
+    if watch and form is OutputFormat.TABLE and _can_redraw():
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(_watch(state, name))
         return
@@ -46,6 +46,12 @@ def status(
         sys.stdout.flush()
     else:
         show_all(form, (), [_shown(each) for each in found])
+
+
+def _can_redraw() -> bool:
+    from rich.console import Console
+
+    return sys.stdout.isatty() and not Console().is_dumb_terminal
 
 
 async def _statuses(client: ControlClient, name: str | None) -> list[ConnectorStatus]:

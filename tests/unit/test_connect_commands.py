@@ -372,7 +372,9 @@ def test_a_page_keeps_up_on_a_terminal_until_ctrl_c(running: Running) -> None:
     ours, its = os.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
     command = [ENTENTE, "connect", "status", "--watch", "--state", running.state]
-    watching = subprocess.Popen(command, stdin=its, stdout=its, stderr=its)
+    watching = subprocess.Popen(
+        command, stdin=its, stdout=its, stderr=its, env={**os.environ, "TERM": "xterm"}
+    )
     try:
         shown = b""
         for state in (b"RUNNING", b"PAUSED"):
@@ -406,7 +408,7 @@ def test_what_others_named_cannot_steer_a_terminal(running: Running) -> None:
 
 
 def rendered(*found: ConnectorStatus, rates: dict[str, float] | None = None) -> list[str]:
-    console = Console(file=StringIO(), width=200, color_system=None)
+    console = Console(file=StringIO(), width=200, color_system=None, force_terminal=False)
     console.print(page(found, rates or {}, NOW_S))
     return cast(StringIO, console.file).getvalue().splitlines()
 
