@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from broker.app.initialise import DEFAULT_RULEBOOK
 from deploy.kafka.node import KafkaNode
 from tests.services.broker import BrokerProcess
+from tests.services.course import Course, prepare
 
 
 @pytest.fixture
@@ -29,3 +32,23 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BrokerPro
     process.start()
     yield process
     process.stop()
+
+
+@pytest.fixture
+def course(
+    request: pytest.FixtureRequest, kafka_bootstrap: str, kafka_node: KafkaNode, tmp_path: Path
+) -> Iterator[Course]:
+    """Between two clusters, over a running exchange on the embedded stores; `kafka_node` is the receiving agency's.
+
+    Its rulebook is the default one without the cases, so that an agreement can be ended alone.
+    """
+    rulebook = tmp_path / "rulebook"
+    shutil.copytree(DEFAULT_RULEBOOK, rulebook, ignore=shutil.ignore_patterns("*.py", "__pycache__", "cases"))
+    limits = getattr(request, "param", None) or getattr(request.module, "LIMITS", None)
+    broker = BrokerProcess(tmp_path / "exchange", limits=limits, rulebook=rulebook)
+    broker.start()
+    made = prepare(broker, tmp_path, kafka_bootstrap, kafka_node.bootstrap)
+    yield made
+    made.kill()
+    kafka_node.start()
+    broker.stop()

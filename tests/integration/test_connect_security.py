@@ -18,7 +18,7 @@ from tests.services.broker import BrokerProcess
 from tests.services.connect import ConnectProcess, Table, TokenFile, run_connect
 from tests.services.kafka_secure import PASSWORD, SecureNode, add_scram_user, secure_node, unsecured_token
 
-pytestmark = [pytest.mark.kafka, pytest.mark.opa, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.opa, pytest.mark.slow, pytest.mark.timeout(300)]
 
 USER = "entente"
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")

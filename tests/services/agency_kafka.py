@@ -7,14 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition, admin
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, Producer, TopicPartition, admin
 
 from tests.services.agency_records import AgencyRecord, Arrived
 from tests.services.kafka_topics import stored_records
 
-_TIMEOUT_S = 60.0
+_TIMEOUT_S = 90.0
 _POLL_S = 0.2
 _BATCH = 10_000
+_LARGEST_BYTES = 16 << 20
 
 
 def create_topics(bootstrap: str, partitions: Mapping[str, int], **config: str) -> None:
@@ -29,7 +30,14 @@ def create_topics(bootstrap: str, partitions: Mapping[str, int], **config: str) 
 
 def produce(bootstrap: str, topic: str, records: Iterable[AgencyRecord]) -> None:
     """Put records into a topic, each key in one partition and in order, once each; returns when they are stored."""
-    producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 5})
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "enable.idempotence": True,
+            "linger.ms": 5,
+            "message.max.bytes": _LARGEST_BYTES,
+        }
+    )
     for number, record in enumerate(records, 1):
         producer.produce(topic, record.value, record.key)
         if number % _BATCH == 0:
@@ -72,3 +80,13 @@ class Arrivals:
             if found:
                 give_up_at = time.monotonic() + within_s
             assert time.monotonic() < give_up_at, f"{self.count} of {count} have arrived, and no more"
+
+
+def drop_records(bootstrap: str, topic: str) -> None:
+    """Delete what a topic holds now, as its retention would."""
+    library: Any = admin
+    client = library.AdminClient({"bootstrap.servers": bootstrap})
+    partitions = client.list_topics(topic, timeout=_TIMEOUT_S).topics[topic].partitions
+    ends = [TopicPartition(topic, each, OFFSET_END) for each in partitions]
+    for dropped in client.delete_records(ends).values():
+        dropped.result(_TIMEOUT_S)

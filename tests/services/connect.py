@@ -20,7 +20,9 @@ from tests.services.broker import ENTENTE, BrokerProcess
 
 Table = Mapping[str, Any]
 
-_PATIENCE_S = 60.0
+_PATIENCE_S = 180.0
+"""A task that has failed starts again after at most a minute."""
+
 _POLL_S = 0.05
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import tomllib
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.services.agency_kafka import arrived, create_topics
@@ -26,15 +27,23 @@ class Course:
     sink: ConnectProcess
     topics: Topics
     tokens: Mapping[str, TokenFile]
+    _others: list[ConnectProcess] = field(default_factory=list)
 
     def start(self) -> None:
         """Both connectors."""
         self.source.start()
         self.sink.start()
 
+    def beside(self) -> ConnectProcess:
+        """A second process of the same source, in the same consumer group; not started."""
+        table = tomllib.loads(self.source.file.read_text())["connectors"]
+        second = ConnectProcess(self.source.directory.with_name("beside"), table)
+        self._others.append(second)
+        return second
+
     def kill(self) -> None:
         """Whatever of it runs still."""
-        for process in (self.source, self.sink):
+        for process in (self.source, self.sink, *self._others):
             if process.running:
                 process.kill()
 
@@ -60,10 +69,10 @@ class Topics:
         return cls(*(f"{name}.{suffix}" for name in ("kev", "kev.dead-letters", "received", "cursors")))
 
     def create(self, sending: str, receiving: str) -> None:
-        """In both clusters; three partitions each, and as large a dead letter as any record."""
+        """In both clusters; three partitions each, with room for the largest record."""
         largest = str(16 * 1024 * 1024)
         create_topics(sending, {self.sent: 3, self.dead_letters: 1}, max_message_bytes=largest)
-        create_topics(receiving, {self.received: 3})
+        create_topics(receiving, {self.received: 3}, max_message_bytes=largest)
         create_topics(receiving, {self.cursors: 1}, cleanup_policy="compact")
 
 
@@ -75,7 +84,12 @@ def source_of(token: TokenFile, sending: str, topics: Topics) -> Table:
         "on_error": "dead-letter",
         "exchange": token.exchange(),
         "kafka": on_loopback(sending),
-        "read": {"topics": [topics.sent], "dead_letter_topic": topics.dead_letters},
+        "read": {
+            "topics": [topics.sent],
+            "dead_letter_topic": topics.dead_letters,
+            # A process that was killed lets go of its partitions no earlier.
+            "session_timeout_s": 6,
+        },
         "map": MAPPING,
     }
 
