@@ -262,6 +262,21 @@ async def test_a_second_process_takes_over_and_the_first_says_so(world: World) -
     assert await world.ids() == [f"r-{number}" for number in range(9)]
 
 
+async def test_a_transaction_that_the_cluster_ended_is_written_again(world: World) -> None:
+    """As after a pause that was longer than a transaction may last: nobody else has taken the connector over."""
+    world.script.log += [record(number) for number in range(4)]
+    async with running(world, world.sink()) as ran:
+        await ran.until(4)
+        identity = f"entente-connect.{world.name}.connect-{world.name}"
+        other = Producer({"bootstrap.servers": world.bootstrap, "transactional.id": identity})
+        await asyncio.to_thread(other.init_transactions, PATIENCE_S)
+        for number in range(4, 9):
+            await world.script.append(record(number))
+        await ran.until(9)
+        assert ran.progress.retries >= 1
+    assert await world.ids() == [f"r-{number}" for number in range(9)]
+
+
 async def test_what_a_topic_does_not_take_is_a_dead_letter_until_it_does(world: World) -> None:
     create_topics(world.bootstrap, {world.topic("crash-reports"): 1}, max_message_bytes="20000")
     create_topics(world.bootstrap, {world.topic("dead"): 2})
