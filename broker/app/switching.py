@@ -27,6 +27,11 @@ CLOSE_AFTER_S = 2.0
 WARM_S = 5.0
 """The longest that a preparation waits for what the open streams will ask; what is left is asked when it is needed."""
 
+TRY_S = 15.0
+"""How long an engine may take to its first decision: one that hangs is noticed and ended after ten seconds."""
+
+TRY_AGAIN_S = 0.1
+
 PUBLISH_QUESTIONS = 200
 """So many questions about persons are looked at for what publishers will ask again."""
 
@@ -83,8 +88,10 @@ class Switching:
         # Beside each other: while instances wait for one another each answer of an engine that is waited for counts.
         warming = asyncio.get_running_loop().create_task(self._warm(prepared))
         try:
-            await self._try(opened.regime)
+            at_once = await self._try(opened.regime)
             await warming
+            if not at_once:  # what was asked meanwhile had no decision
+                await self._warm(prepared)
         except BaseException:
             warming.cancel()
             await asyncio.gather(warming, return_exceptions=True)
@@ -146,15 +153,26 @@ class Switching:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a switch did not end well: error=%s", fault_place(error))
 
-    async def _try(self, regime: Regime) -> None:
-        """A revision that cannot answer what every one answers would stall everything."""
+    async def _try(self, regime: Regime) -> bool:
+        """A revision that cannot answer what every one answers would stall everything. Whether it did so at once.
+
+        An engine that was held ready may have ended, or hang: it is started again within this time.
+        """
         time = "2026-01-01T00:00:00Z" if regime.time_dependent else None
-        try:
-            answers = await regime.engine.decide([canary(time)])
-        except NoDecision as error:
-            raise PreparationFailed(f"its engine gives no decision: {error}") from None
+        loop = asyncio.get_running_loop()
+        give_up_s, tries = loop.time() + TRY_S, 1
+        while True:
+            try:
+                answers = await regime.engine.decide([canary(time)])
+                break
+            except NoDecision as error:
+                if loop.time() >= give_up_s:
+                    raise PreparationFailed(f"its engine gives no decision: {error}") from None
+            tries += 1
+            await asyncio.sleep(TRY_AGAIN_S)
         if "canary" not in answers:
             raise PreparationFailed("its engine has no well-formed answer to what every rulebook answers")
+        return tries == 1
 
     async def _warm(self, prepared: PreparedRegime) -> None:
         if self._fanout is None:

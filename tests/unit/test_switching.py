@@ -28,9 +28,13 @@ class Engine:
 
     def __init__(self) -> None:
         self.answers: Mapping[str, Decision] | NoDecision = {"canary": Decision(Effect.WITHHOLD)}
+        self.down = 0
 
     async def decide(self, items: Sequence[Any]) -> Mapping[str, Decision]:
         assert [item["id"] for item in items] == ["canary"]
+        if self.down:
+            self.down -= 1
+            raise NoDecision("it is being restarted")
         if isinstance(self.answers, NoDecision):
             raise self.answers
         return self.answers
@@ -150,12 +154,28 @@ async def test_a_revision_that_cannot_be_prepared_changes_nothing_and_says_why(
 
 @pytest.mark.parametrize("answers", [NoDecision("it is down"), {}])
 async def test_an_engine_that_does_not_answer_the_canary_is_not_taken(
-    instance: Instance, answers: Any
+    instance: Instance, answers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(switching, "TRY_S", 0.0)
     instance.builder.engine.answers = answers
     with pytest.raises(PreparationFailed, match="engine"):
         await instance.switching.prepare("sha256:b")
     assert instance.builder.closed == ["sha256:b"]
+
+
+async def test_an_engine_that_is_being_started_again_is_waited_for(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(switching, "TRY_S", 600.0)
+    monkeypatch.setattr(switching, "TRY_AGAIN_S", 0.0)
+    instance.builder.engine.down = 3
+    session = await instance.world.open(records=1)
+    prepared = await asyncio.wait_for(instance.switching.prepare("sha256:b"), 60)
+    assert (prepared.revision, instance.builder.engine.down) == ("sha256:b", 0)
+    assert instance.builder.closed == []
+    assert instance.builder.decider.calls == 4, "streams and publishers, and both again once it answers"
+    await instance.switching.switch(prepared)
+    assert session.is_open
 
 
 async def test_a_preparation_that_is_given_up_stops_its_engine(instance: Instance) -> None:
