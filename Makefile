@@ -96,7 +96,8 @@ test: setup-test static proto-breaking ## everything, on real Kafka and OPA, wit
 	@$(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(SLOWEST_FIRST)
 
 soak: setup-test ## the tests that run for minutes
-	@$(PY) -m pytest -m soak --timeout 3600 --log-cli-level INFO
+	@# without capturing: a line that is logged live takes standard output from a command that runs in the test's process
+	@$(PY) -m pytest -m soak --timeout 3600 --log-cli-level INFO --capture no
 
 static: lint-python lint-rego lint-protos
 
