@@ -165,3 +165,28 @@ def test_each_extra_brings_what_its_modules_import(
     assert done.returncode == 0, done.stderr
     points = {line.split()[0] for line in done.stdout.splitlines() if line.endswith(" True")}
     assert points == {*plugins, *(["entente-connect"] if extras else [])}
+
+
+def test_the_command_runs_with_its_extra_and_names_the_one_that_is_missing(
+    installed: Installed, tmp_path: Path
+) -> None:
+    script = installed.target / "bin" / "entente-connect"
+
+    def connect(extras: Sequence[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = installed.command(extras, script, *arguments)
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False)
+
+    alone = connect((), "--help")
+    assert alone.returncode != 0
+    assert "entente-client[connect]" in alone.stderr
+    assert "Traceback" not in alone.stderr
+    (tmp_path / "crashes.toml").write_text(connect(["connect"], "new", "kafka-source", "crashes").stdout)
+    without, with_kafka = (
+        connect(extras, "validate", "crashes.toml") for extras in (["connect"], ["connect", "kafka"])
+    )
+    assert "connectors.crashes.plugin" in without.stderr
+    assert "entente-client[connect,kafka]" in without.stderr
+    assert (
+        "connectors.crashes.kafka" in with_kafka.stderr
+    )  # its files are not there, which only the plugin knows
+    assert "entente-client" not in with_kafka.stderr
