@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,10 +50,11 @@ async def publish(
     found = await task.exchange.publish(topic, events)
     for pause_s in retry.pauses_s():
         again = [number for number, outcome in enumerate(found) if outcome.retryable]
-        if not again:
+        if not again or task.gate.stopping:
             break
         task.progress.retries += 1
-        await asyncio.sleep(pause_s)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(task.gate.changed(), pause_s)
         repeated = await task.exchange.publish(topic, [events[number] for number in again])
         for number, outcome in zip(again, repeated, strict=True):
             found[number] = outcome

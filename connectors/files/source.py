@@ -198,7 +198,13 @@ class FileSource:
         return found
 
     def _alter(self, offsets: Sequence[Offset]) -> None:
-        wanted = [each for each in offsets if "directory" not in each.partition]
+        # What `offsets` tells of the directory is no place: taken back it changes nothing, and reset it forgets the place.
+        whole = [each for each in offsets if set(each.partition) == {"directory"}]
+        wanted = [each for each in offsets if each not in whole]
+        if any(each.offset is None for each in whole):
+            self._checkpoints.forget()
+        if whole and not wanted:
+            return None
         if len(wanted) != 1 or set(wanted[0].partition) != {"file"}:
             raise ValueError('give one offset, of partition {"file": NAME}')
         name, offset = str(wanted[0].partition["file"]), wanted[0].offset

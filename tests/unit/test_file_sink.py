@@ -64,6 +64,11 @@ def held(root: Path) -> list[int]:
     return sorted(json.loads(line)["data"]["n"] for path in files for line in path.read_text().splitlines())
 
 
+@pytest.fixture(autouse=True)
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connectors.files.sink._LOOK_S", 0.01)
+
+
 @asynccontextmanager
 async def running(sink: FileSink, task: TaskContext) -> AsyncIterator[asyncio.Task[None]]:
     """Run it, and stop it in order."""

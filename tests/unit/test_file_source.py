@@ -266,6 +266,19 @@ async def test_an_outage_is_no_refusal(place: Place) -> None:
     assert place.names(place.failed) == []
 
 
+async def test_a_stop_does_not_wait_for_the_end_of_an_outage(place: Place) -> None:
+    place.put("a.json", record(1))
+    exchange = FakeExchange(lambda _: "STORAGE_UNAVAILABLE")
+    task = task_of(exchange)
+    source = place.source(retry={"attempts": 1_000, "first_s": 60, "longest_s": 60})
+    run = asyncio.create_task(source.run(task))
+    await until(lambda: exchange.calls == 1)
+    task.gate.set(stopping=True)
+    with pytest.raises(ConnectorFailed, match="STORAGE_UNAVAILABLE"):
+        await asyncio.wait_for(run, 30)
+    assert place.names(place.outgoing) == ["a.json"]
+
+
 @pytest.mark.parametrize("reason", ["SUSPENDED", "TOKEN_EXPIRED"])
 async def test_what_concerns_the_caller_is_no_refusal_of_a_record(place: Place, reason: str) -> None:
     place.put("a.json", record(1))
@@ -279,21 +292,21 @@ async def test_killed_at_any_call_nothing_is_lost_or_stored_twice(place: Place) 
     place.put("a.jsonl", *(record(number) for number in range(1_700)))
     place.put("b.json", record(1_700))
     exchange = FakeExchange()
-    for _ in range(5):
+    for call in (1, 2, 1, 3, 2):
+        last = exchange.calls + call
         reached = asyncio.Event()
 
-        async def hang(reached: asyncio.Event = reached) -> None:
-            reached.set()
-            await asyncio.Event().wait()
+        async def hang(last: int = last, reached: asyncio.Event = reached) -> None:
+            if exchange.calls == last:
+                reached.set()
+                await asyncio.Event().wait()
 
-        run = asyncio.create_task(place.source().run(task_of(exchange)))
-        calls = exchange.calls
-        await until(lambda calls=calls: exchange.calls > calls)  # type: ignore[misc]
         exchange.before_answer = hang
-        await until(lambda reached=reached, run=run: reached.is_set() or not place.names(place.outgoing))  # type: ignore[misc]
+        run = asyncio.create_task(place.source().run(task_of(exchange)))
+        await until(reached.is_set)
         run.cancel()
         await asyncio.gather(run, return_exceptions=True)
-        exchange.before_answer = None
+    exchange.before_answer = None
     await sent(place, exchange)
     assert [json.loads(data)["n"] for data in exchange.data] == list(range(1_701))
     assert place.names(place.done) == ["a.jsonl", "b.json"]
@@ -380,8 +393,13 @@ async def test_offsets_are_set_by_lines(place: Place) -> None:
         await source.alter_offsets(client, [])
     await source.alter_offsets(client, [Offset({"file": "a.jsonl"}, {"line": 2})])
     assert (await source.offsets(client))[1].offset == {"line": 2, "byte": 46}
-    await source.alter_offsets(client, [Offset({"file": "a.jsonl"}, None)])
-    assert len(await source.offsets(client)) == 1
+    # What was shown can be given back, and all of it can be reset.
+    await source.alter_offsets(client, await source.offsets(client))
+    assert (await source.offsets(client))[1].offset == {"line": 2, "byte": 46}
+    for shown in (await source.offsets(client), (await source.offsets(client))[:1]):
+        await source.alter_offsets(client, [Offset({"file": "a.jsonl"}, {"line": 2})])
+        await source.alter_offsets(client, [Offset(each.partition, None) for each in shown])
+        assert len(await source.offsets(client)) == 1
     await source.alter_offsets(client, [Offset({"file": "a.jsonl"}, {"line": 2})])
     await sent(place, exchange)
     assert [json.loads(data)["n"] for data in exchange.data] == [3]
