@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from connectors.runtime.names import default_subscription
+
 _EXCHANGE = """\
 # A connector for entente. Change the lines that are marked with "<-", then:
 #   entente connect validate FILE             checks the file
@@ -119,5 +121,5 @@ TEMPLATES: Mapping[str, str] = {
 
 def template(plugin: str, name: str) -> str:
     """A configuration of that plugin for a connector of that name. Raises KeyError."""
-    subscription = f"connect-{name.lower()}"[:64]  # of capitals, subscriptions' names have none
+    subscription = default_subscription(name)
     return TEMPLATES[plugin].replace("SUBSCRIPTION", subscription).replace("NAME", name)

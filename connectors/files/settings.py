@@ -10,6 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from connectors.mapping.settings import MappingSettings
+from connectors.runtime.names import default_subscription
 from connectors.runtime.settings import ConnectorSettings, FilePath
 
 Form = Literal["json", "jsonl"]
@@ -117,4 +118,4 @@ class FileSinkSettings(ConnectorSettings):
 
     def subscription_of(self, name: str) -> str:
         """The subscription's name for a connector's. Names of connectors may have capitals, subscriptions' may not."""
-        return self.subscription or f"connect-{name.lower()}"[:64]
+        return self.subscription or default_subscription(name)

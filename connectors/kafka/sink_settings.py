@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from connectors.kafka.destinations import Destinations, check_name
 from connectors.kafka.settings import KafkaSettings
+from connectors.runtime.names import default_subscription
 from connectors.runtime.settings import ConnectorSettings, Settings
 
 Mode = Literal["binary", "structured"]
@@ -108,4 +109,4 @@ class KafkaSinkSettings(ConnectorSettings):
 
     def subscription_of(self, name: str) -> str:
         """The subscription's name for a connector's. Names of connectors may have capitals, subscriptions' may not."""
-        return self.subscription or f"connect-{name.lower()}"[:64]
+        return self.subscription or default_subscription(name)

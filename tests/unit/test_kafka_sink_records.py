@@ -234,6 +234,9 @@ def test_dead_letters_need_a_topic_and_subscriptions_a_name_that_the_exchange_ta
         sink_settings(subscription="Intake!")
     named = sink_settings().model_copy(update={"subscription": None})
     assert named.subscription_of("Crashes_East") == "connect-crashes_east"
+    long = {named.subscription_of("x" * 60 + end) for end in ("", "a", "b")}
+    assert len(long) == 3
+    assert all(sink_settings(subscription=each).subscription == each for each in long)
 
 
 def test_a_type_that_leads_into_the_connectors_own_topics_is_a_dead_letter_and_says_nothing_of_the_content() -> (
