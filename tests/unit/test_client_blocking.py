@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from pathlib import Path
@@ -24,6 +24,8 @@ from connectors.blocking import (
     BlockingOverlaying,
     BlockingPublisher,
     BlockingStream,
+    _Blocking,
+    _iterates,
 )
 from connectors.client import Client, ClientChoices
 from connectors.errors import NotFound, Unavailable
@@ -224,6 +226,46 @@ async def test_closing_drains_and_ends_what_other_threads_wait_for() -> None:
     assert script.positions["s"] >= 1
     assert [each.id for each in script.log] == ["0", "1"]
     assert threads() == []
+
+
+class Counting:
+    """Has a method that gives items one by one."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+
+    async def count(self, until: int) -> AsyncIterator[int]:
+        try:
+            for number in range(1, until + 1):
+                await asyncio.sleep(0)
+                yield number
+            raise ZeroDivisionError
+        finally:
+            self.ended.set()
+
+
+class BlockingCounting(_Blocking[Counting]):
+    count = _iterates(Counting.count)
+
+
+def test_what_comes_one_by_one_is_a_plain_iterator_that_may_be_left() -> None:
+    thread = LoopThread("entente test")
+    thread.start()
+    counting = Counting()
+    numbers = iter(BlockingCounting(thread, counting).count(3))
+    assert next(numbers) == 1
+    assert not counting.ended.is_set()
+    del numbers
+    assert counting.ended.is_set()
+    numbers = BlockingCounting(thread, Counting()).count(until=2)
+    assert [next(numbers), next(numbers)] == [1, 2]
+    with pytest.raises(ZeroDivisionError):
+        next(numbers)
+    left = BlockingCounting(thread, Counting()).count(3)
+    assert next(left) == 1
+    thread.stop()
+    with pytest.raises(RuntimeError, match="inside `with`"):
+        next(left)
 
 
 class Endless:
