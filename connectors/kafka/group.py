@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from kafka import TopicPartition
 from kafka.errors import (
@@ -13,7 +13,9 @@ from kafka.errors import (
     NoError,
     NonEmptyGroupError,
     RetriableError,
+    TopicAuthorizationFailedError,
     UnknownMemberIdError,
+    UnknownTopicOrPartitionError,
     for_code,
 )
 from kafka.protocol.consumer import OffsetSpec
@@ -28,6 +30,10 @@ T = TypeVar("T")
 PATIENCE_S = 10.0
 PAUSE_S = 0.2
 
+_WHY = {
+    UnknownTopicOrPartitionError: "does not exist; create it, or take it out of the configuration",
+    TopicAuthorizationFailedError: "may not be seen by this user, or it might not exist; see its ACLs",
+}
 _MEMBERS = (NonEmptyGroupError, UnknownMemberIdError)
 
 
@@ -70,11 +76,10 @@ class Group:
             return {}
         found = {each["name"]: each for each in self._admin.describe_topics(sorted(topics))}
         for topic in sorted(topics):
-            error = for_code(found[topic]["error_code"]) if topic in found else None
+            error = for_code(found[topic]["error_code"]) if topic in found else UnknownTopicOrPartitionError
             if error is not NoError:
-                why = "does not exist" if error is None else error.__name__
                 raise ConnectorFailed(
-                    f"topic {topic} of the agency's Kafka: {why}; create it, or take it out of read.topics"
+                    f"topic {topic} of the agency's Kafka: {_WHY.get(error, error.__name__)}"
                 )
         return {topic: str(found[topic]["topic_id"]) for topic in topics}
 
@@ -85,6 +90,12 @@ class Group:
                 raise ConnectorFailed(
                     f"topic {topic} of the agency's Kafka was deleted and made again; reading the new one"
                 )
+
+    def may(self, operation: Literal["READ", "WRITE"], topic: str) -> bool:
+        """Whether the cluster's ACLs let this user; True where a cluster does not tell."""
+        (found,) = self._admin.describe_topics([topic])
+        permitted = found["authorized_operations"]
+        return not permitted or operation in permitted or "ALL" in permitted
 
     def matching(self, pattern: str) -> list[str]:
         """Topics whose whole name matches."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from connectors.client import Client
 from connectors.errors import EntenteClientError
 from connectors.kafka.group import Group
@@ -25,23 +27,28 @@ async def exchange_findings(exchange: Client, topic: str, mapper: Mapper) -> lis
 
 
 def cluster_findings(group: Group, settings: KafkaSourceSettings) -> list[str]:
-    """Whether topics and dead-letter topic are there, and the group's offsets can be read. Blocks."""
+    """Whether topics and dead-letter topic are there and may be used, and the group's offsets can be read. Blocks."""
     findings = []
     topics = read_topics(group, settings.read)
     if not topics:
         findings.append(f"read.pattern: no topic matches {settings.read.pattern}; it waits for one")
-    for key, name in _named(settings, topics):
+    for key, name, operation in _named(settings, topics):
         try:
             group.require_topics([name])
         except ConnectorFailed as error:
             findings.append(f"{key}: {error.cause}")
+            continue
+        if not group.may(operation, name):
+            findings.append(f"{key}: topic {name}: this user has no right to {operation}; see its ACLs")
     group.committed()
     return findings
 
 
-def _named(settings: KafkaSourceSettings, topics: list[str]) -> list[tuple[str, str]]:
+def _named(
+    settings: KafkaSourceSettings, topics: list[str]
+) -> list[tuple[str, str, Literal["READ", "WRITE"]]]:
     letters = settings.read.dead_letter_topic
-    return [
-        *(("read.topics", each) for each in topics),
-        *([("read.dead_letter_topic", letters)] if letters is not None else []),
+    named: list[tuple[str, str, Literal["READ", "WRITE"]]] = [
+        ("read.topics", each, "READ") for each in topics
     ]
+    return named if letters is None else [*named, ("read.dead_letter_topic", letters, "WRITE")]
