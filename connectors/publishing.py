@@ -232,9 +232,8 @@ class PublishPipe:
 
     async def _refused(self, error: EntenteClientError) -> list[PublishOutcome]:
         if _is_too_large(error) and self._written > 1:
-            return (
-                await self._answer_once()
-            )  # the oldest batch alone: it may be a later one that is too large
+            # A later batch may be the one that is too large: a new call begins with the oldest alone.
+            return await self._answer_once()
         alone = refused_alone(self._unanswered[0], error)
         if alone is None:
             raise error
