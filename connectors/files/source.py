@@ -149,11 +149,12 @@ class FileSource:
         event, cause = None, None
         try:
             data = await asyncio.to_thread(letter.data, self._settings.max_record_bytes)
-            event, cause = map_record(self._mapper, agency_record(data, letter.origin))
         except ValueError:
             cause = f"RECORD_TOO_LARGE: it has more than {self._settings.max_record_bytes} bytes (max_record_bytes)"
         except disk.NoPlainFile:
             cause = "NO_PLAIN_FILE: the dead letter was replaced by something else"
+        else:
+            event, cause = map_record(self._mapper, agency_record(data, letter.origin))
         if event is not None:
             cause = refusal((await publish(task, self._settings.topic, [event], self._retry))[0])
         if cause is not None:

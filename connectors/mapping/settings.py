@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from connectors.mapping.paths import compile_path
 
@@ -37,9 +37,9 @@ class Value(_Table):
     """
 
     constant: str | tuple[str, ...] | None = None
-    header: str | None = None
+    header: str | None = Field(default=None, min_length=1)
     path: str | None = None
-    attribute: str | None = None
+    attribute: str | None = Field(default=None, min_length=1)
     key: Literal[True] | None = None
     file: Literal[True] | None = None
     table: dict[str, str | tuple[str, ...]] | None = None

@@ -28,7 +28,7 @@ class Reading:
 
 
 class Finder:
-    """Finds one configured value; `key` is how it is named in the configuration."""
+    """Finds one configured value that is no constant; `key` is how it is named in the configuration."""
 
     def __init__(self, key: str, value: Value) -> None:
         self.key = key
@@ -42,13 +42,9 @@ class Finder:
     def texts(self, reading: Reading, *, several: bool = False) -> tuple[str, ...]:
         """The value as texts: none, one, or several if that is permitted. Raises Unmappable."""
         value = self.value
-        if value.constant is not None:
-            return _tuple(value.constant)
         found = [self._text(node) for node in self._nodes(reading, several)]
         if value.table is not None:
             found = [entry for text in found for entry in self._entry(text)]
-        if not several and len(found) > 1:
-            raise self.refuse("has more than one value, and one is needed")
         if found:
             return tuple(dict.fromkeys(found))
         if value.default is not None:
@@ -64,7 +60,7 @@ class Finder:
 
     def typed(self, reading: Reading) -> str | int | bool | bytes | Timestamp | None:
         """As `text`, but whole numbers and truth values stay what they are."""
-        if self.value.constant is None and self.value.table is None:
+        if self.value.table is None:
             nodes = self._nodes(reading, several=False)
             if len(nodes) == 1 and isinstance(nodes[0], bool | int | bytes | Timestamp):
                 if not isinstance(nodes[0], bool | int) or nodes[0] in _INT32:
@@ -131,11 +127,9 @@ class Finder:
         value = self.value
         if value.key or value.file:
             return "the record's key" if value.key else "the file's name"
-        for kind in ("path", "header", "attribute"):
-            name = getattr(value, kind)
-            if name is not None:
-                return f"{kind} {name}"
-        return "the constant"
+        return next(
+            f"{kind} {name}" for kind in ("path", "header", "attribute") if (name := getattr(value, kind))
+        )
 
 
 class TimeFinder(Finder):

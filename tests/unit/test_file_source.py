@@ -497,3 +497,53 @@ async def test_killed_at_each_step_every_record_is_sent_or_kept_once(
             assert step > 20
             return
     pytest.fail("there is no end to the steps")
+
+
+async def test_a_file_that_cannot_be_put_away_stays_and_leaves_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.put("a.json", record(1))
+
+    def other_device(*_: Any) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", other_device)
+        with pytest.raises(OSError, match="cross-device"):
+            await place.source().run(task_of(FakeExchange()))
+    assert place.names(place.outgoing) == ["a.json"]
+    assert place.names(place.done) == []
+
+
+async def test_a_folder_that_vanishes_fails_the_task(place: Place) -> None:
+    place.put("a.json", record(1))
+    exchange = FakeExchange()
+
+    async def vanish() -> None:
+        place.done.rmdir()
+
+    exchange.before_answer = vanish
+    with pytest.raises(FileNotFoundError, match="done"):
+        await place.source().run(task_of(exchange))
+    assert place.names(place.outgoing) == ["a.json"]
+
+
+async def test_a_dead_letter_that_was_replaced_or_has_grown_is_not_sent(place: Place) -> None:
+    place.put("a.json", record(1, None))
+    place.put("b.jsonl", record(2, None))
+    exchange = FakeExchange()
+    await sent(place, exchange, on_error="dead-letter")
+    (place.root / "secret").write_text(json.dumps(record(3)))
+    link, grown = (
+        place.failed / name for name in place.names(place.failed) if not name.endswith(".cause.json")
+    )
+    link.unlink()
+    link.symlink_to(place.root / "secret")
+    grown.write_text(json.dumps(record(4)) + " " * 1_000)
+    source = place.source(max_record_bytes=500)
+    assert await source.redrive(task_of(exchange), None) == Redriven(2, 2)
+    assert exchange.data == []
+    causes = [
+        json.loads((place.failed / f"{path.name}.cause.json").read_text())["cause"] for path in (link, grown)
+    ]
+    assert [cause.split(":")[0] for cause in causes] == ["NO_PLAIN_FILE", "RECORD_TOO_LARGE"]

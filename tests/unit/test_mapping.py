@@ -221,6 +221,7 @@ def test_what_may_be_left_out_says_so() -> None:
         "partitionkey"
         not in mapped(a_record(key=None), partition_key={"key": True, "required": False}).attributes
     )
+    assert "the record's key is no UTF-8 text" in cause(a_record(key=b"\xff"), partition_key={"key": True})
     late = {"path": "$.when", "required": False}
     assert mapped(a_record(), time=late).attributes["time"].ce_timestamp.seconds == 1_700_000_000
     assert "time" in cause(a_record(), time={"path": "$.when"})
@@ -288,6 +289,7 @@ def test_only_the_agencys_own_source_passes_the_start() -> None:
         ({"source": "police"}, "//your-agency/"),
         ({"type": None, "cloudevents": "ignore"}, "type is missing"),
         ({"time": {"header": "h", "default": "now"}}, "comes from the record"),
+        ({"subject": {"header": ""}}, "at least 1"),
         ({"type": 3}, "a text in quotes, or a table"),
         ({"unknown": 1}, "unknown"),
     ],
