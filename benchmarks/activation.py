@@ -5,10 +5,10 @@
 A third member in this process leads, follows the control log, and notes when it hears what. Each row is one activation, in
 milliseconds: `heard` counts from the call until `preparing` is heard, `prepared` from there until the last member is,
 `switched` until `activated` is heard, `applied` until all have confirmed. A record takes from its call of Publish to its
-arrival at a stream; what the slowest one around the switch takes beyond what is usual is how long streams pause. Processor
-time is that of both brokers without their engines; before that of the process itself, traffic is in it. The last columns
-count what the control log holds in between. `--known` proposes and approves each revision first, as administrators do, so
-that the brokers hold it ready; without it each second activation is of the one before, which they hold ready as well.
+arrival at a stream; what the slowest one from the call to the return takes beyond the slowest of the second before is how
+long streams pause. Processor time is that of both brokers, traffic included, without their engines. The last columns count
+what the control log holds in between. `--known` proposes and approves each revision first, as administrators do, so that the
+brokers hold it ready; without it that is so for all but the first, since they hold the one before ready as well.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ class Row:
     applied: float
     total: float
     usual_record: float
+    slowest_before: float
     slowest_record: float
     processor: float
     events: int
@@ -89,7 +90,8 @@ HEADINGS = (
     "applied",
     "call to return",
     "record, usual",
-    "slowest",
+    "slowest before",
+    "slowest then",
     "processor",
     "events",
     "beats",
@@ -149,6 +151,7 @@ class Bench:
             applied,
             total=1000 * (end_s - begin_s),
             usual_record=statistics.median(usual or [float("nan")]),
+            slowest_before=max(usual, default=float("nan")),
             slowest_record=max(around, default=float("nan")),
             processor=1000 * processor_s,
             events=events,
@@ -222,7 +225,7 @@ def show(title: str, rows: Sequence[Row]) -> None:
     columns = [sorted(getattr(row, name) for row in rows) for name in names]
     for label, share in (("p50", 0.5), ("p99", 0.99)):
         table.add_row(label, *(f"{each[min(len(each) - 1, int(share * len(each)))]:.0f}" for each in columns))
-    Console(width=120).print(table)
+    Console(width=132).print(table)
 
 
 async def measure(options: argparse.Namespace) -> None:

@@ -32,8 +32,8 @@ TRY_S = 15.0
 
 TRY_AGAIN_S = 0.1
 
-PUBLISH_QUESTIONS = 200
-"""So many questions about persons are looked at for what publishers will ask again."""
+LATE_QUESTIONS = 200
+"""So many questions about persons are looked at for what publishers will ask again, whether they may use a topic too."""
 
 
 @dataclass(slots=True, eq=False)
@@ -178,12 +178,10 @@ class Switching:
         if self._fanout is None:
             return
         regime = prepared.open_regime.regime
-        published = self._present.regime.decider.asked_lately("publish", PUBLISH_QUESTIONS)
+        lately = self._present.regime.decider.asked_lately(("publish", "subscribe"), LATE_QUESTIONS)
         try:
             async with asyncio.timeout(WARM_S):
-                await asyncio.gather(
-                    self._fanout.warm(regime, prepared.warm), regime.decider.decide(published)
-                )
+                await asyncio.gather(self._fanout.warm(regime, prepared.warm), regime.decider.decide(lately))
         except TimeoutError:
             log.warning(
                 "not all that open streams will ask was decided beforehand: revision=%s", prepared.revision

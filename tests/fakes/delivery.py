@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -186,7 +186,7 @@ class ScriptedDecider:
         """See Decider."""
         return self.decided.get(question.key)
 
-    def asked_lately(self, action: str, most: int) -> list[Question]:
+    def asked_lately(self, actions: Collection[str], most: int) -> list[Question]:
         """See Decider; what was decided here is not kept as questions."""
         return []
 

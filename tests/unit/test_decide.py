@@ -414,10 +414,15 @@ async def test_what_publishers_asked_lately_can_be_asked_of_the_next_decider(
     assert len(engine.batches) == 2
     clock.advance(5)
     await decider.decide([first])
-    assert decider.asked_lately("publish", 10) == [first, second]
-    assert decider.asked_lately("audit", 10) == []
-    assert decider.asked_lately("publish", 1) == [first]
-    assert decider.asked_lately("publish", 0) == []
+    assert decider.asked_lately(["publish"], 10) == [first, second]
+    assert decider.asked_lately(["publish", "subscribe"], 10) == [
+        first,
+        second,
+        make_question(other, "ems"),
+    ]
+    assert decider.asked_lately(["audit"], 10) == []
+    assert decider.asked_lately(["publish"], 1) == [first]
+    assert decider.asked_lately(["publish"], 0) == []
     later = make(time_dependent=time_dependent)
-    await later.decide(decider.asked_lately("publish", 10))
+    await later.decide(decider.asked_lately(["publish"], 10))
     assert later.recall(first) is not None

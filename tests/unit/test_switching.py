@@ -199,15 +199,15 @@ async def test_a_preparation_that_is_given_up_stops_its_engine(instance: Instanc
 async def test_what_publishers_asked_lately_is_decided_before_the_switch(instance: Instance) -> None:
     item = {"action": "publish", "subject": {"agency": "cyber-centre"}, "topic": "topic"}
     asked = make_question(item, "cyber-centre")
-    looked_for: list[tuple[str, int]] = []
+    looked_for: list[tuple[Sequence[str], int]] = []
 
-    def lately(action: str, most: int) -> list[Question]:
-        looked_for.append((action, most))
+    def lately(actions: Sequence[str], most: int) -> list[Question]:
+        looked_for.append((actions, most))
         return [asked]
 
     cast(Any, instance.world.in_force.present.regime.decider).asked_lately = lately
     await instance.switching.prepare("sha256:b")
-    assert looked_for == [("publish", switching.PUBLISH_QUESTIONS)]
+    assert looked_for == [(("publish", "subscribe"), switching.LATE_QUESTIONS)]
     assert instance.builder.decider.recall(asked) is not None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -102,15 +102,15 @@ class Decider:
         """What was decided before and still counts; nobody is asked."""
         return self._recall(question, self._time(), self._clock.now_ms())
 
-    def asked_lately(self, action: str, most: int) -> list[Question]:
-        """What was asked about persons for this action, the last first, for a decider that is to take this one's place.
+    def asked_lately(self, actions: Collection[str], most: int) -> list[Question]:
+        """What was asked about persons for these actions, the last first, for a decider that is to take this one's place.
 
         most: of questions about persons, whatever for, that are looked at.
         """
         # Behind the item of a question that depends on time stands that time (see `_timed`), which is over.
         keys = (key[: key.rindex(b"}") + 1] for key in islice(self._persons.newest(), most))
         items = [orjson.loads(key) for key in dict.fromkeys(keys)]
-        return [make_question(item, item["subject"]["agency"]) for item in items if item["action"] == action]
+        return [make_question(item, item["subject"]["agency"]) for item in items if item["action"] in actions]
 
     async def ask(self, question: Question) -> Decision:
         """The decision for one question. Raises NoDecision if there is none now."""
