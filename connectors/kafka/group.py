@@ -18,7 +18,7 @@ from kafka.errors import (
     UnknownTopicOrPartitionError,
     for_code,
 )
-from kafka.protocol.consumer import OffsetSpec
+from kafka.protocol.consumer import IsolationLevel, OffsetSpec
 from kafka.structs import OffsetAndMetadata
 
 from connectors.kafka.connection import Cluster
@@ -44,6 +44,10 @@ def stamped(
     return {
         each: OffsetAndMetadata(offset, topic_ids.get(each.topic, ""), -1) for each, offset in offsets.items()
     }
+
+
+class GroupInUse(ConnectorFailed):
+    """Somebody reads in the group: its offsets are not altered by others then."""
 
 
 class Group:
@@ -116,12 +120,30 @@ class Group:
         found = self._patiently(lambda: self._admin.describe_groups([self.name]))
         return len(found[self.name]["members"])
 
-    def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, Bounds]:
-        """What each of these holds."""
+    def begin_at_end(self, topics: Collection[str]) -> None:
+        """Have a group that has committed nothing begin at the end of every partition there is now.
+
+        Before anybody joins it: who has joined has done so already, and the cluster refuses it to others then.
+        """
+        if self.committed():
+            return
+        ends = {each: at.end for each, at in self.bounds(self.partitions(topics), stable=True).items()}
+        try:
+            self.alter(ends, self.topic_ids(topics))
+        except GroupInUse:
+            return
+
+    def bounds(
+        self, partitions: Collection[TopicPartition], *, stable: bool = False
+    ) -> dict[TopicPartition, Bounds]:
+        """What each of these holds. stable: up to the first transaction that is open."""
         if not partitions:
             return {}
         firsts = self._admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.EARLIEST))
-        ends = self._admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+        level = IsolationLevel.READ_COMMITTED if stable else IsolationLevel.READ_UNCOMMITTED
+        ends = self._admin.list_partition_offsets(
+            dict.fromkeys(partitions, OffsetSpec.LATEST), isolation_level=level
+        )
         return {each: Bounds(firsts[each].offset, ends[each].offset) for each in partitions}
 
     def committed(self) -> dict[TopicPartition, Committed]:
@@ -167,7 +189,7 @@ class Group:
                     f"{partition.topic}, partition {partition.partition}: {error.__name__}; nothing is known to have changed"
                 )
 
-    def _in_use(self) -> ConnectorFailed:
-        return ConnectorFailed(
+    def _in_use(self) -> GroupInUse:
+        return GroupInUse(
             f"consumer group {self.name} is in use; stop whoever reads in it, or wait for its session to end"
         )

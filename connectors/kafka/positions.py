@@ -32,18 +32,16 @@ def first_position(
     topic_id: str,
     bounds: Bounds,
     *,
-    start: Start,
-    known_group: bool,
     on_out_of_range: Literal["fail", "earliest", "latest"],
 ) -> int:
     """The offset to begin at.
 
-    place: the partition, for people. known_group: whether the group has committed anything anywhere: then a partition
-    without an offset is a new one, and `latest` would lose what was written to it before it was seen.
+    place: the partition, for people. One of which the group has committed nothing is read from its beginning: a group that
+    begins at the latest record commits that of all partitions before it begins, so this one was made later.
     Raises ConnectorFailed (lasting) if the next record is gone and nobody has said what to do then.
     """
     if committed is None:
-        return bounds.end if start == "latest" and not known_group else bounds.first
+        return bounds.first
     if committed.topic_id and topic_id and committed.topic_id != topic_id:
         return bounds.first  # deleted and made again: nothing of it has been read
     if bounds.first <= committed.offset <= bounds.end:

@@ -109,6 +109,9 @@ class Reader:
         self._group = Group.open(self._cluster, self._group_name)
         self._group.require_topics(self._settings.topics)
         settings = self._settings
+        topics = read_topics(self._group, settings)
+        if settings.start == "latest":
+            self._group.begin_at_end(topics)
         self._consumer = self._cluster.consumer(
             client_id=self._name,
             group_id=self._group_name,
@@ -129,7 +132,7 @@ class Reader:
             self._consumer.subscribe(pattern=pattern, listener=listener)
         # A group that is divided before the topics are known gives nobody anything, until metadata are old: a request
         # for them that meets another one under way is forgotten. To ask for an end takes metadata, and is bounded.
-        known = self._group.partitions(read_topics(self._group, settings))
+        known = self._group.partitions(topics)
         if known:
             self._consumer.end_offsets(known)
 
@@ -168,8 +171,6 @@ class Reader:
                     committed.get(each),
                     ids[each.topic],
                     Bounds(firsts[each], ends[each]),
-                    start=self._settings.start,
-                    known_group=bool(committed),
                     on_out_of_range=self._settings.on_out_of_range,
                 )
                 for each in fresh
@@ -177,8 +178,6 @@ class Reader:
             self._topic_ids.update(ids)
             for partition, offset in chosen.items():
                 self._consumer.seek(partition, offset)
-            # Else "latest" would mean another place after each failure before the first commit.
-            self._commit({each: at for each, at in chosen.items() if each not in committed})
             if not self._held:
                 self._consumer.resume(*fresh)
         self._membership.fresh.clear()

@@ -360,6 +360,25 @@ async def test_a_task_that_is_given_nothing_though_there_is_enough_says_so(
                 await next(asyncio.as_completed([first.run, second.run], timeout=60))
 
 
+async def test_a_group_begins_at_the_latest_records_of_all_partitions_at_once_whoever_reads_which(
+    kafka_bootstrap: str,
+) -> None:
+    create_topics(kafka_bootstrap, {"src-latest": 4})
+    for partition in range(4):
+        produce(kafka_bootstrap, "src-latest", *good(1), partition=partition)
+    made = source(kafka_bootstrap, "src-latest", start="latest")
+    async with site() as where, at_work(made, where) as first, at_work(made, where, 1) as second:
+        await first.until(lambda: first.progress.lag_records == 0)
+        await second.until(lambda: second.progress.lag_records == 0)
+        for partition in range(4):
+            produce(kafka_bootstrap, "src-latest", *good(2), partition=partition)
+        await first.until(lambda: len(where.numbers()) >= 4)
+        assert where.numbers() == [2, 2, 2, 2]
+        await first.stop()
+        await second.stop()
+        assert await made.offsets(where.client) == at("src-latest", 2, 2, 2, 2)
+
+
 class NoName(str):
     """A header's name that is written as what is no text."""
 

@@ -18,27 +18,22 @@ READ = ReadSettings(topics=("crashes",))
 
 
 def position(committed: Committed | None, **choices: Any) -> int:
-    chosen: dict[str, Any] = {"start": "earliest", "known_group": False, "on_out_of_range": "fail", **choices}
+    chosen: dict[str, Any] = {"on_out_of_range": "fail", **choices}
     return first_position("crashes, partition 0", committed, "id-1", BOUNDS, **chosen)
 
 
 @pytest.mark.parametrize("offset", [10, 15, 20])
 def test_it_goes_on_where_its_group_has_committed(offset: int) -> None:
-    assert position(Committed(offset, "id-1"), start="latest") == offset
+    assert position(Committed(offset, "id-1")) == offset
     assert position(Committed(offset)) == offset  # committed by another program, which says no id
 
 
-def test_a_new_group_begins_where_it_is_told_to() -> None:
+def test_a_partition_of_which_nothing_is_committed_is_read_from_its_beginning() -> None:
     assert position(None) == 10
-    assert position(None, start="latest") == 20
-
-
-def test_a_partition_that_is_new_to_a_group_is_read_from_its_beginning() -> None:
-    assert position(None, start="latest", known_group=True) == 10
 
 
 def test_a_topic_that_was_made_anew_is_read_from_its_beginning() -> None:
-    assert position(Committed(15, "id-0"), start="latest", known_group=True) == 10
+    assert position(Committed(15, "id-0")) == 10
 
 
 @pytest.mark.parametrize("offset", [9, 21])
