@@ -17,11 +17,14 @@ from confluent_kafka import Producer, TopicPartition, admin
 
 from connectors.client import Client
 from connectors.kafka.connection import Cluster
+from connectors.kafka.dead_letters import DeadLetterTopic
 from connectors.kafka.group import Group
 from connectors.kafka.source import PLUGIN, KafkaSource
+from connectors.mapping.record import AgencyRecord
 from connectors.runtime.model import ConnectorFailed, Offset, Redriven
 from connectors.runtime.plugin import Gate, TaskContext
 from connectors.runtime.progress import Progress
+from connectors.runtime.refusals import Letter
 from tests.services.agency_kafka import create_topics
 from tests.services.exchange import Script, running_exchange
 from tests.services.kafka_topics import stored_records
@@ -166,12 +169,19 @@ async def test_poison_goes_to_the_dead_letters_and_everything_else_arrives_in_or
             (each["entente.dead-letter.partition"], each["entente.dead-letter.offset"]) for each in told
         ) == [(partition, offset) for partition in (b"0", b"1") for offset in (b"2", b"3", b"4")]
         assert {len(each.value or b"") for each in letters} == {7, len(orjson.dumps(huge))}
+        # What is no letter, or another connector's, stays where it is.
+        produce(kafka_bootstrap, "src-dead", b"no letter")
+        other = Letter(AgencyRecord(b"k", b"{}"), "ID_REUSED: why", 1, {"topic": "others"})
+        kept = DeadLetterTopic("others", Cluster(bootstrap=(kafka_bootstrap,)), "src-dead")
+        await kept.put([other])
+        await kept.close()
         context = TaskContext("crashes", 0, where.client, Gate(), Progress())
         assert await made.redrive(context, 2) == Redriven(2, 2)
         assert await made.redrive(context, None) == Redriven(6, 6)
         again = [
-            dict(each.headers)["entente.dead-letter.attempt"]
-            for each in stored_records(kafka_bootstrap, "src-dead")
+            told["entente.dead-letter.attempt"]
+            for told in (dict(each.headers) for each in stored_records(kafka_bootstrap, "src-dead"))
+            if told.get("entente.dead-letter.connector") == b"crashes"
         ]
         assert sorted(again) == [b"1"] * 6 + [b"2"] * 6 + [b"3"] * 2
         mended = source(
@@ -377,6 +387,21 @@ async def test_a_group_begins_at_the_latest_records_of_all_partitions_at_once_wh
         await first.stop()
         await second.stop()
         assert await made.offsets(where.client) == at("src-latest", 2, 2, 2, 2)
+
+
+async def test_a_letter_that_is_too_large_for_its_topic_fails_the_task_and_is_never_given_up(
+    kafka_bootstrap: str,
+) -> None:
+    create_topics(kafka_bootstrap, {"src-large": 1}, max_message_bytes="4000000")
+    create_topics(kafka_bootstrap, {"src-small": 1}, max_message_bytes="100000")
+    produce(kafka_bootstrap, "src-large", {"n": 1, "fill": "x" * 200_000}, *good(2))
+    made = source(kafka_bootstrap, "src-large", "dead-letter", dead_letter_topic="src-small")
+    async with site() as where, at_work(made, where) as task:
+        with pytest.raises(
+            ConnectorFailed, match="offset 0: is too large for the dead-letter topic src-small"
+        ):
+            await task.run
+        assert (await made.offsets(where.client))[0].offset in (None, {"offset": 0})
 
 
 class NoName(str):
