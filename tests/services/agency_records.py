@@ -7,6 +7,7 @@ exchange: so nothing has to be remembered, and any number of them can be held ag
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -185,6 +186,7 @@ def _check_form(arrived: Arrived, record: AgencyRecord, entitled: Entitled) -> N
     assert arrived.value is not None and orjson.loads(arrived.value) == entitled.data, (
         f"record {record.number}"
     )
+    assert base64.b64decode(headers["entente-receipt"], validate=True), f"record {record.number}: receipt"
     obligations = headers.get("entente-obligations", b"").decode()
     found = frozenset(obligations.split(",")) if obligations else frozenset()
     assert found == entitled.obligations, f"record {record.number}: obligations"
