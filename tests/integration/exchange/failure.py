@@ -8,6 +8,8 @@ from typing import Any
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
+from broker.core.reference import time_of
+
 
 class Failure(Exception):
     """A call's end other than OK: its code, text, and the one ErrorInfo of its details."""
@@ -31,7 +33,7 @@ class Failure(Exception):
         assert self.info is not None, f"no ErrorInfo: {self}"
         assert self.details == 1
         assert self.info.domain == "entente"
-        assert len(self.info.metadata["reference"]) == 12
+        assert time_of(self.info.metadata["reference"]) is not None
         assert self.message.isprintable()
         assert len(self.message) < 1_000
 
