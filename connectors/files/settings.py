@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from datetime import datetime
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from connectors.mapping.settings import MappingSettings
-from connectors.runtime.names import default_subscription
 from connectors.runtime.settings import ConnectorSettings, FilePath
+from connectors.runtime.sink import SinkSettings
 
 Form = Literal["json", "jsonl"]
-_SUBSCRIPTION = re.compile(r"[a-z0-9._-]{1,64}")
 
 
 class FileSourceSettings(ConnectorSettings):
@@ -57,20 +54,9 @@ class FileSourceSettings(ConnectorSettings):
         return self
 
 
-class FileSinkSettings(ConnectorSettings):
+class FileSinkSettings(SinkSettings):
     """A connector with `plugin = "file-sink"`."""
 
-    purpose: str = Field(min_length=1, description="What the records are for; the token must permit it.")
-    subscription: str | None = Field(
-        default=None, description='Its name; default "connect-" and the connector\'s.'
-    )
-    start: Literal["earliest", "latest"] | datetime = Field(
-        default="earliest", description="Where a new subscription begins."
-    )
-    on_expired: Literal["fail", "earliest"] = Field(
-        default="fail",
-        description="Where records have gone that were not read: stop, or go on with the earliest.",
-    )
     directory: FilePath = Field(description="Where records are written.")
     notices: FilePath | None = Field(
         default=None, description='Where notices are written; default "notices" in the directory.'
@@ -97,25 +83,10 @@ class FileSinkSettings(ConnectorSettings):
         """The permissions of what is written."""
         return 0o640 if self.group_readable else 0o600
 
-    @field_validator("subscription")
-    @classmethod
-    def _subscription(cls, name: str | None) -> str | None:
-        if name is not None and _SUBSCRIPTION.fullmatch(name) is None:
-            raise ValueError("a subscription's name is 1 to 64 of a-z, 0-9, '.', '_' and '-'")
-        return name
-
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if isinstance(self.start, datetime) and self.start.tzinfo is None:
-            raise ValueError(
-                "start has no zone; write it with Z or an offset, for example 2026-01-31T12:00:00Z"
-            )
         if self.withdrawn == "remove" and self.format == "jsonl":
             raise ValueError(
                 'withdrawn = "remove" needs format = "json": lines of a file are not taken out again'
             )
         return self
-
-    def subscription_of(self, name: str) -> str:
-        """The subscription's name for a connector's. Names of connectors may have capitals, subscriptions' may not."""
-        return self.subscription or default_subscription(name)

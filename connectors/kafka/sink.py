@@ -17,15 +17,17 @@ from connectors.kafka.portion import Portion, Treatment
 from connectors.kafka.sink_check import sink_findings
 from connectors.kafka.sink_redrive import SinkRedrive
 from connectors.kafka.sink_settings import KafkaSinkSettings
-from connectors.kafka.sink_task import SinkParts, SinkRun, no_place
+from connectors.kafka.sink_store import KafkaStore, no_place
 from connectors.kafka.thread import ClientThread
 from connectors.kafka.transactions import TransactionalWriter, Unsettled
 from connectors.runtime.model import ConnectorFailed, Direction, Offset, Redriven
 from connectors.runtime.places import decode_place, encode_place
 from connectors.runtime.plugin import Connector, TaskContext
 from connectors.runtime.settings import ConnectorSettings
+from connectors.runtime.sink import SinkRun, Window
 
 _CLOSE_S = 5.0
+_WINDOW = Window(records=4_000)
 
 
 class KafkaSink:
@@ -51,8 +53,8 @@ class KafkaSink:
         store = self._store(cluster, task)
         try:
             await thread.call(self._begin, cluster, store)
-            parts = SinkParts(self._subscription, self._settings, self._treatment, store, thread)
-            await SinkRun(task, parts).run()
+            kept = KafkaStore(self._settings, self._treatment, store, thread, task.progress)
+            await SinkRun(task, self._settings, self._subscription, kept, _WINDOW).run()
         finally:
             await _closed(store, thread)
 

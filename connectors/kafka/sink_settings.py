@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from datetime import datetime
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from connectors.kafka.destinations import Destinations, check_name
 from connectors.kafka.settings import KafkaSettings
-from connectors.runtime.names import default_subscription
-from connectors.runtime.settings import ConnectorSettings, Settings
+from connectors.runtime.settings import Settings
+from connectors.runtime.sink import SinkSettings
 
 Mode = Literal["binary", "structured"]
 KeyBy = Literal["record", "partitionkey", "subject", "source"]
-Start = Literal["earliest", "latest"] | datetime
-
-_SUBSCRIPTION = re.compile(r"[a-z0-9._-]{1,64}")
 
 
 class WriteSettings(Settings):
@@ -70,43 +65,14 @@ class WriteSettings(Settings):
         return self
 
 
-class KafkaSinkSettings(ConnectorSettings):
+class KafkaSinkSettings(SinkSettings):
     """A connector with `plugin = "kafka-sink"`."""
 
-    purpose: str = Field(min_length=1, description="What the records are for; the token must permit it.")
-    subscription: str | None = Field(
-        default=None, description='Its name; default "connect-" and the connector\'s.'
-    )
-    start: Start = Field(default="earliest", description="Where a new subscription begins.")
-    on_expired: Literal["fail", "earliest"] = Field(
-        default="fail",
-        description="Where records have gone that were not read: stop, or go on with the earliest.",
-    )
     kafka: KafkaSettings
     write: WriteSettings
-
-    @field_validator("subscription")
-    @classmethod
-    def _subscription(cls, name: str | None) -> str | None:
-        if name is not None and _SUBSCRIPTION.fullmatch(name) is None:
-            raise ValueError("a subscription's name is 1 to 64 of a-z, 0-9, '.', '_' and '-'")
-        return name
-
-    @field_validator("start")
-    @classmethod
-    def _zoned(cls, start: Start) -> Start:
-        if isinstance(start, datetime) and start.tzinfo is None:
-            raise ValueError(
-                "the time has no zone; write it with Z or an offset, for example 2026-01-31T12:00:00Z"
-            )
-        return start
 
     @model_validator(mode="after")
     def _dead_letters(self) -> Self:
         if self.on_error == "dead-letter" and self.write.dead_letter_topic is None:
             raise ValueError('on_error "dead-letter" needs write.dead_letter_topic')
         return self
-
-    def subscription_of(self, name: str) -> str:
-        """The subscription's name for a connector's. Names of connectors may have capitals, subscriptions' may not."""
-        return self.subscription or default_subscription(name)

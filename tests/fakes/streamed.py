@@ -16,7 +16,7 @@ class FakeTopic:
     """Hands out batches from where the subscription stands; a cursor is a batch's number as text.
 
     failures: raised by the next streams, after so many batches each. more: set it when there are more batches, or when
-    `heartbeat` is to be sent, a cursor.
+    `heartbeat` is to be sent, a cursor. gone: how many batches have fallen out of retention.
     """
 
     def __init__(self, batches: Sequence[Sequence[Delivery]]) -> None:
@@ -25,10 +25,10 @@ class FakeTopic:
         self.acked: list[bytes] = []
         self.seeks: list[Any] = []
         self.failures: list[tuple[int, EntenteClientError]] = []
-        self.seek_error: EntenteClientError | None = None
         self.choices: dict[str, Any] = {}
         self.more = asyncio.Event()
         self.heartbeat: bytes | None = None
+        self.gone = 0
         self.open_streams = 0
 
     async def create_subscription(self, name: str, topic: str, purpose: str, start: Any) -> SimpleNamespace:
@@ -44,8 +44,6 @@ class FakeTopic:
         if self.position is None:
             raise error_of("SUBSCRIPTION_NOT_FOUND", "no such subscription", code="NOT_FOUND")
         self.seeks.append(to)
-        if self.seek_error is not None and to != "earliest":
-            raise self.seek_error
         self.position = None
         return await self.create_subscription(name, "", "", to)
 
@@ -92,6 +90,10 @@ class FakeStream:
         topic = self._topic
         after, error = topic.failures.pop(0) if topic.failures else (10**9, None)
         at = topic.position or 0
+        if at < topic.gone:
+            if topic.choices["on_expired"] == "fail":
+                raise error_of("POSITION_EXPIRED", "gone", code="OUT_OF_RANGE")
+            at = topic.gone
         while True:
             if after == 0 and error is not None:
                 raise error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -47,6 +48,7 @@ def a_delivery(number: int, **changed: Any) -> Delivery:
         labels={"dataclassification": "red"},
         data={"n": number},
     )
+    made.attributes["recordedtime"].ce_timestamp.FromSeconds(int(time.time()) - 100)
     chosen: dict[str, Any] = {"record": made, "notice": None, "withdrawal": None, **changed}
     return Delivery(
         disclosure=pb.Disclosure(effect=pb.EFFECT_RELEASE), cursor=b"", size_bytes=10, session=1, **chosen
@@ -66,7 +68,7 @@ def held(root: Path) -> list[int]:
 
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("connectors.files.sink._LOOK_S", 0.01)
+    monkeypatch.setattr("connectors.runtime.sink._LOOK_S", 0.01)
 
 
 @asynccontextmanager
@@ -166,12 +168,11 @@ async def test_a_revoked_agreement_ends_the_task_and_a_new_grant_goes_on(tmp_pat
 async def test_an_expired_place_goes_on_with_the_earliest_only_if_wanted(tmp_path: Path) -> None:
     topic = FakeTopic(batches(1))
     await written(tmp_path, topic)
-    topic.seek_error = error_of("POSITION_EXPIRED", "gone", code="OUT_OF_RANGE")
-    topic.batches.append([a_delivery(7)])
+    topic.batches += [[a_delivery(6)], [a_delivery(7)]]
+    topic.gone = 2
     with pytest.raises(ConnectorFailed, match="POSITION_EXPIRED"):
         await a_sink(tmp_path).run(task_of(topic))
     await written(tmp_path, topic, on_expired="earliest")
-    assert topic.seeks[-1] == "earliest"
     assert held(tmp_path) == [0, 7]
 
 
@@ -202,7 +203,7 @@ async def test_that_nothing_waits_is_said_by_a_heartbeat(tmp_path: Path) -> None
     task = task_of(topic)
     async with running(a_sink(tmp_path), task):
         await until(lambda: topic.acked == [b"1"])
-        assert task.progress.lag_s != 0.0
+        assert (task.progress.lag_s or 0.0) >= 100
         topic.heartbeat = b"9"
         topic.more.set()
         await until(lambda: task.progress.lag_s == 0.0)
@@ -212,7 +213,7 @@ async def test_that_nothing_waits_is_said_by_a_heartbeat(tmp_path: Path) -> None
 async def test_a_place_where_everything_is_withheld_moves_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("connectors.files.sink._IDLE_STORE_S", 0)
+    monkeypatch.setattr("connectors.runtime.sink._IDLE_STORE_S", 0)
     topic: Any = FakeTopic(batches(1))
     topic.heartbeat = b"9"
     sink = a_sink(tmp_path)

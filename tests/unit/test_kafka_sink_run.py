@@ -14,16 +14,16 @@ import pytest
 from connectors.client import Client
 from connectors.cloudevents import new_record
 from connectors.errors import EntenteClientError
-from connectors.kafka import sink_task
 from connectors.kafka.connection import Cluster
 from connectors.kafka.exactly_once import ExactlyOnce, Ownership
 from connectors.kafka.portion import Treatment
-from connectors.kafka.sink_task import SinkParts, SinkRun
+from connectors.kafka.sink_store import KafkaStore
 from connectors.kafka.thread import ClientThread
 from connectors.retry import Retry
 from connectors.runtime.model import ConnectorFailed
 from connectors.runtime.plugin import Gate, TaskContext
 from connectors.runtime.progress import Progress
+from connectors.runtime.sink import SinkRun, Window
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from tests.fakes.sink_kafka import FakeKafka, FakePlaces, FakeWriter, sink_settings
 from tests.services.exchange import Context, Script, running_exchange
@@ -88,7 +88,10 @@ async def sink(script: Script, kafka: FakeKafka, name: str = "one") -> AsyncIter
         store.open()
         run = SinkRun(
             TaskContext("intake", 0, exchange, gate, progress),
-            SinkParts("intake", SETTINGS, treatment, store, thread),
+            SETTINGS,
+            "intake",
+            KafkaStore(SETTINGS, treatment, store, thread, progress),
+            Window(records=4_000),
         )
         task = asyncio.create_task(run.run())
         try:
@@ -117,7 +120,7 @@ async def test_what_it_has_stored_is_acknowledged_when_it_stops() -> None:
 async def test_a_heartbeat_after_all_is_stored_says_that_nothing_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sink_task, "_LOOK_S", 0.01)
+    monkeypatch.setattr("connectors.runtime.sink._LOOK_S", 0.01)
     script, kafka = Script(log=[record(0)]), FakeKafka()
     async with sink(script, kafka) as run:
         await run.until(lambda: run.progress.records == 1)
@@ -132,8 +135,8 @@ async def test_a_heartbeat_after_all_is_stored_says_that_nothing_waits(
 async def test_where_everything_is_withheld_its_place_moves_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sink_task, "_LOOK_S", 0.01)
-    monkeypatch.setattr(sink_task, "_IDLE_STORE_S", 0.0)
+    monkeypatch.setattr("connectors.runtime.sink._LOOK_S", 0.01)
+    monkeypatch.setattr("connectors.runtime.sink._IDLE_STORE_S", 0.0)
     script, kafka = Script(), FakeKafka()
     async with sink(script, kafka) as run:
         await run.until(lambda: script.opens)

@@ -1,68 +1,130 @@
-"""One run of a Kafka sink: takes batches from the exchange while the last portion is being committed to Kafka."""
+"""One run of a sink: takes batches from the exchange while the last ones are being stored, each with the cursor after it.
+
+Where a sink has come to is what its store says, not what the exchange believes: so whatever was stored is neither lost nor
+repeated, wherever the process ends. What is stored is then acknowledged, which tells auditors that it arrived.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+from pydantic import Field, field_validator
 
 from connectors.client import Client
 from connectors.delivery import Delivery, Start
 from connectors.errors import EntenteClientError
-from connectors.kafka.encoding import Encoder
-from connectors.kafka.exactly_once import ExactlyOnce
-from connectors.kafka.portion import Portion, RecordRefused, Treatment
-from connectors.kafka.sink_settings import KafkaSinkSettings
-from connectors.kafka.thread import ClientThread
 from connectors.retry import Retry
 from connectors.runtime.model import ConnectorFailed
+from connectors.runtime.names import default_subscription
 from connectors.runtime.plugin import TaskContext
+from connectors.runtime.settings import ConnectorSettings
 from connectors.runtime.taken import Taken
 from connectors.stream import RecordStream
 
-log = logging.getLogger(__name__)
-
-_IN_FLIGHT = 4_000
-_IN_FLIGHT_BYTES = 8 * 1024 * 1024
 _LOOK_S = 1.0
 _IDLE_STORE_S = 60.0
 _ONE_SESSION = Retry(attempts=1)
 _GO_ON_AFTER = frozenset({"TOKEN_EXPIRED", "ACK_REFUSED", "CONSUMER_TOO_SLOW"})
+_SUBSCRIPTION = re.compile(r"[a-z0-9._-]{1,64}")
+
+
+class SinkSettings(ConnectorSettings):
+    """The keys that every sink has."""
+
+    purpose: str = Field(min_length=1, description="What the records are for; the token must permit it.")
+    subscription: str | None = Field(
+        default=None, description='Its name; default "connect-" and the connector\'s.'
+    )
+    start: Literal["earliest", "latest"] | datetime = Field(
+        default="earliest", description="Where a new subscription begins."
+    )
+    on_expired: Literal["fail", "earliest"] = Field(
+        default="fail",
+        description="Where records have gone that were not read: stop, or go on with the earliest.",
+    )
+
+    @field_validator("subscription")
+    @classmethod
+    def _subscription(cls, name: str | None) -> str | None:
+        if name is not None and _SUBSCRIPTION.fullmatch(name) is None:
+            raise ValueError("a subscription's name is 1 to 64 of a-z, 0-9, '.', '_' and '-'")
+        return name
+
+    @field_validator("start")
+    @classmethod
+    def _zoned(
+        cls, start: Literal["earliest", "latest"] | datetime
+    ) -> Literal["earliest", "latest"] | datetime:
+        if isinstance(start, datetime) and start.tzinfo is None:
+            raise ValueError(
+                "the time has no zone; write it with Z or an offset, for example 2026-01-31T12:00:00Z"
+            )
+        return start
+
+    def subscription_of(self, name: str) -> str:
+        """The subscription's name for a connector's. Names of connectors may have capitals, subscriptions' may not."""
+        return self.subscription or default_subscription(name)
+
+
+class SinkStore(Protocol):
+    """Where a sink's records lie, and with them how far it has come. Every method raises ConnectorFailed and OSError."""
+
+    @property
+    def place(self) -> Start | None:
+        """Where the sink goes on; None: it has never begun."""
+        ...
+
+    async def store(self, batches: Sequence[Delivery], cursor: bytes) -> int:
+        """Keep whole batches and the cursor after them, all or nothing; how many of them are, for good, not kept."""
+        ...
+
+    async def move(self, cursor: bytes) -> None:
+        """Go on there."""
+        ...
+
+    async def look(self) -> None:
+        """Called about once a second while nothing comes."""
+        ...
+
+    async def still_own(self) -> None:
+        """Raises ConnectorFailed if another process has taken the store over."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class SinkParts:
-    """What a run is made of. thread: where `store` lives."""
+class Window:
+    """How much a sink takes before it has stored it."""
 
-    subscription: str
-    settings: KafkaSinkSettings
-    treatment: Treatment
-    store: ExactlyOnce
-    thread: ClientThread
+    records: int
+    size_bytes: int = 8 * 1024 * 1024
 
 
 class SinkRun:
-    """From taking the connector over to stopping."""
+    """Session after session, each from where the store stands, until the gate says stop."""
 
-    def __init__(self, task: TaskContext, parts: SinkParts) -> None:
-        settings = parts.settings
+    def __init__(
+        self, task: TaskContext, settings: SinkSettings, subscription: str, store: SinkStore, window: Window
+    ) -> None:
+        """subscription: its name. store: open."""
         self._task = task
-        self._name = parts.subscription
         self._settings = settings
-        self._store = parts.store
-        self._thread = parts.thread
-        self._encoder = Encoder(settings)
-        self._treatment = parts.treatment
-        self._taken = Taken()
+        self._name = subscription
+        self._store = store
+        self._window = window
+        self._taken = Taken(window.records, window.size_bytes)
         self._stored_at_s = time.monotonic()
         self._last_s: float | None = None
         self._moved = False
 
     async def run(self) -> None:
-        """As Connector.run, for a store that is open."""
+        """As Connector.run."""
         pauses_s: Iterator[float] = iter(())
         fresh = True
         while await self._task.gate.proceed():
@@ -83,7 +145,7 @@ class SinkRun:
         """Wait before the next session, or end the task with what the exchange said."""
         match error.reason:
             case "SUBSCRIPTION_TAKEN_OVER":
-                await self._thread.call(self._store.still_owner)
+                await self._store.still_own()
                 raise ConnectorFailed(
                     f"somebody moved subscription {self._name}; the connector starts again from its place"
                 )
@@ -105,20 +167,17 @@ class SinkRun:
     # -- where it begins ------------------------------------------------------------------------------------------
 
     async def _position(self, exchange: Client) -> None:
-        """Make the subscription stand where Kafka says that the connector stands; keep where that is, if it did not."""
-        if self._store.damaged:
-            raise no_place(self._settings)
+        """Make the subscription stand where the store does; keep where that is, if the store did not know."""
         place = self._store.place
         if place is None:
-            start = self._settings.start
-            cursor = await self._created(exchange, start)
+            cursor = await self._created(exchange, self._settings.start)
         else:
             cursor = await self._moved_to(exchange, place)
         if not isinstance(place, bytes):
-            await self._thread.call(self._store.store, self._portion([], cursor))
+            await self._store.move(cursor)
 
     async def _created(self, exchange: Client, start: Start) -> bytes:
-        """An existing subscription stays where it is: what was acknowledged is in Kafka."""
+        """An existing subscription stays where it is: what was acknowledged was stored."""
         settings = self._settings
         made = await exchange.create_subscription(self._name, settings.topic, settings.purpose, start)
         return made.cursor
@@ -135,15 +194,15 @@ class SinkRun:
 
     async def _session(self) -> None:
         """One stream, from its opening to its end or to the order to stop; what was sealed is stored in any case."""
-        taken = self._taken = Taken()
+        taken = self._taken = Taken(self._window.records, self._window.size_bytes)
         stream = self._task.exchange.subscribe(
             self._settings.topic,
             self._settings.purpose,
             subscription=self._name,
             on_expired=self._settings.on_expired,
-            max_in_flight=_IN_FLIGHT,
-            max_in_flight_bytes=_IN_FLIGHT_BYTES,
-            # Each session begins where Kafka stands, which a stream that reconnects by itself could not know.
+            max_in_flight=self._window.records,
+            max_in_flight_bytes=self._window.size_bytes,
+            # Each session begins where the store stands, which a stream that reconnects by itself could not know.
             reconnect=_ONE_SESSION,
         )
         await stream.__aenter__()
@@ -156,7 +215,7 @@ class SinkRun:
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
-            # What it could not acknowledge is in Kafka all the same.
+            # What it could not acknowledge is stored all the same.
             with contextlib.suppress(EntenteClientError):
                 await stream.close()
 
@@ -178,7 +237,7 @@ class SinkRun:
         while True:
             batches = self._taken.all_sealed()
             if batches:
-                await self._commit(stream, batches)
+                await self._keep(stream, batches)
             elif self._task.gate.stopping:
                 return
             elif taking.done():
@@ -186,9 +245,10 @@ class SinkRun:
                 return
             else:
                 await self._taken.news(_LOOK_S)
+                await self._store.look()
                 await self._look(stream)
 
-    async def _commit(self, stream: RecordStream, batches: list[Delivery]) -> None:
+    async def _keep(self, stream: RecordStream, batches: Sequence[Delivery]) -> None:
         """Store them, then tell the exchange."""
         last = batches[-1]
         cursor = next((each.cursor for each in reversed(batches) if each.policy_change is None), None)
@@ -198,46 +258,23 @@ class SinkRun:
             cursor = place if isinstance(place, bytes) else last.cursor
         waiting = asyncio.create_task(self._lag(_stored_s(batches[0])))
         try:
-            portion = await self._thread.call(self._stored, batches, cursor)
-        except RecordRefused:
-            self._task.progress.failed += 1
-            raise
+            left_out = await self._store.store(batches, cursor)
         finally:
             waiting.cancel()
-        self._count(portion, batches)
+        self._count(len(batches) - left_out, batches)
         await stream.ack(last)
-
-    def _stored(self, batches: list[Delivery], cursor: bytes) -> Portion:
-        """In the store's thread."""
-        portion = self._portion(batches, cursor)
-        self._store.store(portion)
-        return portion
-
-    def _portion(self, batches: list[Delivery], cursor: bytes) -> Portion:
-        return Portion(batches, cursor, self._encoder, self._treatment)
 
     # -- what is told of it ---------------------------------------------------------------------------------------
 
-    def _count(self, portion: Portion, batches: list[Delivery]) -> None:
-        progress = self._task.progress
+    def _count(self, kept: int, batches: Sequence[Delivery]) -> None:
         self._moved = True
         self._stored_at_s = time.monotonic()
-        if self._treatment.on_error == "skip":
-            progress.skipped += len(portion.treated)
-        else:
-            progress.dead_lettered += len(portion.treated)
-        for letter in portion.treated:
-            chosen = self._treatment
-            log.warning(
-                "connector %s: %s at %s: %s", chosen.connector, chosen.on_error, letter.place, letter.cause
-            )
-        size_bytes = sum(each.size_bytes for each in batches)
-        progress.moved(len(batches) - len(portion.treated), size_bytes)
+        self._task.progress.moved(kept, sum(each.size_bytes for each in batches))
         self._last_s = _stored_s(batches[-1])
-        progress.lag_s = max(0.0, time.time() - self._last_s)
+        self._task.progress.lag_s = max(0.0, time.time() - self._last_s)
 
     async def _lag(self, since_s: float) -> None:
-        """While a portion is being written it waits, however long that takes."""
+        """While batches are being stored they wait, however long that takes."""
         while True:
             self._task.progress.lag_s = max(0.0, time.time() - since_s)
             await asyncio.sleep(_LOOK_S)
@@ -255,14 +292,8 @@ class SinkRun:
         self._task.progress.idle()
         if time.monotonic() - self._stored_at_s >= _IDLE_STORE_S:
             # Else a place where everything is withheld would fall out of retention.
-            await self._thread.call(self._store.store, self._portion([], stream.cursor))
+            await self._store.move(stream.cursor)
             self._stored_at_s = time.monotonic()
-
-
-def no_place(settings: KafkaSinkSettings) -> ConnectorFailed:
-    """What is kept under the connector's key was written by something else."""
-    topic = settings.write.cursor_topic
-    return ConnectorFailed(f"topic {topic} holds no place of the connector; alter its offsets", lasting=True)
 
 
 def _stored_s(delivery: Delivery) -> float:
