@@ -12,7 +12,6 @@ from contextlib import asynccontextmanager
 import pytest
 from kafka.admin import OffsetSpec
 
-from broker.adapters.kafka import connection
 from broker.adapters.kafka.admin import ClusterAdmin
 from broker.adapters.kafka.connection import KafkaConnection
 from broker.adapters.kafka.ledger import KafkaLedgerLog
@@ -21,6 +20,7 @@ from broker.adapters.kafka.subscription_store import KafkaSubscriptionStore
 from broker.errors import EpochConflict, LedgerFenced, StorageUnavailable
 from broker.model.ledger import LedgerEntry, Place
 from broker.model.record import Positions, StoredRecord
+from connectors.kafka import connection
 from deploy.kafka.node import KafkaNode
 from tests.contract.kafka_backend import fingerprint
 from tests.contract.samples import START_MS, appended, key_for, read_all, record, subscription, topic
