@@ -19,6 +19,7 @@ from kafka.errors import (
     KafkaError,
     NodeNotReadyError,
     TopicAlreadyExistsError,
+    UnknownBrokerIdError,
     UnknownTopicOrPartitionError,
 )
 
@@ -121,9 +122,9 @@ class ClusterAdmin:
                 self._client = self.connection.admin()
             try:
                 return ask(self._client)
-            except (NodeNotReadyError, KafkaConnectionError):
-                # This client refuses at once while it waits to reconnect, when producers may be back already. All that is
-                # asked here may be asked twice.
+            except (NodeNotReadyError, KafkaConnectionError, UnknownBrokerIdError):
+                # This client refuses at once while it waits to reconnect, when producers may be back already, or has just
+                # forgotten the nodes of a cluster that starts again. All that is asked here may be asked twice.
                 if time.monotonic() >= give_up_at_s:
                     raise
                 self._closed.wait(_PAUSE_S)
