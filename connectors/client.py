@@ -17,7 +17,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, Self, TypedDict, Unpack
 from weakref import WeakSet
 
@@ -25,6 +24,7 @@ from connectors.administering import Administering
 from connectors.auditing import Auditing
 from connectors.calls import Caller
 from connectors.channel import ClientCertificate, open_channel
+from connectors.closing import Closing
 from connectors.cloudevents import to_timestamp
 from connectors.delivery import Start, StreamChoices, StreamOptions
 from connectors.errors import EntenteClientError
@@ -58,7 +58,7 @@ class ClientChoices(TypedDict, total=False):
     retry: Retry | None
 
 
-class Client:
+class Client(Closing):
     """One connection to an exchange, as one principal; open it with `async with`."""
 
     def __init__(
@@ -103,16 +103,6 @@ class Client:
         self._rulebook = RulebookStub(self._channel)
         self._overlays = OverlaysStub(self._channel)
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Drain what was begun with this client and is still open, then close the connection; see `close`."""
-        try:
-            await self.close()
-        except (EntenteClientError, OSError):
-            if error is None:
-                raise
 
     async def close(self) -> None:
         """Close streams and publishers as they do at the end of `async with`, then the connection; idempotent.

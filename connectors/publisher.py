@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 from collections import deque
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
-from connectors.errors import TRANSPORT, EntenteClientError, Unavailable
+from connectors.closing import Closing
+from connectors.errors import TRANSPORT, Unavailable
 from connectors.publishing import (
     BATCH_BYTES,
     BATCH_RECORDS,
@@ -45,7 +45,7 @@ class _Sent:
     outcome: asyncio.Future[PublishOutcome]
 
 
-class Publisher:
+class Publisher(Closing):
     """Publishes to one topic in the order of `send`; use as `async with`, which drains at its end.
 
     async with exchange.publisher("crash-reports") as publisher:
@@ -73,15 +73,6 @@ class Publisher:
             raise RuntimeError("a publisher is opened once")
         self._runner = asyncio.create_task(self._run())
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            await self.close()
-        except (EntenteClientError, OSError):
-            if error is None:
-                raise
 
     async def send(self, record: CloudEvent) -> asyncio.Future[PublishOutcome]:
         """Take a record; the future tells what became of it: durable, or refused (PublishOutcome.error).

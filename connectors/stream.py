@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from connectors.calls import Caller
+from connectors.closing import Closing
 from connectors.credit import CreditWindow
 from connectors.delivery import Delivery, StreamOptions, deliveries, open_message
 from connectors.errors import TRANSPORT, EntenteClientError, Unavailable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _CLOSE_TIMEOUT_S = 5.0
 
 
-class RecordStream:
+class RecordStream(Closing):
     """Deliveries in order, at least once.
 
     Use as `async with`, then `async for`. With a named subscription, `ack` each delivery when it is dealt with; a
@@ -66,15 +66,6 @@ class RecordStream:
             await self._receipts.open()
         self._runner = asyncio.create_task(self._run())
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            await self.close()
-        except EntenteClientError:
-            if error is None:
-                raise
 
     def __aiter__(self) -> AsyncIterator[Delivery]:
         return self

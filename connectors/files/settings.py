@@ -8,8 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from connectors.mapping.settings import MappingSettings
-from connectors.runtime.settings import ConnectorSettings, FilePath
-from connectors.runtime.sink import SinkSettings
+from connectors.runtime.settings import ConnectorSettings, FilePath, SinkSettings
 
 Form = Literal["json", "jsonl"]
 

@@ -8,8 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from connectors.kafka.destinations import Destinations, check_name
 from connectors.kafka.settings import KafkaSettings
-from connectors.runtime.settings import Settings
-from connectors.runtime.sink import SinkSettings
+from connectors.runtime.settings import Settings, SinkSettings
 
 Mode = Literal["binary", "structured"]
 KeyBy = Literal["record", "partitionkey", "subject", "source"]

@@ -8,12 +8,22 @@ from __future__ import annotations
 import os
 import re
 import stat
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from connectors.retry import Retry
+from connectors.runtime.names import default_subscription
 
 MOST_SECRET_BYTES = 64 * 1024
 
@@ -38,6 +48,7 @@ FilePath = Annotated[Path, AfterValidator(_beside_the_file)]
 """A path in a configuration file."""
 
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+_SUBSCRIPTION = re.compile(r"[a-z0-9._-]{1,64}")
 """What is shown as the name of an environment variable; anything else may be a secret that was misplaced."""
 
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]/@,]+):([0-9]{1,5})")
@@ -188,3 +199,41 @@ class ConnectorSettings(Settings):
         "on without it, `dead-letter` keeps it on the agency's own side, untouched, and goes on.",
     )
     retry: RetrySettings = RetrySettings()
+
+
+class SinkSettings(ConnectorSettings):
+    """The keys that every sink has."""
+
+    purpose: str = Field(min_length=1, description="What the records are for; the token must permit it.")
+    subscription: str | None = Field(
+        default=None, description='Its name; default "connect-" and the connector\'s.'
+    )
+    start: Literal["earliest", "latest"] | datetime = Field(
+        default="earliest", description="Where a new subscription begins."
+    )
+    on_expired: Literal["fail", "earliest"] = Field(
+        default="fail",
+        description="Where records have gone that were not read: stop, or go on with the earliest.",
+    )
+
+    @field_validator("subscription")
+    @classmethod
+    def _subscription(cls, name: str | None) -> str | None:
+        if name is not None and _SUBSCRIPTION.fullmatch(name) is None:
+            raise ValueError("a subscription's name is 1 to 64 of a-z, 0-9, '.', '_' and '-'")
+        return name
+
+    @field_validator("start")
+    @classmethod
+    def _zoned(
+        cls, start: Literal["earliest", "latest"] | datetime
+    ) -> Literal["earliest", "latest"] | datetime:
+        if isinstance(start, datetime) and start.tzinfo is None:
+            raise ValueError(
+                "the time has no zone; write it with Z or an offset, for example 2026-01-31T12:00:00Z"
+            )
+        return start
+
+    def subscription_of(self, name: str) -> str:
+        """The subscription's name for a connector's. Names of connectors may have capitals, subscriptions' may not."""
+        return self.subscription or default_subscription(name)

@@ -8,23 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal, Protocol
-
-from pydantic import Field, field_validator
+from typing import Protocol
 
 from connectors.client import Client
 from connectors.delivery import Delivery, Start
 from connectors.errors import EntenteClientError
 from connectors.retry import Retry
 from connectors.runtime.model import ConnectorFailed
-from connectors.runtime.names import default_subscription
 from connectors.runtime.plugin import TaskContext
-from connectors.runtime.settings import ConnectorSettings
+from connectors.runtime.settings import SinkSettings
 from connectors.runtime.taken import Taken
 from connectors.stream import RecordStream
 
@@ -32,45 +27,6 @@ _LOOK_S = 1.0
 _IDLE_STORE_S = 60.0
 _ONE_SESSION = Retry(attempts=1)
 _GO_ON_AFTER = frozenset({"TOKEN_EXPIRED", "ACK_REFUSED", "CONSUMER_TOO_SLOW"})
-_SUBSCRIPTION = re.compile(r"[a-z0-9._-]{1,64}")
-
-
-class SinkSettings(ConnectorSettings):
-    """The keys that every sink has."""
-
-    purpose: str = Field(min_length=1, description="What the records are for; the token must permit it.")
-    subscription: str | None = Field(
-        default=None, description='Its name; default "connect-" and the connector\'s.'
-    )
-    start: Literal["earliest", "latest"] | datetime = Field(
-        default="earliest", description="Where a new subscription begins."
-    )
-    on_expired: Literal["fail", "earliest"] = Field(
-        default="fail",
-        description="Where records have gone that were not read: stop, or go on with the earliest.",
-    )
-
-    @field_validator("subscription")
-    @classmethod
-    def _subscription(cls, name: str | None) -> str | None:
-        if name is not None and _SUBSCRIPTION.fullmatch(name) is None:
-            raise ValueError("a subscription's name is 1 to 64 of a-z, 0-9, '.', '_' and '-'")
-        return name
-
-    @field_validator("start")
-    @classmethod
-    def _zoned(
-        cls, start: Literal["earliest", "latest"] | datetime
-    ) -> Literal["earliest", "latest"] | datetime:
-        if isinstance(start, datetime) and start.tzinfo is None:
-            raise ValueError(
-                "the time has no zone; write it with Z or an offset, for example 2026-01-31T12:00:00Z"
-            )
-        return start
-
-    def subscription_of(self, name: str) -> str:
-        """The subscription's name for a connector's. Names of connectors may have capitals, subscriptions' may not."""
-        return self.subscription or default_subscription(name)
 
 
 class SinkStore(Protocol):
