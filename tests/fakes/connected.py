@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
 from connectors.errors import EntenteClientError
 from connectors.publishing import PublishOutcome
-from connectors.runtime.plugin import Gate, TaskContext
+from connectors.runtime.plugin import Connector, Gate, TaskContext
 from connectors.runtime.progress import Progress
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
@@ -83,3 +84,16 @@ async def until(met: Callable[[], bool]) -> None:
     while not met():
         assert time.monotonic() < give_up_at_s
         await asyncio.sleep(_POLL_S)
+
+
+@asynccontextmanager
+async def running(connector: Connector, task: TaskContext) -> AsyncIterator[asyncio.Task[None]]:
+    """Run one of its tasks, and stop it in order."""
+    run = asyncio.create_task(connector.run(task))
+    try:
+        yield run
+        task.gate.set(stopping=True)
+        await asyncio.wait_for(run, _PATIENCE_S)
+    finally:
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)

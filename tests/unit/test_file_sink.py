@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from connectors.files.sink import PLUGIN, FileSink
 from connectors.runtime.model import ConnectorFailed, Offset, Redriven
 from connectors.runtime.plugin import TaskContext
 from protos.entente.v1 import exchange_pb2 as pb
-from tests.fakes.connected import task_of, until
+from tests.fakes.connected import running, task_of, until
 from tests.fakes.streamed import FakeTopic
 
 SETTINGS: dict[str, Any] = {
@@ -69,19 +67,6 @@ def held(root: Path) -> list[int]:
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("connectors.runtime.sink._LOOK_S", 0.01)
-
-
-@asynccontextmanager
-async def running(sink: FileSink, task: TaskContext) -> AsyncIterator[asyncio.Task[None]]:
-    """Run it, and stop it in order."""
-    run = asyncio.create_task(sink.run(task))
-    try:
-        yield run
-        task.gate.set(stopping=True)
-        await asyncio.wait_for(run, 60)
-    finally:
-        run.cancel()
-        await asyncio.gather(run, return_exceptions=True)
 
 
 async def written(root: Path, topic: FakeTopic, **changed: Any) -> TaskContext:

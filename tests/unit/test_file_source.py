@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from connectors.errors import Unavailable
 from connectors.files.source import PLUGIN, FileSource
 from connectors.runtime.model import ConnectorFailed, Offset, Redriven
 from connectors.runtime.plugin import TaskContext
-from tests.fakes.connected import FakeExchange, task_of, until
+from tests.fakes.connected import FakeExchange, running, task_of, until
 from tests.fakes.killed import Killed, killed_at
 
 SETTINGS: dict[str, Any] = {
@@ -65,19 +64,6 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
-
-
-@asynccontextmanager
-async def running(source: FileSource, task: TaskContext) -> AsyncIterator[asyncio.Task[None]]:
-    """Run it, and stop it in order."""
-    run = asyncio.create_task(source.run(task))
-    try:
-        yield run
-        task.gate.set(stopping=True)
-        await asyncio.wait_for(run, 60)
-    finally:
-        run.cancel()
-        await asyncio.gather(run, return_exceptions=True)
 
 
 async def sent(place: Place, exchange: FakeExchange, **changed: Any) -> TaskContext:
