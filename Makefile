@@ -87,7 +87,7 @@ bench: setup-test ## records per second to 1, 10 and 100 subscriptions on Kafka
 
 # ---- checking it ----
 
-check: setup-check static unit ## the quick part, under a minute
+check: setup-check static unit ## the quick part, two minutes
 
 # A file of a few long tests that begins last is what everybody waits for.
 SLOWEST_FIRST := $(addprefix tests/,fault e2e integration contract policy unit)
