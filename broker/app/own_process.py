@@ -1,10 +1,9 @@
-"""What a broker does to its own process: when it is ended whatever it waits for, and what the garbage collector looks at."""
+"""How a broker ends its own process, whatever it still waits for."""
 
 from __future__ import annotations
 
 import asyncio
 import faulthandler
-import gc
 import logging
 import os
 import threading
@@ -15,16 +14,6 @@ log = logging.getLogger(__name__)
 
 END_LIMIT_S = 30.0
 """How long an instance that has lost its ledger or its membership may take to end, until its process is gone."""
-
-
-def spare_collections() -> None:
-    """What a start leaves for good is not looked through again by each full collection, which stops every thread meanwhile.
-
-    With the default rulebook that took 30 to 90 ms each quarter of a minute under traffic. What is over later is freed by
-    its last reference; only garbage in cycles among these objects would stay.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 def end_in_time(_: asyncio.Future[LedgerFenced]) -> None:

@@ -30,7 +30,7 @@ from broker.app.engines import Engines
 from broker.app.exchange import Exchange, wire
 from broker.app.foundation import Opened
 from broker.app.ledger import opened_ledger
-from broker.app.own_process import end_in_time, spare_collections
+from broker.app.own_process import end_in_time
 from broker.app.regime import RegimeBuilder
 from broker.app.rulebook import RulebookDoor, find_opa
 from broker.app.switching import Switching, put_in_force
@@ -39,6 +39,7 @@ from broker.model.ledger import JsonValue
 from broker.ports.clock import Clock
 from broker.ports.keys import Keys
 from broker.rpc.services import PACKAGE, generic_handlers
+from connectors.garbage import spare_collections
 
 # Imported for their descriptors, which reflection serves.
 from protos.entente.v1 import (

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from connectors.garbage import spare_collections
 from connectors.runtime.causes import out_of_memory, trail, unexpected
 from connectors.runtime.clock import SystemClock
 from connectors.runtime.control import listening
@@ -54,9 +55,13 @@ def serve(
     overdue = threading.Timer(END_LIMIT_S, _end_at_once)
     overdue.daemon = True
 
+    def begun(what: Ready) -> None:
+        spare_collections()
+        ready(what)
+
     async def until_signalled() -> bool:
         try:
-            return await run(definitions, state_directory, metrics_address, ready)
+            return await run(definitions, state_directory, metrics_address, begun)
         finally:
             overdue.start()
 
