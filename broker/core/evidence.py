@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from broker.core.decide import Ruling
 from broker.core.in_force import InForce, Order
 from broker.core.regime import Regime
-from broker.errors import EntenteError, Reason, StorageUnavailable
+from broker.errors import EntenteError, Reason, StorageUnavailable, Told
 from broker.model.ledger import JsonValue, LedgerEntry, Place
 from broker.model.principal import Principal
 from broker.model.rulebook import Rules
@@ -76,7 +75,7 @@ def who(principal: Principal) -> dict[str, JsonValue]:
     }
 
 
-def decisions(rulings: Iterable[Ruling], rules: Rules) -> list[JsonValue]:
+def decisions(rulings: Iterable[Told], rules: Rules) -> list[JsonValue]:
     """The part `decisions` of an entry under `rules`: each once, in the order in which they come first."""
     return [ruling.told_under(rules) for ruling in dict.fromkeys(rulings)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from broker.core.acknowledgements import Acknowledgements
 from broker.core.claims import Claims, OpenRequest
@@ -20,7 +20,7 @@ from broker.core.moves import Cause, moved_body, stream_part
 from broker.core.places import Places
 from broker.core.regime import Regime
 from broker.core.restrictions import require_unsuspended
-from broker.errors import EntenteError, EpochConflict, Reason, StorageUnavailable
+from broker.errors import EntenteError, EpochConflict, Reason, StorageUnavailable, Told
 from broker.model.ledger import JsonValue
 from broker.model.principal import Principal
 from broker.ports.clock import Clock
@@ -172,12 +172,18 @@ class Streams:
         session.away = False
         self._fanout.resume(session)
 
-    async def close(self, session: Session, cause: str) -> None:
-        """Serve the session no more and account for its end; an entry that cannot be written now is written later."""
+    async def close(self, session: Session, cause: str, why: Sequence[Told] = ()) -> None:
+        """Serve the session no more and account for its end; an entry that cannot be written now is written later.
+
+        why: the decisions by which the stream had to end, if it ended by decisions.
+        """
         self._fanout.end(session)
         await session.accounted()
+        rules = self._evidence.rules
         end: dict[str, JsonValue] = {"cause": cause, "standing": session.history.until.as_json()}
-        considered = list_of([session.history.as_json(self._evidence.rules)])
+        if why:
+            end["decisions"] = decisions(why, rules)
+        considered = list_of([session.history.as_json(rules)])
         body = {**_of(session), "end": end, "considered": considered}
         await self._acknowledgements.close(session, self._evidence.entry("stream_closed", body))
 

@@ -6,13 +6,11 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from google.protobuf.message import DecodeError
 
-from broker.core.decide import Ruling
 from broker.core.evidence import Evidence, decisions, who
 from broker.core.in_force import InForce
 from broker.core.regime import Regime
@@ -99,7 +97,7 @@ class LedgerInterceptor:
             "reason": error.reason.name,
             "reference": call.reference,
         }
-        why = decisions(cast(Sequence[Ruling], error.decisions), self._evidence.rules)
+        why = decisions(error.decisions, self._evidence.rules)
         body = {"who": who(call.principal), "call": refused, "decisions": why}
         try:
             await self._evidence.write("call_refused", body)

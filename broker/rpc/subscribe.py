@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
@@ -15,7 +15,7 @@ from broker.core.deliver.fanout import FanOut
 from broker.core.deliver.session import Outgoing, Session
 from broker.core.places import Start, StartAt
 from broker.core.streams import Streams
-from broker.errors import EntenteError, Reason, fault_place
+from broker.errors import EntenteError, Reason, Told, fault_place
 from broker.rpc.call import Call
 from broker.rpc.interceptors import IdentityInterceptor
 from broker.rpc.quotas import Quotas
@@ -88,18 +88,18 @@ class SubscribeServicer:
             stream = _Stream(call, session)
             self._open.add(stream)
             self._idle.clear()
-            cause = "cancelled"
+            cause, why = "cancelled", tuple[Told, ...]()
             try:
                 if self._draining:  # since the call began
                     raise EntenteError(Reason.DRAINING)
                 await self._run(stream, opening)
                 cause = "completed"
             except EntenteError as error:
-                cause = error.reason.name
+                cause, why = error.reason.name, error.decisions
                 raise
             finally:
                 self._leave(stream)
-                await self._close(session, cause)
+                await self._close(session, cause, why)
 
     async def drain(self) -> None:
         """Tell every stream, let clients leave, then end those that remain."""
@@ -227,9 +227,9 @@ class SubscribeServicer:
             raise EntenteError(Reason.MESSAGE_TOO_LARGE, str(self._message_bytes))
         return SubscribeRequest.FromString(message)
 
-    async def _close(self, session: Session, cause: str) -> None:
+    async def _close(self, session: Session, cause: str, why: Sequence[Told]) -> None:
         """Account for the end even if the call is cancelled; a stalled ledger does not hold up the answer for long."""
-        await asyncio.wait([self._in_the_end(self._streams.close(session, cause))], timeout=SETTLE_S)
+        await asyncio.wait([self._in_the_end(self._streams.close(session, cause, why))], timeout=SETTLE_S)
 
     def _in_the_end(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Work that outlives its call, and that the end of the broker waits for."""

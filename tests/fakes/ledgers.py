@@ -390,12 +390,17 @@ class FakeLedgers:
         if self.random.random() < 0.5 and cause == "completed":
             self.acknowledge(instance, [stream])
         instance.streams.remove(stream)
+        end: dict[str, JsonValue] = {"cause": cause, "standing": stream.standing()}
+        if cause == "POLICY_DENIED":
+            end["decisions"] = [
+                self._decision("subscribe", stream.person, stream.topic, None, "clear", "withhold")
+            ]
         self.write(
             instance,
             "stream_closed",
             who=stream.person.who(),
             stream=stream.named(),
-            end={"cause": cause, "standing": stream.standing()},
+            end=end,
             considered=[self._history(stream)],
         )
 

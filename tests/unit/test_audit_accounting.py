@@ -273,6 +273,25 @@ class TestStreams:
         (fault,) = await faults(ledgers)
         assert "ends elsewhere" in fault.what
 
+    @pytest.mark.parametrize(
+        ("path", "other", "said"),
+        [
+            ("0.input.subject.id", "analyst-2", "a decision about another"),
+            ("0.input.subject.agency", "ems", "a decision about another"),
+            ("0.input.topic", "alerts", "a decision about another"),
+            ("0.input.action", "deliver", "a decision about another"),
+            ("0.input", None, "documented form"),
+        ],
+    )
+    async def test_an_end_by_a_decision_about_another(self, path: str, other: object, said: str) -> None:
+        ledgers, broker = exchange()
+        ledgers.close(broker, ledgers.open(broker, PEOPLE[0], "crash-reports"), "POLICY_DENIED")
+        assert await faults(ledgers) == []
+        ledgers.lie = once("stream_closed", lies(f"end.decisions.{path}", lambda _: other))
+        ledgers.close(broker, ledgers.open(broker, PEOPLE[0], "crash-reports"), "POLICY_DENIED")
+        (fault,) = await faults(ledgers)
+        assert (said in fault.what, fault.index) == (True, len(broker.plain) - 1)
+
 
 async def test_a_lag_is_made_up_for_or_nothing_joins() -> None:
     """With an owner lagging, a record of another owner there is outside of what was dealt with."""

@@ -16,7 +16,7 @@ from broker.core.audit.kinds import KINDS, ROOTS
 from broker.core.audit.view import VISIBLE_KINDS, Scope, own_places, shown_parts
 from broker.core.ledger.runs import places_of
 from broker.model.ledger import JsonValue, LedgerEntry
-from tests.fakes.ledgers import OWNERS, PEOPLE, make_ledgers
+from tests.fakes.ledgers import OWNERS, PEOPLE, FakeLedgers, make_ledgers
 
 AGENCIES = sorted({person.agency for person in PEOPLE} | set(OWNERS))
 LEDGERS = make_ledgers(seed=7, rounds=400)
@@ -82,6 +82,15 @@ def test_the_list_is_about_parts_that_exist() -> None:
     for kind, parts in PERMITTED.items():
         assert parts.keys() <= KINDS[kind] - ROOTS
         assert not parts.keys() & {"rules", "considered", "digest", "handed_out", "faulted", "move", "step"}
+
+
+def test_by_which_decision_a_stream_ended_is_for_auditors_only() -> None:
+    ledgers = FakeLedgers(seed=7)
+    (instance,) = ledgers.instances.values()
+    ledgers.close(instance, ledgers.open(instance, PEOPLE[0], "crash-reports"), "POLICY_DENIED")
+    entry = instance.plain[-1]
+    assert shown(PEOPLE[0].agency, entry)["end"] == {"cause": "POLICY_DENIED"}
+    assert shown(None, entry)["end"]["decisions"][0]["output"]["effect"] == "withhold"
 
 
 @pytest.mark.parametrize("kind", [*sorted(KINDS.keys() - VISIBLE_KINDS), "a-kind-of-tomorrow"])

@@ -83,18 +83,26 @@ async def test_every_kind_of_entry_is_replayed_and_equal_questions_are_asked_onc
         delivery(4, decision("a"), withheld=[decision("b", WITHHELD)]),
         entry(5, "stream_closed", considered=[{"withheld": [[decision("b", WITHHELD), 1]]}]),
         entry(6, "stream_closed", considered={"withheld": [[decision("b", WITHHELD), 1]]}),
+        entry(7, "stream_closed", considered=[], end={"decisions": [decision("b", WITHHELD)]}),
     ]
     assert await replayed(run, *told) == []
     tally = run.tally
-    assert (tally.entries, tally.decisions, tally.agree, tally.evaluated) == (7, 7, 7, 2)
+    assert (tally.entries, tally.decisions, tally.agree, tally.evaluated) == (8, 8, 8, 2)
     assert tally.complete and not tally.faulty
-    assert tally.by_rules == {RULES: 7}
+    assert tally.by_rules == {RULES: 8}
     assert [len(batch) for batch in engine.batches] == [2]
 
 
 def under(told: dict[str, JsonValue], rules: Rules) -> dict[str, JsonValue]:
     """A decision that was made before a switch."""
     return {**told, "under": {"revision": rules.revision, "engine": rules.engine}}
+
+
+async def test_a_decision_that_ended_a_stream_and_is_made_otherwise_is_told_with_its_place() -> None:
+    run = Replay(Engines(one=ScriptedEngine({"a": [RELEASED]})))
+    told = entry(3, "stream_closed", considered=[], end={"decisions": [decision("a", WITHHELD)]})
+    (found,) = await replayed(run, told)
+    assert (found.outcome, found.index, found.part, found.number) == (Outcome.DIFFERS, 3, "end", 0)
 
 
 EARLIER = Rules("sha256:earlier", RULES.engine)

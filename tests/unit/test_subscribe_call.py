@@ -18,7 +18,7 @@ from broker.rpc.quotas import QuotaLimits, Quotas
 from broker.rpc.subscribe import StreamTimes, SubscribeServicer
 from protos.entente.v1.exchange_pb2 import Credit, Open, SubscribeRequest, SubscribeResponse
 from tests.fakes.chains import read_chains
-from tests.fakes.delivery import TOPIC
+from tests.fakes.delivery import TOPIC, WITHHOLD, ScriptedDecider
 from tests.fakes.streams import StreamWorld
 
 pytestmark = pytest.mark.usefixtures("quick_groups")
@@ -115,6 +115,38 @@ async def test_an_end_that_the_ledger_cannot_take_is_answered_with_its_own_cause
     await served.settle()
     (chain,) = read_chains(world.log, world.ledger.entries).values()
     assert chain.ended == "STREAM_PROTOCOL"
+
+
+async def test_a_stream_whose_rights_end_has_the_decision_in_its_last_entry(world: StreamWorld) -> None:
+    served = servicer(world)
+    connection, call = calling(world, served)
+    await connection.next("opened")
+    denying = ScriptedDecider()
+    denying.answer = lambda _: WITHHOLD
+    await world.switch(denying)
+    with pytest.raises(EntenteError) as ended:
+        await asyncio.wait_for(call, 30)
+    assert ended.value.reason is Reason.POLICY_DENIED
+    await served.settle()
+    (closed,) = world.ledger.of("stream_closed")
+    body: Any = closed.body
+    (decision,) = body["end"]["decisions"]
+    subject = decision["input"]["subject"]
+    assert (subject["agency"], subject["id"], decision["input"]["topic"]) == ("consumer", "p-1", TOPIC)
+    assert (decision["output"]["effect"], body["end"]["cause"]) == ("withhold", "POLICY_DENIED")
+    assert "under" not in decision, "the rules that ended it are those of its entry"
+
+
+async def test_an_end_that_no_decision_caused_names_none(world: StreamWorld) -> None:
+    served = servicer(world)
+    connection, call = calling(world, served)
+    await connection.next("opened")
+    connection.send(open=Open(topic=TOPIC))
+    with pytest.raises(EntenteError):
+        await asyncio.wait_for(call, 30)
+    await served.settle()
+    (closed,) = world.ledger.of("stream_closed")
+    assert set(cast(Any, closed.body)["end"]) == {"cause", "standing"}
 
 
 async def test_heartbeats_carry_the_newest_checkpoint(world: StreamWorld) -> None:

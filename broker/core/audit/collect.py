@@ -12,6 +12,7 @@ from broker.core.audit.considered import NOTHING, HandedOut, Histories, History,
 from broker.core.audit.forms import FORMS
 from broker.core.audit.opening import Opened, parse
 from broker.core.audit.places import Places
+from broker.core.audit.recorded import ended_by_its_own
 from broker.core.audit.rows import topic_of
 from broker.core.audit.standings import Text, beginning, greatest, read_standing, standing_text
 from broker.core.ledger.leaf import EntryInvalid
@@ -210,6 +211,8 @@ class Collector:
         if part.closed is not None:
             self._chunk.fault(entry.index, "a stream is closed twice", BROKEN)
         part.closed = entry.index
+        if not ended_by_its_own(end, stream, entry.shared("who")):
+            self._chunk.fault(entry.index, "a stream was ended by a decision about another", ASK)
 
     def _acknowledged(self, entry: Opened) -> None:
         for row in entry.value("acknowledged"):

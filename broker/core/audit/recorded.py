@@ -1,7 +1,8 @@
 """The decisions that entries hold, of whatever kind: what was asked, under which rules, and what was answered.
 
 A decision stands in the part `decisions` of its entry (publish, stream_opened, call_refused, delivery), or, where
-a record was withheld, in the histories of the part `considered` (delivery, stream_closed).
+a record was withheld, in the histories of the part `considered` (delivery, stream_closed), or, where it ended a stream, in
+the part `end` (stream_closed).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import orjson
 
@@ -52,7 +54,23 @@ def decisions_of(openings: Openings) -> list[RecordedDecision]:
     found = _handed_out(openings)
     withheld = [pair for history in _histories(openings) for pair in _listed(history.get("withheld"))]
     found += _in_part("considered", (_first(pair) for pair in withheld))
+    end = _loads(openings, "end")
+    if isinstance(end, dict):
+        found += _in_part("end", _listed(end.get("decisions")))
     return found
+
+
+def ended_by_its_own(end: Any, stream: Any, who: Any) -> bool:
+    """Whether every decision that ended a stream asked about that subscriber and topic; the parts of a `stream_closed`.
+
+    Raises LookupError or TypeError for decisions that are not as documented.
+    """
+    its_own = ("subscribe", stream["topic"], who["agency"], who["subject"])
+    questions = [decision["input"] for decision in end.get("decisions", ())]
+    return all(
+        (asked["action"], asked["topic"], asked["subject"]["agency"], asked["subject"]["id"]) == its_own
+        for asked in questions
+    )
 
 
 def _handed_out(openings: Openings) -> list[RecordedDecision]:
