@@ -25,6 +25,10 @@ from connectors.stream import RecordStream
 
 _LOOK_S = 1.0
 _IDLE_STORE_S = 60.0
+_TOGETHER_S = 0.1
+"""Batches that follow one another are stored at such intervals, the first at once: to make them durable costs a cluster or
+a disk as much as hundreds of records. Kafka Streams commits as often where it does so exactly once."""
+
 _ONE_SESSION = Retry(attempts=1)
 _GO_ON_AFTER = frozenset({"TOKEN_EXPIRED", "ACK_REFUSED", "CONSUMER_TOO_SLOW"})
 
@@ -76,6 +80,7 @@ class SinkRun:
         self._window = window
         self._taken = Taken(window.records, window.size_bytes)
         self._stored_at_s = time.monotonic()
+        self._due_s = 0.0
         self._last_s: float | None = None
         self._moved = False
 
@@ -191,6 +196,7 @@ class SinkRun:
 
     async def _write(self, stream: RecordStream, taking: asyncio.Task[None]) -> None:
         while True:
+            await self._gather(taking)
             batches = self._taken.all_sealed()
             if batches:
                 await self._keep(stream, batches)
@@ -204,9 +210,19 @@ class SinkRun:
                 await self._store.look()
                 await self._look(stream)
 
+    async def _gather(self, taking: asyncio.Task[None]) -> None:
+        """Once a batch waits, wait for more of them until it is due, but not if they are many or none can come."""
+        gate = self._task.gate
+        while self._taken.few and not (gate.paused or gate.stopping or taking.done()):
+            left_s = self._due_s - time.monotonic()
+            if left_s <= 0:
+                return
+            await self._taken.news(left_s)
+
     async def _keep(self, stream: RecordStream, batches: Sequence[Delivery]) -> None:
         """Store them, then tell the exchange."""
         last = batches[-1]
+        self._due_s = time.monotonic() + _TOGETHER_S
         cursor = next((each.cursor for each in reversed(batches) if each.policy_change is None), None)
         place = self._store.place
         if cursor is None:

@@ -36,6 +36,12 @@ class Taken:
             len(self._deliveries) >= self._most_records or self._bytes >= self._most_bytes
         )
 
+    @property
+    def few(self) -> bool:
+        """Whether whole batches wait, and all that waits is less than half of what may be taken."""
+        records, size_bytes = len(self._deliveries), self._bytes
+        return self._sealed > 0 and records < self._most_records / 2 and size_bytes < self._most_bytes / 2
+
     def add(self, delivery: Delivery) -> None:
         """The next one."""
         self._deliveries.append(delivery)

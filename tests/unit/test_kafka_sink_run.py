@@ -72,7 +72,9 @@ class Run:
 
 
 @asynccontextmanager
-async def sink(script: Script, kafka: FakeKafka, name: str = "one") -> AsyncIterator[Run]:
+async def sink(
+    script: Script, kafka: FakeKafka, name: str = "one", window: int = 4_000
+) -> AsyncIterator[Run]:
     """As Connector.run does it, over a fake cluster."""
     places = FakePlaces(kafka)
     thread = ClientThread("test", Cluster(bootstrap=("kafka.example:9093",)))
@@ -91,7 +93,7 @@ async def sink(script: Script, kafka: FakeKafka, name: str = "one") -> AsyncIter
             SETTINGS,
             "intake",
             KafkaStore(SETTINGS, treatment, store, thread, progress),
-            Window(records=4_000),
+            Window(records=window),
         )
         task = asyncio.create_task(run.run())
         try:
@@ -115,6 +117,22 @@ async def test_what_it_has_stored_is_acknowledged_when_it_stops() -> None:
     assert run.written == [str(n) for n in range(8)]
     assert script.positions["intake"] == 8
     assert script.half_closed == 1
+
+
+async def test_batches_that_follow_one_another_share_a_transaction_and_the_first_waits_for_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("connectors.runtime.sink._TOGETHER_S", 3_600.0)
+    script, kafka = Script(log=[record(0)]), FakeKafka()
+    async with sink(script, kafka, window=10) as run:
+        await run.until(lambda: run.progress.records == 1)
+        written: list[int] = []
+        kafka.before_write = lambda: written.append(len(kafka.log))
+        for number in range(1, 6):
+            await script.append(record(number))
+        await run.until(lambda: run.progress.records == 6)
+        assert written == [1]
+    assert run.written == [str(n) for n in range(6)]
 
 
 async def test_a_heartbeat_after_all_is_stored_says_that_nothing_waits(
