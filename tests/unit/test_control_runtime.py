@@ -151,6 +151,8 @@ async def test_an_instance_beats_at_once_for_what_somebody_waits_for_and_for_not
     told = [beat.applied for beat in beats if beat.run == b.runtime.settings.run]
     assert len(told) == 1 + 2 * 3
     assert told == sorted(told)
+    mine = [beat for beat in beats if beat.run == a.runtime.settings.run]
+    assert len(mine) == 1, "whoever asked knows without a beat how far it is itself"
 
 
 async def test_a_failed_preparation_names_instance_and_cause_and_changes_nothing(

@@ -179,7 +179,10 @@ class ControlRuntime:
             self._void.append(position)
             return
         self.state = now
-        if self._readiness is not None and now.takes_effect(event.kind):
+        mine = (
+            event.instance == self.settings.instance
+        )  # whoever waits for it is here, and needs no beat of this one
+        if self._readiness is not None and not mine and now.takes_effect(event.kind):
             self._awaited.append(position)
         for member in now.members.present.values():
             self.leases.met(member.run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from broker.core.deliver.admission import Admissions
+from broker.core.deliver.endings import Endings
 from broker.core.deliver.group import Group
 from broker.core.deliver.outcomes import Seen
 from broker.core.deliver.placement import GroupKey, Tools
@@ -53,6 +54,7 @@ class FanOut:
         self._closed = False
         self._sessions: set[Session] = set()
         self._admissions = Admissions(tools.in_force, self.resume, self._seen_now)
+        self._endings = Endings()
         self._sweeper: asyncio.Task[None] | None = None
 
     def begin(self, session: Session) -> None:
@@ -152,12 +154,10 @@ class FanOut:
         if session.principal.expires_at.timestamp() * 1000 <= now_ms:
             session.fail(EntenteError(Reason.TOKEN_EXPIRED))
             return False
-        try:
-            require_unsuspended(self._tools.in_force.present, session.principal, session.topic, now_ms)
-        except EntenteError as suspended:
+        suspended = self._suspended(session, now_ms)
+        if suspended is not None:
             session.fail(suspended)
-            return False
-        return True
+        return suspended is None
 
     def merge(self, group: Group) -> None:
         """If another group of the same class stands at the same position, move this one's members over."""
@@ -200,9 +200,14 @@ class FanOut:
 
     def restricted(self) -> None:
         """Other overlays hold: end the streams of whoever and whatever is suspended; some are served apart from now on."""
+        now_ms = self._tools.clock.now_ms()
+        ended: list[tuple[Session, EntenteError]] = []
         for session in self._sessions:
             session.apart = self._apart(session)
-        self.sweep()
+            suspended = self._suspended(session, now_ms) if session.is_open else None
+            if suspended is not None:
+                ended.append((session, suspended))
+        self._endings.add(ended)
 
     async def warm(self, regime: Regime, decided: Warm) -> None:
         """Have a regime that is not in force yet decide what the open streams will ask of it; `decided` is filled."""
@@ -215,6 +220,13 @@ class FanOut:
             part = {key: Seen(regime, *key, seen) for key, seen in classes[begin : begin + WARM_AT_ONCE]}
             await asyncio.gather(*(later.decide() for later in part.values()))
             decided |= part
+
+    def _suspended(self, session: Session, now_ms: int) -> EntenteError | None:
+        try:
+            require_unsuspended(self._tools.in_force.present, session.principal, session.topic, now_ms)
+        except EntenteError as suspended:
+            return suspended
+        return None
 
     def _is_admitted(self, session: Session) -> bool:
         return session.admitted is self._tools.in_force.present.regime
@@ -255,6 +267,7 @@ class FanOut:
         if self._sweeper is not None:
             tasks.append(self._sweeper)
         await self._admissions.close()
+        await self._endings.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -229,10 +229,14 @@ class Session:
             raise EntenteError(Reason.ACK_REFUSED)
         return cursor
 
-    def fail(self, error: EntenteError) -> None:
-        """End the stream with an error; the first one counts."""
+    def bar(self, error: EntenteError) -> None:
+        """Nothing is released or written to it any more; `fail` ends it. The first error counts."""
         if self.failure is None:
             self.failure = error
+
+    def fail(self, error: EntenteError) -> None:
+        """End the stream with an error; the first one counts."""
+        self.bar(error)
         self._wakeup.set()
 
     def close_credit(self) -> None:
