@@ -159,4 +159,4 @@ def _united(parties: Iterable[PartyOutlook]) -> tuple[PartyOutlook, ...]:
 def _unreviewed(candidate: Candidate) -> tuple[str, ...]:
     if candidate.document is None:
         return ()
-    return unreviewed_paths(candidate.document, FieldMap.compile(candidate.record_type.fields))
+    return unreviewed_paths(candidate.document, FieldMap.compile(candidate.kind.record_type.fields))

@@ -60,7 +60,7 @@ def _size_bytes(attempt: Attempt, seen: set[Ruling]) -> int:
     """Of its row, and of its decision unless that was seen before, which it is from now on."""
     size_bytes = _ROW_BYTES
     if attempt.candidate is not None:
-        event, labels = attempt.candidate.event, attempt.candidate.labels
+        event, labels = attempt.candidate.event, attempt.candidate.kind.labels
         words = (*labels.dataregulation, *labels.purposes, *labels.releasableto)
         # JSON doubles some characters of names; the words of labels have none of them.
         size_bytes += 2 * len(f"{event.source}{event.id}".encode()) + sum(len(word) + 3 for word in words)
@@ -105,7 +105,7 @@ def _row(attempt: Attempt, numbers: dict[Ruling, int], key: bytes) -> JsonValue:
     row: dict[str, JsonValue] = {}
     if attempt.candidate is not None:
         event = attempt.candidate.event
-        labels = _labels(attempt.candidate.labels)
+        labels = _labels(attempt.candidate.kind.labels)
         row |= {"source": event.source, "id": event.id, "type": event.type, "labels": labels}
     if attempt.ruling is not None:
         row["decision"] = numbers[attempt.ruling]

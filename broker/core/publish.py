@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from broker.core.answers import answers_to
 from broker.core.cursor import Cursor, CursorBinding, CursorCodec
-from broker.core.decide import Question
 from broker.core.evidence import Evidence
 from broker.core.in_force import InForce, Order, OrderReplaced
 from broker.core.ledger.entry_secret import EntrySecret
@@ -19,7 +18,6 @@ from broker.core.record.admission import Candidate, stamp
 from broker.core.regime import Regime
 from broker.core.restrictions import require_unsuspended
 from broker.errors import EntenteError, Reason, StorageUnavailable
-from broker.model.labels import Labels
 from broker.model.principal import Principal
 from broker.model.record import Appended, AppendResult, LogTopic, NewRecord
 from broker.model.registry import Topic
@@ -147,22 +145,20 @@ class Publisher:
         self, order: Order[Regime], attempts: Sequence[Attempt], principal: Principal, topic: Topic
     ) -> None:
         """Decide what was understood, and stamp what is permitted."""
-        # One call's records have few label sets, and making a question costs more than all else here.
-        questions: dict[tuple[str, Labels], Question] = {}
-        asked: list[tuple[Attempt, Question]] = []
+        # One call's records are of few kinds, and making a question costs more than all else here.
+        kinds = dict.fromkeys(attempt.candidate.kind for attempt in attempts if attempt.candidate is not None)
+        questions = {
+            kind: publish_question(principal, topic.name, kind.record_type, kind.labels) for kind in kinds
+        }
+        distinct = {question.key: question for question in questions.values()}
+        answers = await answers_to(list(distinct.values()), order.regime.decider, self._clock)
+        answered = {answer.question.key: (answer.permitted, answer.ruling) for answer in answers}
+        decided = {kind: answered[question.key] for kind, question in questions.items()}
+        now_ms = self._clock.now_ms()
         for attempt in attempts:
             if (candidate := attempt.candidate) is None:
                 continue
-            about = candidate.record_type.name, candidate.labels
-            if about not in questions:
-                questions[about] = publish_question(principal, topic.name, candidate.record_type, about[1])
-            asked.append((attempt, questions[about]))
-        distinct = {question.key: question for _, question in asked}
-        answers = await answers_to(list(distinct.values()), order.regime.decider, self._clock)
-        decided = {answer.question.key: (answer.permitted, answer.ruling) for answer in answers}
-        now_ms = self._clock.now_ms()
-        for attempt, question in asked:
-            permitted, attempt.ruling = decided[question.key]
+            permitted, attempt.ruling = decided[candidate.kind]
             self._stamp(attempt, permitted, principal, now_ms)
             if attempt.record is not None and order.judge.is_withdrawn(attempt.record.identity):
                 attempt.record, attempt.refusal = None, EntenteError(Reason.RECORD_WITHDRAWN)
@@ -172,7 +168,7 @@ class Publisher:
         if candidate is None:
             return
         if not permitted:
-            attempt.refusal = EntenteError(Reason.PUBLISH_DENIED, candidate.record_type.name)
+            attempt.refusal = EntenteError(Reason.PUBLISH_DENIED, candidate.kind.record_type.name)
             return
         try:
             attempt.record = stamp(candidate, principal, now_ms)

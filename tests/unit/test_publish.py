@@ -22,7 +22,7 @@ from broker.core.ledger.receipt import RECEIPT_BYTES, ReceiptCodec
 from broker.core.publication import Attempt
 from broker.core.publish import Accepted, Outcome, Publisher
 from broker.core.questions import publish_question
-from broker.core.record.admission import Candidate
+from broker.core.record.admission import Candidate, Kind
 from broker.core.record.fingerprint import content_digest
 from broker.errors import EntenteError, Reason, StorageUnavailable
 from broker.model.decision import Decision
@@ -311,7 +311,8 @@ def test_what_one_entry_may_take_bounds_even_the_longest_labels() -> None:
         released = tuple(f"agency-{number}-{n}" + "x" * 40 for n in range(80))
         labels = Labels("green", releasableto=released)
         question = publish_question(owner, TOPIC, registry().record_types[TYPE], labels)
-        candidate = Candidate(event("i" * 1_000), registry().record_types[TYPE], labels, None)
+        kind = Kind.of(registry().record_types[TYPE], labels)
+        candidate = Candidate(event("i" * 1_000), kind, bytes(16))
         attempts.append(Attempt(candidate, ruling=Ruling.of(question, RELEASE, RULES)))
     parts = list(publication.entries_of(attempts))
     assert [attempt for part in parts for attempt in part] == attempts

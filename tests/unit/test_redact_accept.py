@@ -105,3 +105,35 @@ def test_the_depth_limit_can_be_set() -> None:
 def test_every_number_in_its_shortest_form_is_exact(number: float) -> None:
     data = orjson.dumps(number)
     assert orjson.dumps(check_document(data)) == data
+
+
+_members = st.lists(
+    st.tuples(st.sampled_from(['"a"', '"b"', '"\\u0061"', '"a\\""']), st.deferred(lambda: _texts))
+)
+_texts: st.SearchStrategy[str] = st.one_of(
+    st.sampled_from(
+        ["1", "-0", "1.0", "0.10000000000000001", "1e2", "18446744073709551616", '"\\u00e9"', "null"]
+    ),
+    st.lists(st.deferred(lambda: _texts), max_size=3).map(lambda items: f"[{','.join(items)}]"),
+    _members.map(lambda members: "{" + ",".join(f"{name}:{text}" for name, text in members) + "}"),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(_texts)
+def test_how_a_document_is_spaced_changes_nothing_about_what_is_refused(text: str) -> None:
+    """What is written as it would be written again is looked at less closely, and must not get through by that."""
+
+    def problem(data: str) -> str | None:
+        try:
+            check_document(data.encode())
+        except EntenteError as error:
+            return error.detail
+        return None
+
+    assert problem(text) == problem(f" {text}")
+
+
+def test_brackets_in_texts_are_no_nesting() -> None:
+    data = orjson.dumps(["[{" * MAX_DEPTH, [["["]]])
+    assert check_document(data) == orjson.loads(data)

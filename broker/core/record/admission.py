@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
 from broker.core.record.envelope import (
+    LABELS,
     STAMPED,
+    Texts,
     instant_ms_attribute,
-    read_labels,
+    labels_of,
     source_agency,
-    text_attribute,
+    texts_of,
 )
-from broker.core.record.fingerprint import content_digest, identity
+from broker.core.record.fingerprint import digest_of, identity
 from broker.core.redact.accept import check_document
 from broker.errors import EntenteError, Reason
 from broker.model.labels import Labels
@@ -31,7 +35,16 @@ _AGENCY_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 # Members of other formats of the same event: as an attribute one would overwrite the other there.
 _CORE = frozenset({"id", "source", "specversion", "type", "data"})
 _ENVELOPE_TEXT = frozenset({"subject", "partitionkey", "datacontenttype", "dataschema", "traceparent"})
+_USUAL = _ENVELOPE_TEXT | {"time", "expirytime", *LABELS}
+"""Names of attributes that need no look: they are well formed, and neither core nor stamped."""
+
 _MAX_PARTITION_KEY = 256
+
+_OF_KIND = (*LABELS, "datacontenttype")
+_KINDS, _KIND_CHARACTERS = 4_096, 1_024
+"""Kinds that are kept, of attributes that have so many characters at most: 4 Mi in all. Others are made anew each time."""
+
+_ABSENT: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,76 +57,132 @@ class RecordLimits:
     document_depth: int = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A record that passed all checks but the decision."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Kind:
+    """All that decisions depend on in a record; mostly one object for all records that share it, compared by identity."""
 
-    event: CloudEvent
     record_type: RecordType
     labels: Labels
-    document: object | None
+    is_json: bool
+
+    @classmethod
+    def of(cls, record_type: RecordType, labels: Labels) -> Kind:
+        """That of records of this type with these labels."""
+        return cls(record_type, labels, JSON_CONTENT.fullmatch(record_type.content_type) is not None)
 
 
-def examine(
-    event: CloudEvent, principal: Principal, topic: Topic, registry: Registry, limits: RecordLimits
-) -> Candidate:
-    """Check one record as its caller sent it; drops unknown protobuf fields.
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """A record that passed all checks but the decision.
 
-    Raises EntenteError with the reason of the first fault found; its text never holds content.
+    digest: see NewRecord. expires_ms: milliseconds since the epoch. document: only if it was asked for.
     """
-    event.DiscardUnknownFields()
-    _check_size(event, limits)
-    _check_core(event)
-    _check_attributes(event, limits)
-    if source_agency(event.source) != principal.agency:
-        raise EntenteError(Reason.SOURCE_FORGED, principal.agency)
-    record_type = registry.record_types.get(event.type)
-    # One answer for a missing type and one of others, which may be hidden from the caller (design rule 6). And before
-    # what follows: a document of somebody who may not publish it costs nothing.
-    if (
-        record_type is None
-        or event.type not in topic.accepts
-        or principal.agency not in record_type.publishers
-    ):
-        raise EntenteError(Reason.RECORD_TYPE_NOT_FOUND, event.type)
-    labels = _check_labels(event, registry.vocabulary)
-    document = _check_content(event, record_type, limits)
-    return Candidate(event, record_type, labels, document)
+
+    event: CloudEvent
+    kind: Kind
+    digest: bytes
+    expires_ms: int | None = None
+    partition_key: str | None = None
+    document: object | None = None
+
+
+class Admission:
+    """Checks the records of one revision; may be used by several threads."""
+
+    def __init__(self, registry: Registry, limits: RecordLimits) -> None:
+        self._registry = registry
+        self._limits = limits
+        self._kinds: dict[tuple[object, ...], Kind] = {}
+
+    def examine(
+        self, event: CloudEvent, principal: Principal, topic: Topic, *, keep_document: bool = False
+    ) -> Candidate:
+        """Check one record as its caller sent it; drops unknown protobuf fields.
+
+        Raises EntenteError with the reason of the first fault found; its text never holds content.
+        """
+        limits = self._limits
+        event.DiscardUnknownFields()
+        content = event.SerializeToString(deterministic=True)
+        if len(content) > limits.record_bytes:
+            raise EntenteError(Reason.RECORD_TOO_LARGE, str(limits.record_bytes))
+        _check_core(event)
+        if len(event.attributes) > limits.attributes:
+            raise EntenteError(Reason.RECORD_INVALID, f"more than {limits.attributes} attributes")
+        texts, data = texts_of(event), payload(event)
+        _check_attributes(event, texts, limits, len(content) - len(data))
+        expires_ms = _check_instants(event, texts)
+        partition_key = texts.get("partitionkey")
+        if partition_key is not None and len(partition_key.encode()) > _MAX_PARTITION_KEY:
+            raise EntenteError(Reason.RECORD_INVALID, f"partitionkey is over {_MAX_PARTITION_KEY} bytes")
+        kind = self._kind(texts, self._record_type(event, principal, topic))
+        # Also where the type has no field markings yet: it may have them by the time the record is delivered.
+        document = check_document(data, limits.document_depth) if kind.is_json else None
+        return Candidate(
+            event, kind, digest_of(content), expires_ms, partition_key, document if keep_document else None
+        )
+
+    def _record_type(self, event: CloudEvent, principal: Principal, topic: Topic) -> RecordType:
+        """The event's; raises EntenteError unless the principal's agency publishes it."""
+        agency, name = principal.agency, event.type
+        if source_agency(event.source) != agency:
+            raise EntenteError(Reason.SOURCE_FORGED, agency)
+        record_type = self._registry.record_types.get(name)
+        # One answer for a missing type and one of others, which may be hidden from the caller (design rule 6). And before
+        # what follows: a document of somebody who may not publish it costs nothing.
+        if record_type is None or name not in topic.accepts or agency not in record_type.publishers:
+            raise EntenteError(Reason.RECORD_TYPE_NOT_FOUND, name)
+        return record_type
+
+    def _kind(self, texts: Texts, record_type: RecordType) -> Kind:
+        """Checks labels and content type, unless the same ones have been found good already."""
+        key = (record_type.name, *(texts.get(name, _ABSENT) for name in _OF_KIND))
+        kind = self._kinds.get(key)
+        if kind is None:
+            labels = _checked_labels(texts, self._registry.vocabulary)
+            _check_content_type(texts, record_type)
+            kind = Kind.of(record_type, labels)
+            if sum(len(texts.get(name) or "") for name in _OF_KIND) <= _KIND_CHARACTERS:
+                if len(self._kinds) >= _KINDS:
+                    self._kinds.clear()
+                self._kinds[key] = kind
+        return kind
 
 
 def stamp(candidate: Candidate, principal: Principal, now_ms: int) -> NewRecord:
-    """Stamp `recordedtime` and `authid`, and serialise once; raises EntenteError RECORD_EXPIRED.
+    """Stamp `recordedtime` and `authid`, and serialise; raises EntenteError RECORD_EXPIRED.
 
     The event stays what it was: it is examined again if another revision comes into force before it is stored.
     """
-    event = candidate.event
-    expires_ms = _expiry(event)
+    event, expires_ms, key = candidate.event, candidate.expires_ms, candidate.partition_key
     if expires_ms is not None and expires_ms <= now_ms:
         raise EntenteError(Reason.RECORD_EXPIRED)
-    digest = content_digest(event)
-    event.attributes["recordedtime"].ce_timestamp.FromMilliseconds(now_ms)
-    event.attributes["authid"].ce_string = f"{principal.agency}/{principal.subject}"
+    source, record_id, attributes = event.source, event.id, event.attributes
+    event.MergeFromString(_stamps(principal.agency, principal.subject, now_ms))
     body = event.SerializeToString(deterministic=True)
     for name in STAMPED:
-        del event.attributes[name]
-    key = text_attribute(event, "partitionkey")
+        del attributes[name]
     return NewRecord(
-        partition_key=(key if key is not None else f"{event.source}\0{event.id}").encode(),
-        identity=identity(event.source, event.id),
-        digest=digest,
+        partition_key=(key if key is not None else f"{source}\0{record_id}").encode(),
+        identity=identity(source, record_id),
+        digest=candidate.digest,
         body=body,
         recorded_ms=now_ms,
     )
 
 
+@lru_cache(maxsize=64)
+def _stamps(agency: str, subject: str, now_ms: int) -> bytes:
+    """An event that has nothing but what the broker stamps, serialised: the same for all records of a call."""
+    event = CloudEvent()
+    event.attributes["recordedtime"].ce_timestamp.FromMilliseconds(now_ms)
+    event.attributes["authid"].ce_string = f"{agency}/{subject}"
+    return event.SerializeToString()
+
+
 def payload(event: CloudEvent) -> bytes:
     """The record's data as bytes; empty if it has none."""
     return event.text_data.encode() if event.WhichOneof("data") == "text_data" else event.binary_data
-
-
-def _check_size(event: CloudEvent, limits: RecordLimits) -> None:
-    if event.ByteSize() > limits.record_bytes:
-        raise EntenteError(Reason.RECORD_TOO_LARGE, str(limits.record_bytes))
 
 
 def _check_core(event: CloudEvent) -> None:
@@ -126,42 +195,44 @@ def _check_core(event: CloudEvent) -> None:
         raise EntenteError(Reason.RECORD_INVALID, "proto_data is not supported; send binary_data")
 
 
-def _check_attributes(event: CloudEvent, limits: RecordLimits) -> None:
-    if len(event.attributes) > limits.attributes:
-        raise EntenteError(Reason.RECORD_INVALID, f"more than {limits.attributes} attributes")
-    for name, value in event.attributes.items():
-        if not _ATTRIBUTE_NAME.fullmatch(name):
-            raise EntenteError(Reason.RECORD_INVALID, "an attribute's name is not 1 to 20 of [a-z0-9]")
-        if name in _CORE:
-            raise EntenteError(Reason.RECORD_INVALID, f"{name} stands twice, as a field and as an attribute")
-        if name in STAMPED:
-            raise EntenteError(Reason.ATTRIBUTE_RESERVED, name)
-        if value.WhichOneof("attr") is None or value.ByteSize() > limits.attribute_bytes:
-            raise EntenteError(
-                Reason.RECORD_INVALID, f"{name} is empty or over {limits.attribute_bytes} bytes"
-            )
-        if name in _ENVELOPE_TEXT and not text_attribute(event, name):
+def _check_attributes(event: CloudEvent, texts: Texts, limits: RecordLimits, envelope_bytes: int) -> None:
+    """envelope_bytes: of all attributes together, at least."""
+    may_be_long = envelope_bytes > limits.attribute_bytes
+    for name, text in texts.items():
+        if name not in _USUAL:
+            _check_name(name)
+        if text is None or may_be_long:
+            value = event.attributes[name]
+            if value.WhichOneof("attr") is None or value.ByteSize() > limits.attribute_bytes:
+                raise EntenteError(
+                    Reason.RECORD_INVALID, f"{name} is empty or over {limits.attribute_bytes} bytes"
+                )
+        if not text and name in _ENVELOPE_TEXT:
             raise EntenteError(Reason.RECORD_INVALID, f"{name} is empty or not a string")
-    _check_instants(event)
-    if len((text_attribute(event, "partitionkey") or "").encode()) > _MAX_PARTITION_KEY:
-        raise EntenteError(Reason.RECORD_INVALID, f"partitionkey is over {_MAX_PARTITION_KEY} bytes")
 
 
-def _check_instants(event: CloudEvent) -> None:
+def _check_name(name: str) -> None:
+    if not _ATTRIBUTE_NAME.fullmatch(name):
+        raise EntenteError(Reason.RECORD_INVALID, "an attribute's name is not 1 to 20 of [a-z0-9]")
+    if name in _CORE:
+        raise EntenteError(Reason.RECORD_INVALID, f"{name} stands twice, as a field and as an attribute")
+    if name in STAMPED:
+        raise EntenteError(Reason.ATTRIBUTE_RESERVED, name)
+
+
+def _check_instants(event: CloudEvent, texts: Texts) -> int | None:
+    """When the event expires, in milliseconds since the epoch."""
     try:
-        instant_ms_attribute(event, "time")
-        instant_ms_attribute(event, "expirytime")
+        if "time" in texts:
+            instant_ms_attribute(event, "time")
+        return instant_ms_attribute(event, "expirytime") if "expirytime" in texts else None
     except ValueError as error:
         raise EntenteError(Reason.RECORD_INVALID, str(error)) from None
 
 
-def _expiry(event: CloudEvent) -> int | None:
-    return instant_ms_attribute(event, "expirytime")
-
-
-def _check_labels(event: CloudEvent, vocabulary: Vocabulary) -> Labels:
+def _checked_labels(texts: Texts, vocabulary: Vocabulary) -> Labels:
     try:
-        labels = read_labels(event)
+        labels = labels_of(texts)
     except ValueError as error:
         raise EntenteError(Reason.LABEL_INVALID, str(error)) from None
     _within(labels.dataclassification, vocabulary.classifications, "dataclassification")
@@ -184,13 +255,9 @@ def _within(word: str, words: frozenset[str] | tuple[str, ...], name: str) -> No
         )
 
 
-def _check_content(event: CloudEvent, record_type: RecordType, limits: RecordLimits) -> object | None:
-    content_type = text_attribute(event, "datacontenttype") or "application/json"
+def _check_content_type(texts: Texts, record_type: RecordType) -> None:
+    content_type = texts.get("datacontenttype") or "application/json"
     if content_type.partition(";")[0].strip().lower() != record_type.content_type:
         raise EntenteError(
             Reason.CONTENT_INVALID, f"datacontenttype is not the type's {record_type.content_type}"
         )
-    if not JSON_CONTENT.fullmatch(record_type.content_type):
-        return None
-    # Also where the type has no field markings yet: it may have them by the time the record is delivered.
-    return check_document(payload(event), limits.document_depth)

@@ -10,10 +10,9 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 
-from broker.core.record.admission import Candidate, RecordLimits, examine
+from broker.core.record.admission import Admission, Candidate, RecordLimits
 from broker.errors import EntenteError
 from broker.model.principal import Principal
 from broker.model.registry import Registry, Topic
@@ -32,8 +31,7 @@ class Examiner:
     """Examines the records of one revision; used from the event loop only."""
 
     def __init__(self, registry: Registry, limits: RecordLimits) -> None:
-        self._registry = registry
-        self._limits = limits
+        self._admission = Admission(registry, limits)
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="examine")
 
@@ -45,20 +43,20 @@ class Examiner:
         *,
         keep_documents: bool = False,
     ) -> list[Candidate | EntenteError]:
-        """What `admission.examine` says of each, in order.
+        """What `Admission.examine` says of each, in order.
 
         keep_documents: whether candidates hold their parsed documents, which take a multiple of the record.
         """
         found: list[Candidate | EntenteError] = []
         done_bytes = 0
         for event in events:
-            look = partial(self._examine, event, principal, topic, keep_documents)
             size_bytes = event.ByteSize()
             if size_bytes >= LARGE_BYTES:
+                look = partial(self._examine, event, principal, topic, keep_documents)
                 async with self._turns[principal.agency]:
                     found.append(await asyncio.get_running_loop().run_in_executor(self._threads, look))
                 continue
-            found.append(look())
+            found.append(self._examine(event, principal, topic, keep_documents))
             done_bytes += size_bytes
             if done_bytes >= TURN_BYTES:
                 done_bytes = 0
@@ -69,7 +67,6 @@ class Examiner:
         self, event: CloudEvent, principal: Principal, topic: Topic, keep_document: bool
     ) -> Candidate | EntenteError:
         try:
-            candidate = examine(event, principal, topic, self._registry, self._limits)
+            return self._admission.examine(event, principal, topic, keep_document=keep_document)
         except EntenteError as refusal:
             return refusal
-        return candidate if keep_document else replace(candidate, document=None)
