@@ -11,7 +11,7 @@ import pytest
 
 from broker.adapters.opa import OpaCompiler
 from deploy.kafka.node import KafkaNode, KafkaUnavailable
-from tests.services.kafka import running_node
+from tests.services.kafka import running_node, shared_node
 from tests.services.opa import OpaUnavailable, find_opa
 
 
@@ -32,9 +32,18 @@ def _modules_parsed_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`host:port` of one Kafka node that the whole session shares; use topic and group names of your own."""
-    yield from (node.bootstrap for node in _node_or_fail(tmp_path_factory.mktemp("kafka-shared")))
+def kafka_bootstrap(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """`host:port` of one Kafka node that all tests share, side by side too; use topic and group names of your own."""
+    # below the directory of all of pytest-xdist's processes, each of which has one of its own in there
+    own = tmp_path_factory.getbasetemp()
+    directory = (own.parent if hasattr(request.config, "workerinput") else own) / "kafka-shared"
+    try:
+        with shared_node(directory) as bootstrap:
+            yield bootstrap
+    except KafkaUnavailable as error:
+        pytest.fail(str(error), pytrace=False)
 
 
 @pytest.fixture

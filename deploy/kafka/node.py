@@ -289,7 +289,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pid_path = options.data / "kafka.pid"
     try:
         if options.action == "stop":
-            return _stop(pid_path)
+            print("Kafka has stopped" if stop(pid_path) else "Kafka is not running here")
+            return 0
         node = KafkaNode(
             options.data.resolve(),
             port=options.port,
@@ -320,10 +321,13 @@ def _run(node: KafkaNode, pid_path: Path, *, foreground: bool) -> int:
         pid_path.unlink(missing_ok=True)
 
 
-def _stop(pid_path: Path, timeout_s: float = 30.0) -> int:
+def stop(pid_path: Path, timeout_s: float = 30.0) -> bool:
+    """Shut down the node whose process id is in a file, whoever started it; whether there was one.
+
+    Raises KafkaUnavailable if it has not ended after `timeout_s` seconds.
+    """
     if not pid_path.exists():
-        print("Kafka is not running here")
-        return 0
+        return False
     pid = int(pid_path.read_text())
     give_up_at = time.monotonic() + timeout_s
     if _is_this_node(pid):
@@ -335,8 +339,7 @@ def _stop(pid_path: Path, timeout_s: float = 30.0) -> int:
             )
         time.sleep(_POLL_S)
     pid_path.unlink(missing_ok=True)
-    print("Kafka has stopped")
-    return 0
+    return True
 
 
 def _is_this_node(pid: int) -> bool:
