@@ -1,7 +1,7 @@
 """Writing to Kafka in transactions, and knowing what became of each.
 
 kafka-python 3.0.12 must not be relied upon for that: a batch that it gave up, or lost when it renewed its producer epoch,
-does not keep its `commit_transaction` from succeeding. So each record's future is looked at before a commit is asked for,
+does not keep its `commit_transaction` from succeeding. So each batch's future is looked at before a commit is asked for,
 when nothing flies any more; and after whatever went wrong the producer is thrown away and the outcome read back.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kafka import TopicPartition
@@ -22,6 +22,7 @@ from kafka.errors import (
     RecordListTooLargeError,
 )
 
+from connectors.kafka.batches import HEADER_BYTES, Flight, content_of
 from connectors.kafka.connection import MAX_RECORD_BYTES, Cluster
 from connectors.kafka.destinations import partition_of
 from connectors.kafka.encoding import Outgoing
@@ -36,7 +37,6 @@ _METADATA_TIMEOUT_MS = 10_000
 _BATCH_BYTES = 256 * 1024
 _LINGER_MS = 50
 _BACKOFF_MS = 5
-_SMALL_BYTES = 16 * 1024
 _LOOK_S = 0.25
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
@@ -115,14 +115,13 @@ class TransactionalWriter:
         placed = [self._place(record) for record in records]
         try:
             self._producer.begin_transaction()
-            self._producer._accumulator.config["batch_size"] = 0 if alone else self._batch_bytes
-            sent = self._send(records, placed, alone=alone)
+            offset = self._send(records, placed, alone=alone)
             if offsets:
                 self._producer.send_offsets_to_transaction(offsets, group)
             self._commit()
         except (KafkaError, OSError, ValueError) as error:
             raise self._unsettled(error) from None
-        return int(sent[-1].value.offset) if sent else -1
+        return offset
 
     def close(self) -> None:
         """End the producer and its thread; what is open is ended by the next writer, or by the cluster."""
@@ -152,60 +151,36 @@ class TransactionalWriter:
             self._producer.partitions_for(topic)  # the producer knows it from now on
         except KafkaError as error:
             raise self._unsettled(error) from None
-        self._largest[topic] = facts.largest_bytes or MAX_RECORD_BYTES
+        self._largest[topic] = min(facts.largest_bytes or MAX_RECORD_BYTES, MAX_RECORD_BYTES)
         # No batch of several records may be larger than one of the topics takes.
         self._batch_bytes = min(self._batch_bytes, self._largest[topic])
         self._places[topic] = [TopicPartition(topic, each) for each in range(facts.partitions)]
         return self._places[topic]
 
-    def _send(
-        self, records: Sequence[Outgoing], placed: Sequence[TopicPartition], *, alone: bool
-    ) -> list[Any]:
-        appends: dict[TopicPartition, Callable[[Outgoing], Any]] = {}
-        sent: list[Any] = []
-        refused: set[int] = set()
-        for index, (record, place) in enumerate(zip(records, placed, strict=True)):
-            append = appends.get(place)
-            if append is None:
-                append = appends[place] = self._appending(place)
-            try:
-                sent.append(append(record))
-            except MessageSizeTooLargeError:
-                refused.add(index)
-        if refused:
-            raise TooLarge(frozenset(refused))
-        self._flush()
-        failed = {index: each.exception for index, each in enumerate(sent) if not each.succeeded()}
-        too_large = frozenset(
+    def _send(self, records: Sequence[Outgoing], placed: Sequence[TopicPartition], *, alone: bool) -> int:
+        """The last record's offset."""
+        contents = [content_of(record) for record in records]
+        refused = frozenset(
             index
-            for index, error in failed.items()
-            if isinstance(error, _TOO_LARGE) and _answered(sent[index])
+            for index, (content, place) in enumerate(zip(contents, placed, strict=True))
+            if len(content) + HEADER_BYTES > self._largest[place.topic]
+        )
+        if refused:
+            raise TooLarge(refused)
+        flight = Flight(self._producer, 0 if alone else self._batch_bytes)
+        for index, (content, place) in enumerate(zip(contents, placed, strict=True)):
+            flight.add(index, place, content)
+        flight.end()
+        self._flush()
+        failed = dict(flight.failures())
+        too_large = frozenset(
+            index for index, each in failed.items() if each.answered and isinstance(each.error, _TOO_LARGE)
         )
         if too_large and alone:
             raise TooLarge(too_large)
-        if failed:
-            raise next(iter(failed.values())) or KafkaTimeoutError()
-        return sent
-
-    def _appending(self, place: TopicPartition) -> Callable[[Outgoing], Any]:
-        """What `send` does, with what is the same for a whole partition done once: that is half of its time."""
-        producer = self._producer
-        # As `send` does it, and before the partition's first record.
-        producer._transaction_manager.maybe_add_partition_to_transaction(place)
-        append, wakeup = producer._accumulator.append, producer._sender.wakeup
-        topic, partition = place
-
-        def appended(record: Outgoing) -> Any:
-            if (size_bytes := len(record.value or b"")) > _SMALL_BYTES:
-                if size_bytes > self._largest[topic]:
-                    raise MessageSizeTooLargeError
-                return producer.send(topic, record.value, record.key, record.headers, partition)
-            future, full, _, _ = append(place, None, record.key, record.value, record.headers)
-            if full:
-                wakeup()
-            return future
-
-        return appended
+        for each in failed.values():
+            raise each.error
+        return flight.offset_of_last()
 
     def _flush(self) -> None:
         give_up_at_s = time.monotonic() + _DELIVERY_TIMEOUT_MS / 1000 + _COMMIT_TIMEOUT_S
@@ -229,9 +204,3 @@ class TransactionalWriter:
         if isinstance(error, IllegalStateError) or type(error) is KafkaError:
             error = self._producer._transaction_manager.last_error or error
         return Unsettled(type(error).__name__, too_large=isinstance(error, _TOO_LARGE))
-
-
-def _answered(future: Any) -> bool:
-    """Whether the cluster refused it: what was given up on account of another has the same error, and the offset -1."""
-    offset, _, _ = future._produce_future.value
-    return offset is None
