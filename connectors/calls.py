@@ -15,7 +15,7 @@ from connectors.retry import Retry
 from connectors.tokens import TokenSource
 
 Metadata = tuple[tuple[str, str], ...]
-_Request = TypeVar("_Request", bound=Message)
+_Request = TypeVar("_Request")
 _Response = TypeVar("_Response", bound=Message)
 
 

@@ -30,7 +30,15 @@ from connectors.delivery import Start, StreamChoices, StreamOptions
 from connectors.errors import EntenteClientError
 from connectors.overlaying import Overlaying
 from connectors.publisher import Publisher, PublisherOptions
-from connectors.publishing import PublishOutcome, PublishPipe, cut, outcomes, refused_alone
+from connectors.publishing import (
+    PublishOutcome,
+    PublishPipe,
+    cut,
+    encoded,
+    outcomes,
+    publish_call,
+    refused_alone,
+)
 from connectors.receipts import ReceiptFile
 from connectors.retry import Retry
 from connectors.stream import RecordStream
@@ -97,6 +105,7 @@ class Client(Closing):
             insecure_plaintext=plaintext,
         )
         self._exchange = ExchangeStub(self._channel)
+        self._publish_call = publish_call(self._channel)
         self._catalog = CatalogStub(self._channel)
         self._subscriptions = SubscriptionsStub(self._channel)
         self._ledger = LedgerStub(self._channel)
@@ -145,9 +154,8 @@ class Client(Closing):
         return published
 
     async def _publish(self, topic: str, batch: Sequence[CloudEvent]) -> list[PublishOutcome]:
-        request = exchange_pb2.PublishRequest(topic=topic, records=batch)
         try:
-            response = await self._caller.unary(self._exchange.Publish, request, publishing=True)
+            response = await self._caller.unary(self._publish_call, encoded(topic, batch), publishing=True)
         except EntenteClientError as error:
             alone = refused_alone(batch, error)
             if alone is None:

@@ -20,6 +20,7 @@ from connectors.errors import (
     is_retryable_refusal,
 )
 from connectors.receipts import ReceiptFile
+from connectors.varints import varint
 from protos.entente.v1 import exchange_pb2 as pb
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
@@ -34,6 +35,7 @@ BATCH_BYTES = 2 * 1024 * 1024
 UNANSWERED_BATCHES = 4
 """As many are under way at once on one stream."""
 
+_RECORD_TAG = bytes([pb.PublishRequest.RECORDS_FIELD_NUMBER << 3 | 2])
 _Call = grpc.aio.StreamStreamCall[pb.PublishStreamRequest, pb.PublishStreamResponse]
 
 
@@ -68,6 +70,12 @@ class PublishOutcome:
         return error_of(self.reason, self.message or self.reason, self.reference or "")
 
 
+def publish_call(channel: grpc.aio.Channel) -> grpc.aio.UnaryUnaryMultiCallable[bytes, pb.PublishResponse]:
+    """`Exchange.Publish` for requests as `encoded` makes them."""
+    method = f"/{pb.DESCRIPTOR.services_by_name['Exchange'].full_name}/Publish"
+    return channel.unary_unary(method, response_deserializer=pb.PublishResponse.FromString)
+
+
 def cut(
     records: Iterable[CloudEvent], *, max_records: int = BATCH_RECORDS, max_bytes: int = BATCH_BYTES
 ) -> Iterator[list[CloudEvent]]:
@@ -83,6 +91,15 @@ def cut(
         size_bytes += record_bytes
     if batch:
         yield batch
+
+
+def encoded(topic: str, batch: Iterable[CloudEvent]) -> bytes:
+    """A PublishRequest as it is sent; to make the message first would copy each record into it."""
+    parts = [pb.PublishRequest(topic=topic).SerializeToString()]
+    for record in batch:
+        content = record.SerializeToString()
+        parts += (_RECORD_TAG, varint(len(content)), content)
+    return b"".join(parts)
 
 
 def outcomes(batch: Sequence[CloudEvent], results: Sequence[pb.PublishResult]) -> list[PublishOutcome]:

@@ -23,6 +23,7 @@ TOMBSTONE = "TOMBSTONE"
 _CORE = ("type", "source", "id")
 _OWN_FIELDS = frozenset(_CORE) | LABELS | STAMPED
 _JSON = "application/json"
+_NO_HEADERS: Mapping[str, str] = {}
 
 
 class Mapper:
@@ -32,11 +33,12 @@ class Mapper:
         self._keep_events = settings.cloudevents == "keep"
         self._skip_tombstones = settings.tombstones == "skip"
         self._source = settings.source
-        self._template, found = _split(settings)
+        self._event_template, found = _split(settings)
+        self._template = _with_content_type(self._event_template)
         self._core = {name: finder for name, finder in found.items() if name in _CORE}
         self._labels = {name: finder for name, finder in found.items() if name in LABELS}
         self._others = {name: finder for name, finder in found.items() if name not in {*_CORE, *LABELS}}
-        self._set = frozenset(self._template.attributes) | frozenset(self._others)
+        self._set = frozenset(self._event_template.attributes) | frozenset(self._others)
         self._time = None if settings.time is None else TimeFinder(settings.time)
         finders: list[Finder] = [*found.values(), *((self._time,) if self._time is not None else ())]
         paths = [compile_path(finder.value.path) for finder in finders if finder.value.path is not None]
@@ -51,14 +53,14 @@ class Mapper:
             raise Unmappable(
                 f'{TOMBSTONE}: the record has no value; set tombstones = "skip" to pass over such'
             )
-        headers = self._headers(record)
+        headers = self._headers(record) if record.headers else _NO_HEADERS
         found = recognise(headers, record.value) if self._keep_events and headers else None
         reading = Reading(record, headers, found)
         data = record.value if found is None else found.data
         if self._documents is not None:
             reading.document = self._read(data)
         event = CloudEvent()
-        event.CopyFrom(self._template)
+        event.CopyFrom(self._template if found is None else self._event_template)
         try:
             self._fill(event, reading)
         except UnicodeEncodeError:
@@ -110,18 +112,18 @@ class Mapper:
             setattr(event, name, finder.text(reading))
         if not event.id:
             event.id = stable_id(reading.record)
-        for name in ("type", "source"):
-            if not getattr(event, name):
-                raise Unmappable(f"{REFUSED}: {name}: neither the mapping nor the record has one")
+        if not event.type or not event.source:
+            name = "source" if event.type else "type"
+            raise Unmappable(f"{REFUSED}: {name}: neither the mapping nor the record has one")
         for name, finder in self._labels.items():
             words = finder.texts(reading, several=name in LISTS)
-            event.attributes[name].ce_string = ",".join(words)
+            event.attributes[name].ce_string = words[0] if len(words) == 1 else ",".join(words)
         for name, finder in self._others.items():
             value = finder.typed(reading) if finder.key.startswith("attributes.") else finder.text(reading)
             if value is not None:
                 _set(event, name, value)
         self._stamp(event, reading)
-        if "datacontenttype" not in event.attributes:
+        if reading.event is not None and "datacontenttype" not in event.attributes:
             event.attributes["datacontenttype"].ce_string = _JSON
 
     def _keep(self, event: CloudEvent, found: Event) -> None:
@@ -173,6 +175,15 @@ def _split(settings: MappingSettings) -> tuple[CloudEvent, dict[str, Finder]]:
                 value.constant if isinstance(value.constant, str) else ",".join(value.constant),
             )
     return template, found
+
+
+def _with_content_type(template: CloudEvent) -> CloudEvent:
+    """What a record that is no event begins with."""
+    event = CloudEvent()
+    event.CopyFrom(template)
+    if "datacontenttype" not in event.attributes:
+        event.attributes["datacontenttype"].ce_string = _JSON
+    return event
 
 
 def _set(event: CloudEvent, name: str, value: Any) -> None:

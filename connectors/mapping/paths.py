@@ -1,9 +1,10 @@
 """JSON documents and JSONPaths into them (RFC 9535).
 
 Of two members of one name a JSON parser keeps one and tells nobody, and another parser keeps the other: so that no label is
-read from the wrong one, a document in which a name that a path uses stands twice in one object is refused. That costs a
-search for the names in the bytes; only where a name is there more than once, or may be written with an escape, the document
-is parsed a second time, by a parser that tells.
+read from the wrong one, a document in which a name that a path uses stands twice in one object is refused. What comes out
+the same when it is written again holds no name twice. Of any other document the bytes are searched for the names; only
+where one is there more than once, or may be written with an escape, the document is parsed a second time, by a parser that
+tells.
 """
 
 from __future__ import annotations
@@ -68,9 +69,19 @@ class Documents:
             document = orjson.loads(data)
         except orjson.JSONDecodeError:
             raise NotReadable("is no JSON") from None
+        if _is_compact(data, document):
+            return document
         if self._always_slow or b"\\u" in data or any(data.count(name) > 1 for name in self._quoted):
             refuse_repeated_members(data)
         return document
+
+
+def _is_compact(data: bytes, document: object) -> bool:
+    """Whether the data are the document written as short as possible: then no member of them was dropped in reading."""
+    try:
+        return orjson.dumps(document) == data
+    except orjson.JSONEncodeError:  # nested more deeply than it is written
+        return False
 
 
 def refuse_repeated_members(data: bytes) -> None:

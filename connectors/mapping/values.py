@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -34,6 +35,7 @@ class Finder:
         self.key = key
         self.value = value
         self._path = compile_path(value.path) if value.path is not None else None
+        self._table = value.table
 
     def refuse(self, why: str) -> Unmappable:
         """That this value cannot be had; `why` holds nothing of the record."""
@@ -42,6 +44,8 @@ class Finder:
     def texts(self, reading: Reading, *, several: bool = False) -> tuple[str, ...]:
         """The value as texts: none, one, or several if that is permitted. Raises Unmappable."""
         value = self.value
+        if not several and (text := self._plain(reading)) is not None:
+            return (text,)
         found = [self._text(node) for node in self._nodes(reading, several)]
         if value.table is not None:
             found = [entry for text in found for entry in self._entry(text)]
@@ -55,6 +59,8 @@ class Finder:
 
     def text(self, reading: Reading) -> str | None:
         """The value as one text; None if it has none and need not. Raises Unmappable."""
+        if (text := self._plain(reading)) is not None:
+            return text
         found = self.texts(reading)
         return found[0] if found else None
 
@@ -67,6 +73,17 @@ class Finder:
                     return nodes[0]
                 raise self.refuse("is no 32-bit integer; send it as text")
         return self.text(reading)
+
+    def _plain(self, reading: Reading) -> str | None:
+        """What nearly every record has: one text, which stands for one text. None for any other value."""
+        nodes = self._look(reading)
+        if len(nodes) != 1:
+            return None
+        node: Any = nodes[0]
+        if type(node) is not str or not node:
+            return None
+        found = node if self._table is None else self._table.get(node)
+        return found if type(found) is str else None
 
     def _nodes(self, reading: Reading, several: bool) -> list[object]:
         """What is there, without nulls and empty texts, which are no values."""

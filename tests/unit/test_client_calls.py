@@ -15,7 +15,7 @@ import pytest
 from connectors.client import Client
 from connectors.cloudevents import new_record
 from connectors.errors import TRANSPORT, EntenteClientError, Unauthenticated
-from connectors.publishing import PublishOutcome
+from connectors.publishing import PublishOutcome, encoded
 from connectors.retry import Retry
 from connectors.tokens import TokenSource
 from protos.entente.v1 import exchange_pb2
@@ -99,6 +99,13 @@ async def test_nobody_listening_is_a_transport_error_that_names_the_endpoint() -
     assert (caught.value.reason, caught.value.code, caught.value.reference) == (TRANSPORT, "UNAVAILABLE", "")
     assert endpoint in caught.value.message
     assert "\n" not in str(caught.value)
+
+
+async def test_a_request_that_is_made_of_encoded_records_is_the_same_message() -> None:
+    records = [record(1), record(2, "x" * 20_000), CloudEvent()]
+    for batch in (records, []):
+        message = exchange_pb2.PublishRequest(topic="crash-reports", records=batch)
+        assert exchange_pb2.PublishRequest.FromString(encoded("crash-reports", batch)) == message
 
 
 async def test_large_publications_are_cut_into_calls() -> None:
