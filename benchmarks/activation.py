@@ -37,7 +37,7 @@ from broker.model.ledger import JsonValue
 from broker.model.rulebook import Revision
 from tests.services.broker import BrokerProcess
 from tests.services.kafka import running_node
-from tests.services.operator import Operator, operating
+from tests.services.operator import Operator, operating, seal_of
 
 AGREEMENTS = "data/agreements/cyber-centre/data.yaml"
 LIMITS = {"publish_records_per_s": 1_000_000, "drain_s": 0.0}
@@ -202,7 +202,7 @@ async def bench(directory: Path, streams: int) -> AsyncIterator[tuple[Bench, tup
             stack.callback(broker.stop)
         await asyncio.gather(*(asyncio.to_thread(each.start) for each in (first, second)))
         operator = await stack.enter_async_context(operating(node.bootstrap, first))
-        log = await KafkaControlLog.open(operator.connection)
+        log = await KafkaControlLog.open(operator.connection, seal_of(first))
         stack.push_async_callback(log.close)
         control = ControlTimes()
         await log.follow(control.hear, lambda: None)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-USES = ("cursor", "digest", "ledger", "pseudonym", "receipt")
+USES = ("control", "cursor", "digest", "ledger", "pseudonym", "receipt")
 KEY_BYTES = 32
 FILE_LIMIT_BYTES = 256 * 1024
 

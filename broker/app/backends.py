@@ -6,17 +6,19 @@ from pathlib import Path
 
 from broker.app.config import Backend, Ledger
 from broker.app.stores import Stores
+from broker.core.control.seal import ControlSeal
 from broker.ports.clock import Clock
+from broker.ports.keys import Keys
 from broker.ports.ledger_log import LedgerReader
 
 
-async def open_stores(backend: Backend, ledger: Ledger, clock: Clock) -> Stores:
+async def open_stores(backend: Backend, ledger: Ledger, clock: Clock, keys: Keys) -> Stores:
     """Open the backend's stores. Raises StorageUnavailable."""
     if backend.kind == "kafka":
         from broker.app.kafka_stores import open_kafka_stores
 
-        return await open_kafka_stores(backend, ledger)
-    return await _open_embedded(backend, ledger, clock)
+        return await open_kafka_stores(backend, ledger, keys)
+    return await _open_embedded(backend, ledger, clock, keys)
 
 
 async def open_ledger_reader(backend: Backend) -> LedgerReader:
@@ -33,7 +35,7 @@ async def open_ledger_reader(backend: Backend) -> LedgerReader:
     return await SqliteLedgerReader.open(_data_dir(backend) / "ledger.db")
 
 
-async def _open_embedded(backend: Backend, ledger: Ledger, clock: Clock) -> Stores:
+async def _open_embedded(backend: Backend, ledger: Ledger, clock: Clock, keys: Keys) -> Stores:
     from broker.adapters.sqlite.control import SqliteControlLog
     from broker.adapters.sqlite.ledger import SqliteLedgerLog
     from broker.adapters.sqlite.record_log import SqliteRecordLog
@@ -44,7 +46,7 @@ async def _open_embedded(backend: Backend, ledger: Ledger, clock: Clock) -> Stor
     return Stores(
         record_log=await SqliteRecordLog.open(directory, clock=clock),
         ledger_log=await SqliteLedgerLog.open(directory, ledger.instance),
-        control_log=await SqliteControlLog.open(directory),
+        control_log=await SqliteControlLog.open(directory, ControlSeal(keys)),
         subscriptions=await SqliteSubscriptionStore.open(directory),
         rulebooks=await SqliteRulebookStore.open(directory),
     )

@@ -14,13 +14,15 @@ from broker.adapters.kafka.subscription_store import KafkaSubscriptionStore
 from broker.adapters.keyring import read_private_file
 from broker.app.config import Backend, Kafka, KafkaAccess, Ledger
 from broker.app.stores import Stores
+from broker.core.control.seal import ControlSeal
 from broker.core.record.fingerprint import fingerprint
 from broker.errors import StorageUnavailable
+from broker.ports.keys import Keys
 
 PASSWORD_BYTES = 4_096
 
 
-async def open_kafka_stores(backend: Backend, ledger: Ledger) -> Stores:
+async def open_kafka_stores(backend: Backend, ledger: Ledger, keys: Keys) -> Stores:
     """Open all stores on the configured cluster. Raises StorageUnavailable, also for a cluster that is not fit."""
     if backend.kafka is None:
         raise ValueError("backend.kafka is missing")
@@ -39,7 +41,7 @@ async def open_kafka_stores(backend: Backend, ledger: Ledger) -> Stores:
         ledger_log=await KafkaLedgerLog.open(
             connection, ledger.instance, partitions=ledger.partitions, retention_ms=ledger.retention_ms
         ),
-        control_log=await KafkaControlLog.open(connection, timeout_s=timeout_s),
+        control_log=await KafkaControlLog.open(connection, ControlSeal(keys), timeout_s=timeout_s),
         subscriptions=await KafkaSubscriptionStore.open(connection, timeout_s=timeout_s),
         rulebooks=await KafkaRulebookStore.open(connection),
     )

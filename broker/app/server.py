@@ -114,7 +114,7 @@ async def running(config: Config) -> AsyncIterator[Ready]:
         log.warning("INSECURE: %s is set; never set it outside development", name)
     clock = SystemClock()
     keys = FileKeys.open(config.keys.directory)
-    stores = await open_stores(config.backend, config.ledger, clock)
+    stores = await open_stores(config.backend, config.ledger, clock, keys)
     try:
         opa = find_opa(config.rulebook.opa)
         control = await followed(config, stores, clock)

@@ -1,7 +1,7 @@
 """Secret keys with ids, for each use.
 
 cursor: seals cursors and places. pseudonym: derives pseudonyms. ledger: the Ed25519 seed that signs checkpoints. digest:
-salts what ledger entries say of content. receipt: seals receipts.
+salts what ledger entries say of content. receipt: seals receipts. control: seals the entries of the control log.
 """
 
 from __future__ import annotations

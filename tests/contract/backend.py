@@ -12,13 +12,16 @@ from broker.core.ledger.writer import LedgerWriter
 from broker.model.ledger import EncodedEntry
 from broker.model.registry import Topic
 from broker.ports.control import ControlLog, LedgerFence
+from broker.ports.keys import Keys
 from broker.ports.ledger_log import LedgerLog, LedgerReader
 from broker.ports.record_log import RecordLog
 from broker.ports.rulebook_store import RulebookReader, RulebookStore
 from broker.ports.stored_records import StoredRecords
 from broker.ports.subscription_store import SubscriptionStore
+from tests.fakes.regimes import FixedKeys
 
 BACKENDS = ("sqlite", "kafka")
+OWN_KEYS: Keys = FixedKeys()
 
 
 class FencingLog(LedgerLog, LedgerFence, Protocol):
@@ -56,8 +59,8 @@ class Backend(Protocol):
     async def rewrite_ledger(self, instance: str, change: Callable[[list[EncodedEntry]], None]) -> None:
         """Behind all logs' backs, which are closed: put what `change` makes of an instance's entries in their place."""
 
-    async def open_control_log(self) -> ControlLog:
-        """Open the control log."""
+    async def open_control_log(self, keys: Keys = OWN_KEYS) -> ControlLog:
+        """Open the control log of an exchange with these keys."""
 
     async def open_subscription_store(self) -> SubscriptionStore:
         """Open the subscription store."""

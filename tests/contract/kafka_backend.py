@@ -21,13 +21,15 @@ from broker.adapters.kafka.record_log import KafkaRecordLog
 from broker.adapters.kafka.record_reader import KafkaRecordReader
 from broker.adapters.kafka.rulebook_store import KafkaRulebookStore, encode_revision
 from broker.adapters.kafka.subscription_store import KafkaSubscriptionStore
+from broker.core.control.seal import ControlSeal
 from broker.core.ledger.writer import LedgerWriter
 from broker.model.ledger import EncodedEntry, ReadPoint
 from broker.model.registry import Topic
 from broker.model.rulebook import Revision
+from broker.ports.keys import Keys
 from broker.ports.ledger_log import LedgerLog
 from broker.ports.record_log import RecordLog
-from tests.contract.backend import FencingLog
+from tests.contract.backend import OWN_KEYS, FencingLog
 from tests.fakes.ledger_log import open_writer
 
 
@@ -100,8 +102,8 @@ class KafkaBackend:
         producer.flush()
         producer.close()
 
-    async def open_control_log(self) -> KafkaControlLog:
-        return await KafkaControlLog.open(self.connection)
+    async def open_control_log(self, keys: Keys = OWN_KEYS) -> KafkaControlLog:
+        return await KafkaControlLog.open(self.connection, ControlSeal(keys))
 
     async def open_subscription_store(self) -> KafkaSubscriptionStore:
         return await KafkaSubscriptionStore.open(self.connection)

@@ -19,12 +19,14 @@ from broker.adapters.sqlite.record_reader import SqliteRecordReader
 from broker.adapters.sqlite.rulebook_reader import SqliteRulebookReader
 from broker.adapters.sqlite.rulebook_store import SqliteRulebookStore
 from broker.adapters.sqlite.subscription_store import SqliteSubscriptionStore
+from broker.core.control.seal import ControlSeal
 from broker.core.ledger.writer import LedgerWriter
 from broker.model.ledger import EncodedEntry
 from broker.model.registry import Topic
+from broker.ports.keys import Keys
 from broker.ports.ledger_log import LedgerLog
 from broker.ports.record_log import RecordLog
-from tests.contract.backend import FencingLog
+from tests.contract.backend import OWN_KEYS, FencingLog
 from tests.fakes.ledger_log import open_writer
 
 
@@ -71,8 +73,8 @@ class SqliteBackend:
                 ((instance, n, each.leaf, each.openings) for n, each in enumerate(entries)),
             )
 
-    async def open_control_log(self) -> SqliteControlLog:
-        return await SqliteControlLog.open(self._directory)
+    async def open_control_log(self, keys: Keys = OWN_KEYS) -> SqliteControlLog:
+        return await SqliteControlLog.open(self._directory, ControlSeal(keys))
 
     async def open_subscription_store(self) -> SqliteSubscriptionStore:
         return await SqliteSubscriptionStore.open(self._directory)

@@ -141,6 +141,38 @@ async def test_an_event_as_large_as_allowed_comes_back_and_a_larger_one_is_refus
     assert ear.events == [largest, event(3)]
 
 
+class OtherKeys:
+    """Those of somebody who can write to the store, and has not the exchange's."""
+
+    def current(self, use: str) -> tuple[int, bytes]:
+        return 0, b"other".ljust(32, use[:1].encode())
+
+    def by_id(self, use: str, key_id: int) -> bytes | None:
+        return self.current(use)[1]
+
+
+@pytest.mark.parametrize("forged", ["event", "beat"])
+async def test_what_another_key_sealed_is_not_believed_and_nothing_after_it(
+    backend: Backend, forged: str
+) -> None:
+    own = await backend.open_control_log()
+    await own.append(event(1))
+    await own.close()
+    other = await backend.open_control_log(OtherKeys())
+    await (other.append(event(2)) if forged == "event" else other.beat(beat(9)))
+    await other.close()
+    own = await backend.open_control_log()
+    ear, refused = Ear(), False
+    try:
+        await own.append(event(3))
+        await own.follow(ear.hear, ear.lose)
+    except StorageUnavailable:
+        refused = True
+    assert refused or ear.lost == 1
+    assert [each.content for each in ear.heard] in ([], [event(1)])
+    await own.close()
+
+
 async def test_nothing_is_written_once_it_is_closed(backend: Backend) -> None:
     log = await backend.open_control_log()
     await log.close()

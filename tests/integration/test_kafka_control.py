@@ -10,12 +10,17 @@ import pytest
 
 from broker.adapters.kafka.connection import KafkaConnection
 from broker.adapters.kafka.control import KafkaControlLog
+from broker.core.control.encoding import encode_event
+from broker.core.control.seal import ControlSeal
 from broker.model.control import ControlEvent, Heard
+from tests.fakes.regimes import FixedKeys
 from tests.services.kafka_topics import delete_topic
 
 pytestmark = pytest.mark.kafka
 
 PATIENCE_S = 60.0
+SEAL = ControlSeal(FixedKeys())
+UNSEALED = encode_event(ControlEvent("left", 2, "broker", {"run": "r"}))
 
 
 @pytest.fixture
@@ -25,7 +30,7 @@ def connection(kafka_bootstrap: str) -> KafkaConnection:
 
 @pytest.fixture
 async def control_log(connection: KafkaConnection) -> AsyncIterator[KafkaControlLog]:
-    opened = await KafkaControlLog.open(connection)
+    opened = await KafkaControlLog.open(connection, SEAL)
     yield opened
     await opened.close()
 
@@ -43,7 +48,13 @@ def event(number: int) -> ControlEvent:
     return ControlEvent("left", number, "broker", {"run": "r"})
 
 
-@pytest.mark.parametrize("value", [b"{", b"", None, b'{"kind":1}', b'{"beat":{"instance":"a"}}'])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, b"", b"\n", UNSEALED, UNSEALED + b"\n0 ", SEAL.seal(UNSEALED).replace(b"left", b"kept")),
+        *map(SEAL.seal, (b"{", b'{"kind":1}', b'{"beat":{"instance":"a"}}')),
+    ],
+)
 async def test_what_cannot_be_read_ends_it(
     control_log: KafkaControlLog, connection: KafkaConnection, value: bytes | None
 ) -> None:
@@ -64,7 +75,7 @@ async def test_a_deleted_topic_ends_it(control_log: KafkaControlLog, connection:
     await control_log.append(event(2))
     await control_log.follow(ear.hear, ear.lost.set)
     await asyncio.to_thread(delete_topic, connection.bootstrap[0], connection.topic("control"))
-    again = await KafkaControlLog.open(connection)
+    again = await KafkaControlLog.open(connection, SEAL)
     try:
         await again.append(event(3))
         async with asyncio.timeout(PATIENCE_S):

@@ -39,10 +39,11 @@ async def test_what_is_over_is_freed_without_a_collection(
     monkeypatch.setattr(switching, "CLOSE_AFTER_S", 0.0)
     initialise(tmp_path / "exchange", "127.0.0.1:1", "embedded", None)
     config, clock = load_config(tmp_path / "exchange" / "entente.toml"), SystemClock()
-    stores = await open_stores(config.backend, config.ledger, clock)
+    keys = FileKeys.open(config.keys.directory)
+    stores = await open_stores(config.backend, config.ledger, clock, keys)
     door = RulebookDoor(opa_binary, stores.rulebooks)
     engines = Engines(opa_binary, door, ready_mb=0)
-    builder = RegimeBuilder(config, stores, FileKeys.open(config.keys.directory), clock, engines)
+    builder = RegimeBuilder(config, stores, keys, clock, engines)
     directory = config.rulebook.directory
     later = revision_of({**read_rulebook(directory).files, "agencies/ems/x.rego": b"package agencies.ems\n"})
     await stores.rulebooks.put(later)

@@ -69,8 +69,8 @@ class Exchange:
     async def start(self, *kinds: str) -> None:
         """Open its ledger as a start does, write the entry of a start, and stop."""
         config, clock = self.configured(*kinds), SystemClock()
-        stores = await open_stores(config.backend, config.ledger, clock)
         keys = FileKeys.open(config.keys.directory)
+        stores = await open_stores(config.backend, config.ledger, clock, keys)
         try:
             async with opened_ledger(config, stores.ledger_log, keys, clock) as ledger:
                 await ledger.account_start(Evidence(ledger.writer, clock, in_force()), {})

@@ -21,10 +21,12 @@ from broker.adapters.kafka.ledger import KafkaLedgerLog
 from broker.adapters.kafka.ledger_records import read_claim
 from broker.adapters.kafka.rulebook_store import KafkaRulebookStore
 from broker.adapters.kafka.span import read_span
+from broker.adapters.keyring import FileKeys
 from broker.core.control.confirming import Confirming
 from broker.core.control.desk import ControlDesk, Enacted
 from broker.core.control.members import Member
 from broker.core.control.runtime import ControlRuntime, ControlSettings
+from broker.core.control.seal import CONTROL_USE, ControlSeal
 from broker.core.ledger.heading import read_heading
 from broker.core.ledger.leaf import open_entry
 from broker.model.ledger import EncodedEntry, JsonValue, LedgerEntry
@@ -115,6 +117,12 @@ class Operator:
         return found
 
 
+def seal_of(broker: BrokerProcess) -> ControlSeal:
+    """What its exchange seals the control log with."""
+    path = broker.config.keys.directory / f"{CONTROL_USE}.keys"
+    return ControlSeal(FileKeys.open_use(path, CONTROL_USE))
+
+
 @asynccontextmanager
 async def operating(bootstrap: str, broker: BrokerProcess) -> AsyncIterator[Operator]:
     """A member of the broker's exchange inside the block."""
@@ -130,7 +138,7 @@ async def operating(bootstrap: str, broker: BrokerProcess) -> AsyncIterator[Oper
         stack.push_async_callback(rulebooks.close)
         ledger_log = await KafkaLedgerLog.open(connection, NAME)
         stack.push_async_callback(ledger_log.close)
-        control_log = await KafkaControlLog.open(connection, timeout_s=_TIMEOUT_S)
+        control_log = await KafkaControlLog.open(connection, seal_of(broker), timeout_s=_TIMEOUT_S)
         stack.push_async_callback(control_log.close)
         runtime = ControlRuntime(
             control_log, settings, clock, lambda: time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -49,6 +49,7 @@ ADAPTERS_MAY_CALL = {
     "broker.core.audit",
     "broker.core.checkpoint",
     "broker.core.control.encoding",
+    "broker.core.control.seal",
     "broker.core.ledger",
     "broker.core.merkle",
     "broker.core.record.fingerprint",

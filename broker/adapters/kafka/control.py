@@ -19,6 +19,7 @@ from broker.adapters.kafka.follower import Batch, Follower, OutOfRange
 from broker.adapters.kafka.outbox import Message, Outbox
 from broker.adapters.kafka.span import Entry, to_entries
 from broker.core.control.encoding import decode, encode_beat, encode_event
+from broker.core.control.seal import ControlSeal
 from broker.errors import StorageUnavailable
 from broker.model.control import Beat, ControlEvent, Heard
 
@@ -37,7 +38,8 @@ _LOAD_TIMEOUT_S = 30.0
 class KafkaControlLog:
     """Implements the ControlLog port; belongs to the event loop that opened it."""
 
-    def __init__(self, connection: KafkaConnection, *, timeout_s: float) -> None:
+    def __init__(self, connection: KafkaConnection, seal: ControlSeal, *, timeout_s: float) -> None:
+        self._seal = seal
         self._topic = connection.topic("control")
         self._timeout_s = timeout_s
         self._admin = ClusterAdmin(connection)
@@ -53,9 +55,11 @@ class KafkaControlLog:
         self._closed = False
 
     @classmethod
-    async def open(cls, connection: KafkaConnection, *, timeout_s: float = 10.0) -> KafkaControlLog:
+    async def open(
+        cls, connection: KafkaConnection, seal: ControlSeal, *, timeout_s: float = 10.0
+    ) -> KafkaControlLog:
         """Create the topic if it is absent; raises StorageUnavailable."""
-        opened = cls(connection, timeout_s=timeout_s)
+        opened = cls(connection, seal, timeout_s=timeout_s)
         try:
             await opened._admin.ensure_topic(opened._topic, 1, _SETTINGS)
             await opened._outbox.start()
@@ -101,7 +105,8 @@ class KafkaControlLog:
                 await self._outbox.room()
         except TimeoutError:
             raise StorageUnavailable("Kafka takes nothing for the control log now") from None
-        landed = self._outbox.enqueue(self._topic, 0, [Message(key.encode(), value, time_ms)])
+        message = Message(key.encode(), self._seal.seal(value), time_ms)
+        landed = self._outbox.enqueue(self._topic, 0, [message])
         await asyncio.wait([landed], timeout=self._timeout_s)
         if not landed.done() or landed.exception() is not None or landed.result()[0] < 0:
             raise StorageUnavailable("Kafka has not confirmed what was written to the control log")
@@ -120,7 +125,7 @@ class KafkaControlLog:
         heard = []
         for entry in batch.items:
             try:
-                heard.append(Heard(entry.offset, decode(entry.value or b"")))
+                heard.append(Heard(entry.offset, decode(self._seal.open(entry.value or b""))))
             except ValueError as error:
                 # Another version's, or somebody's who should not write here: what it would restrict nobody knows.
                 self._lose(f"offset {entry.offset} of '{self._topic}' cannot be read: {error}")

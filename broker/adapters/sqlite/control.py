@@ -10,6 +10,7 @@ from pathlib import Path
 from broker.adapters.sqlite.database import Database
 from broker.adapters.sqlite.files import Schema
 from broker.core.control.encoding import decode, encode_beat, encode_event
+from broker.core.control.seal import ControlSeal
 from broker.errors import StorageUnavailable
 from broker.model.control import Beat, ControlEvent, Heard
 
@@ -28,14 +29,15 @@ CREATE TABLE entries (
 class SqliteControlLog:
     """Implements the ControlLog port; belongs to the event loop that opened it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, seal: ControlSeal) -> None:
         self._database = database
+        self._seal = seal
         self._heard: Callable[[Sequence[Heard]], None] = lambda _: None
 
     @classmethod
-    async def open(cls, directory: Path) -> SqliteControlLog:
+    async def open(cls, directory: Path, seal: ControlSeal) -> SqliteControlLog:
         """Open or create the log in a data directory, for this process alone. Raises StorageUnavailable."""
-        return cls(await Database.open(directory / "control.db", _SCHEMA))
+        return cls(await Database.open(directory / "control.db", _SCHEMA), seal)
 
     async def append(self, event: ControlEvent) -> int:
         """See ControlLog; an event that was not confirmed is not stored. Raises ValueError for one that is too large."""
@@ -53,7 +55,7 @@ class SqliteControlLog:
             heard(stored)
 
         # Read by the thread that writes: whatever it commits afterwards is handed over afterwards.
-        await self._database.write(partial(_read_all, path=self._database.path), begin)
+        await self._database.write(partial(_read_all, path=self._database.path, seal=self._seal), begin)
 
     async def close(self) -> None:
         """See ControlLog."""
@@ -61,7 +63,7 @@ class SqliteControlLog:
 
     async def _put(self, content: ControlEvent | Beat, beats: str | None, encoded: bytes) -> int:
         return await self._database.write(
-            partial(_put, beats=beats, encoded=encoded),
+            partial(_put, beats=beats, encoded=self._seal.seal(encoded)),
             lambda position: self._heard([Heard(position, content)]),
         )
 
@@ -74,9 +76,9 @@ def _put(connection: sqlite3.Connection, beats: str | None, encoded: bytes) -> i
     return int(cursor.lastrowid or 0)
 
 
-def _read_all(connection: sqlite3.Connection, path: Path) -> list[Heard]:
+def _read_all(connection: sqlite3.Connection, path: Path, seal: ControlSeal) -> list[Heard]:
     rows = connection.execute("SELECT position, content FROM entries ORDER BY position").fetchall()
     try:
-        return [Heard(position, decode(content)) for position, content in rows]
+        return [Heard(position, decode(seal.open(content))) for position, content in rows]
     except ValueError as error:
         raise StorageUnavailable(f"{path} cannot be read: {error}; restore it from a backup") from error
