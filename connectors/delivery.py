@@ -100,21 +100,24 @@ def open_message(options: StreamOptions, cursor: bytes, credit: pb.Credit) -> pb
 
 def deliveries(batch: pb.Batch, before: bytes, session: int) -> list[Delivery]:
     """A batch's deliveries, each with the cursor that is safe to resume from after it; `before`: the one before it."""
-    last = len(batch.deliveries) - 1
-    return [
-        Delivery(
-            record=item.record if item.WhichOneof("content") == "record" else None,
-            notice=item.notice if item.WhichOneof("content") == "notice" else None,
-            withdrawal=item.withdrawal if item.WhichOneof("content") == "withdrawal" else None,
-            disclosure=item.disclosure,
-            cursor=batch.cursor if index == last else before,
-            size_bytes=_encoded_bytes(item.ByteSize()),
-            session=session,
-            receipt=batch.receipt,
-            ends_batch=index == last,
+    last, cursor, receipt = len(batch.deliveries) - 1, batch.cursor, batch.receipt
+    found = []
+    for index, item in enumerate(batch.deliveries):
+        content = item.WhichOneof("content")
+        found.append(
+            Delivery(
+                item.record if content == "record" else None,
+                item.notice if content == "notice" else None,
+                item.withdrawal if content == "withdrawal" else None,
+                item.disclosure,
+                cursor if index == last else before,
+                _encoded_bytes(item.ByteSize()),
+                session,
+                receipt,
+                ends_batch=index == last,
+            )
         )
-        for index, item in enumerate(batch.deliveries)
-    ]
+    return found
 
 
 def _encoded_bytes(size_bytes: int) -> int:

@@ -121,13 +121,14 @@ class _Disclosed:
     """The headers of a disclosure; most records of a batch have the same."""
 
     def __init__(self) -> None:
-        self._last: tuple[pb.Disclosure, bytes] | None = None
+        self._disclosure: pb.Disclosure | None = None
+        self._receipt = b""
         self._headers: Headers = []
 
     def headers(self, delivery: Delivery) -> Headers:
-        seen = (delivery.disclosure, delivery.receipt)
-        if self._last != seen:
-            self._last, self._headers = seen, _disclosure(*seen)
+        if delivery.receipt != self._receipt or delivery.disclosure != self._disclosure:
+            self._disclosure, self._receipt = delivery.disclosure, delivery.receipt
+            self._headers = _disclosure(self._disclosure, self._receipt)
         return self._headers
 
 
@@ -152,10 +153,17 @@ def _binary(record: CloudEvent) -> tuple[bytes, Headers]:
         ("ce_source", record.source.encode()),
         ("ce_type", record.type.encode()),
     ]
-    for name, value in record.attributes.items():
+    attributes = record.attributes
+    for name in attributes:
+        value = attributes[name]
         text = value.ce_string or _text(value, record, name)
-        headers.append(("content-type" if name == "datacontenttype" else f"ce_{name}", text.encode()))
+        headers.append((_header_of(name), text.encode()))
     return _data(record), headers
+
+
+@lru_cache(maxsize=1_024)
+def _header_of(name: str) -> str:
+    return "content-type" if name == "datacontenttype" else f"ce_{name}"
 
 
 def _text(value: CloudEvent.CloudEventAttributeValue, record: CloudEvent, name: str) -> str:
@@ -163,9 +171,11 @@ def _text(value: CloudEvent.CloudEventAttributeValue, record: CloudEvent, name: 
     kind = value.WhichOneof("attr")
     if kind == "ce_boolean":
         return "true" if value.ce_boolean else "false"
-    if kind == "ce_timestamp" and value.ce_timestamp.nanos % 1_000_000 == 0:
+    if kind == "ce_timestamp":
         stamp = value.ce_timestamp
-        return f"{_second(stamp.seconds)}.{stamp.nanos // 1_000_000:03d}Z"
+        thousandths, rest = divmod(stamp.nanos, 1_000_000)
+        if not rest:
+            return f"{_second(stamp.seconds)}.{thousandths:03d}Z"
     return str(attribute(record, name))
 
 
@@ -197,13 +207,15 @@ def _structured(record: CloudEvent) -> tuple[bytes, Headers]:
 
 
 def _data(record: CloudEvent) -> bytes:
+    if data := record.binary_data:
+        return data
     match record.WhichOneof("data"):
         case "text_data":
             return record.text_data.encode()
         case "proto_data":
             return record.proto_data.value
         case _:
-            return record.binary_data
+            return b""
 
 
 def _claims_json(record: CloudEvent) -> bool:

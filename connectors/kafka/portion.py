@@ -57,8 +57,9 @@ class Portion:
             except NoDestination as refused:
                 self._treat(delivery, encoder.without_destination(delivery), f"NO_DESTINATION: {refused}")
                 continue
-            self._records += encoded
-            self._from += [delivery] * len(encoded)
+            for each in encoded:
+                self._records.append(each)
+                self._from.append(delivery)
             if delivery.withdrawal is not None:
                 self._note_withdrawal(delivery)
 
