@@ -1,6 +1,6 @@
 """Where the time of an activation goes: two brokers on Kafka under streams and a steady rate, by the control log's events.
 
-    .venv/bin/python -m benchmarks.activation [--activations 20] [--streams 10] [--known]
+    .venv/bin/python -m benchmarks.activation [--activations 20] [--streams 10] [--every-ms 20] [--known]
 
 A third member in this process leads, follows the control log, and notes when it hears what. Each row is one activation, in
 milliseconds: `heard` counts from the call until `preparing` is heard, `prepared` from there until the last member is,
@@ -8,19 +8,18 @@ milliseconds: `heard` counts from the call until `preparing` is heard, `prepared
 arrival at a stream; what the slowest one from the call to the return takes beyond the slowest of the second before is how
 long streams pause. Processor time is that of both brokers, traffic included, without their engines. The last columns count
 what the control log holds in between. `--known` proposes and approves each revision first, as administrators do, so that the
-brokers hold it ready; without it that is so for all but the first, since they hold the one before ready as well.
+brokers hold it ready; without it that is so for all but the first, since they hold the one before ready as well. Publisher
+and subscribers are a process of their own. Choose a rate that leaves the machine some rest, or the rest is measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import secrets
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -29,11 +28,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.steady import SteadyStreams
+from benchmarks.steady import EVERY_S, SteadyStreams, steady_streams
 from broker.adapters.kafka.control import KafkaControlLog
 from broker.core.rulebook.load import read_rulebook, revision_of
 from broker.model.control import ControlEvent, Heard
-from broker.model.ledger import JsonValue
 from broker.model.rulebook import Revision
 from tests.services.broker import BrokerProcess
 from tests.services.kafka import running_node
@@ -46,8 +44,6 @@ AROUND_S = 1.0
 
 READY_S = 10.0
 """The longest that is waited for brokers to hold a revision ready."""
-
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(slots=True)
@@ -108,23 +104,15 @@ class Bench:
 
     async def activate(self, revision: Revision) -> Row:
         """Once."""
-        begin_s, begin, processor_s = time.monotonic(), len(self.control.entries), self._processor_s()
+        begin_s, begin, processor_s = time.monotonic(), len(self.control.entries), self.streams.processor_s()
         await self.operator.activate(revision)
-        end_s, processor_s = time.monotonic(), self._processor_s() - processor_s
+        end_s, processor_s = time.monotonic(), self.streams.processor_s() - processor_s
         at_s = (
             begin_s,
             *(self.control.last_s(kind) for kind in ("preparing", "prepared", "activated")),
             end_s,
         )
         return await self._row(at_s, begin, processor_s)
-
-    async def suspend(self) -> Row:
-        """A person whom nobody knows: all do what a suspension takes, and no stream ends."""
-        begin_s, begin, processor_s = time.monotonic(), len(self.control.entries), self._processor_s()
-        await self.operator.desk.enact("suspended", _suspension())
-        end_s, processor_s = time.monotonic(), self._processor_s() - processor_s
-        heard_s = self.control.last_s("suspended")
-        return await self._row((begin_s, heard_s, heard_s, heard_s, end_s), begin, processor_s)
 
     async def make_known(self, revision: Revision) -> None:
         """Propose and approve it, and give the brokers time to hold it ready."""
@@ -140,8 +128,8 @@ class Bench:
         begin_s, end_s = at_s[0], at_s[-1]
         spent = self.control.entries[begin:]
         await asyncio.sleep(2 * AROUND_S)
-        usual = self.streams.delays_ms(begin_s - AROUND_S, begin_s)
-        around = self.streams.delays_ms(begin_s, end_s + AROUND_S / 2)
+        usual = (await self.streams.seen(begin_s - AROUND_S, begin_s)).delays_ms
+        around = (await self.streams.seen(begin_s, end_s + AROUND_S / 2)).delays_ms
         heard, prepared, switched, applied = (1000 * (after - before) for before, after in pairwise(at_s))
         events = sum(_kind(entry) is not None for entry, _ in spent)
         return Row(
@@ -158,29 +146,9 @@ class Bench:
             beats=len(spent) - events,
         )
 
-    def _processor_s(self) -> float:
-        return sum(_ticks(broker.pid) for broker in self.streams.brokers) / _TICKS_PER_S
-
 
 def _kind(entry: Heard) -> str | None:
     return entry.content.kind if isinstance(entry.content, ControlEvent) else None
-
-
-def _person(subject: str) -> dict[str, JsonValue]:
-    return {"agency": "exchange", "subject": subject}
-
-
-def _suspension() -> Mapping[str, JsonValue]:
-    number = secrets.token_hex(5)
-    whom: dict[str, JsonValue] = {"kind": "principal", "target": f"partner-cert/{number}", "owner": None}
-    times: dict[str, JsonValue] = {"since_ms": 0, "until_ms": None, "ratify_by_ms": None}
-    return {"id": number, **whom, "reason": "bench", "by": _person("author"), **times}
-
-
-def _ticks(pid: int) -> int:
-    """What the process has used, itself and in the kernel: proc(5), fields 14 and 15 of stat."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
 
 
 def two_revisions(directory: Path) -> tuple[Revision, Revision]:
@@ -192,7 +160,9 @@ def two_revisions(directory: Path) -> tuple[Revision, Revision]:
 
 
 @asynccontextmanager
-async def bench(directory: Path, streams: int) -> AsyncIterator[tuple[Bench, tuple[Revision, Revision]]]:
+async def bench(
+    directory: Path, streams: int, every_s: float
+) -> AsyncIterator[tuple[Bench, tuple[Revision, Revision]]]:
     """Two brokers, a third member, streams and a publisher inside the block."""
     async with AsyncExitStack() as stack:
         node = stack.enter_context(running_node(directory / "kafka"))
@@ -208,9 +178,8 @@ async def bench(directory: Path, streams: int) -> AsyncIterator[tuple[Bench, tup
         await log.follow(control.hear, lambda: None)
         revisions = two_revisions(first.directory)
         await operator.store(revisions[1])
-        running = SteadyStreams((first, second))
-        async with running.running(streams):
-            yield Bench(operator, control, running), revisions
+        running = await stack.enter_async_context(steady_streams((first, second), streams, every_s))
+        yield Bench(operator, control, running), revisions
 
 
 def show(title: str, rows: Sequence[Row]) -> None:
@@ -229,24 +198,23 @@ def show(title: str, rows: Sequence[Row]) -> None:
 
 
 async def measure(options: argparse.Namespace) -> None:
-    """Print both tables."""
+    """Print the table."""
     with tempfile.TemporaryDirectory(prefix="entente-bench-") as directory:
-        async with bench(Path(directory), options.streams) as (made, revisions):
+        async with bench(Path(directory), options.streams, options.every_ms / 1000) as (made, revisions):
             activations = []
             for number in range(1, options.activations + 1):
                 if options.known:
                     await made.make_known(revisions[number % 2])
                 activations.append(await made.activate(revisions[number % 2]))
-            suspensions = [await made.suspend() for _ in range(options.activations)]
-    show(f"activations, {options.streams} streams", activations)
-    show(f"suspensions, {options.streams} streams", suspensions)
+    show(f"activations, {options.streams} streams, a record each {options.every_ms:g} ms", activations)
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.activation", description=__doc__)
-    parser.add_argument("--activations", type=int, default=20, help="and suspensions (default 20)")
+    parser.add_argument("--activations", type=int, default=20, help="how many (default 20)")
     parser.add_argument("--streams", type=int, default=10, help="on both brokers together (default 10)")
+    parser.add_argument("--every-ms", type=float, default=EVERY_S * 1000, help="between two records (20)")
     parser.add_argument("--known", action="store_true", help="each revision is proposed and approved first")
     asyncio.run(measure(parser.parse_args()))
 

@@ -1,74 +1,173 @@
-"""Records at a steady rate to open streams, and how long each takes from the call of Publish to its arrival."""
+"""Records at a steady rate to open streams, and how long each takes from the call of Publish to its arrival.
+
+Publisher and subscribers are a process of their own: whoever measures shares no interpreter with them.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import multiprocessing
+import os
+import random
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import grpc
 
 from protos.entente.v1 import exchange_pb2, exchange_pb2_grpc
 from tests.services.broker import BrokerProcess, opening, vulnerability
+from tests.services.traffic import Failures
 
 EVERY_S = 0.02
 """Between two calls of Publish, of one record each."""
 
-_WARM_RECORDS = 50
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_WARM_RECORDS = 20
 _WINDOW_RECORDS = 1_000_000
+_AGAIN_S = 1.0
+"""About how long a subscriber that is suspended waits before it asks again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the subscribers saw in some time: delays_ms of what was published then, and when anything arrived last."""
+
+    delays_ms: list[float]
+    newest_s: float
+    open: int
 
 
 @dataclass(slots=True)
-class SteadyStreams:
-    """One publisher, at the first broker, and streams on all of them in turn; times are of CLOCK_MONOTONIC, in seconds."""
+class _Traffic:
+    """In its process: one publisher, at the first broker, and streams on all of them in turn.
+
+    Times are of CLOCK_MONOTONIC, in seconds.
+    """
 
     brokers: Sequence[BrokerProcess]
-    _called_s: list[float] = field(default_factory=list)
-    _came_s: list[tuple[int, float]] = field(default_factory=list)
+    every_s: float
+    open: int = 0
+    called_s: list[float] = field(default_factory=list)
+    came_s: list[tuple[int, float]] = field(default_factory=list)
 
-    @asynccontextmanager
-    async def running(self, count: int) -> AsyncIterator[None]:
-        """So many streams inside the block, which begins when records come."""
-        tasks = [asyncio.create_task(self._publish(self.brokers[0]))]
-        tasks += [
-            asyncio.create_task(self._follow(self.brokers[number % len(self.brokers)]))
-            for number in range(count)
-        ]
-        try:
-            while len(self._came_s) < _WARM_RECORDS * count:
-                done, _ = await asyncio.wait(tasks, timeout=0.05, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    await task
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    async def run(self, count: int, pipe: Connection) -> None:
+        """Say so when records come, and answer questions until the process is ended."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._publish(self.brokers[0]))
+            for number in range(count):
+                tasks.create_task(self._follow(self.brokers[number % len(self.brokers)], f"steady-{number}"))
+            while len(self.came_s) < _WARM_RECORDS * count:  # noqa: ASYNC110 - a plain count
+                await asyncio.sleep(0.05)
+            pipe.send(None)
+            while True:
+                begin_s, end_s = await asyncio.to_thread(pipe.recv)
+                pipe.send(self._seen(begin_s, end_s))
 
-    def delays_ms(self, begin_s: float, end_s: float) -> list[float]:
-        """Of each record that was published within this time, at each stream."""
-        called = ((self._called_s[number], came_s) for number, came_s in self._came_s)
-        return [(came_s - called_s) * 1000 for called_s, came_s in called if begin_s <= called_s < end_s]
+    def _seen(self, begin_s: float, end_s: float) -> Seen:
+        called = ((self.called_s[number], came_s) for number, came_s in self.came_s)
+        delays_ms = [(came_s - called_s) * 1000 for called_s, came_s in called if begin_s <= called_s < end_s]
+        return Seen(delays_ms, self.came_s[-1][1], self.open)
 
     async def _publish(self, broker: BrokerProcess) -> None:
         """Calls begin at their times, whether or not those before have returned."""
         async with broker.channel() as channel, asyncio.TaskGroup() as sent:
             due_s = time.monotonic()
             while True:
-                record = vulnerability(f"steady/{len(self._called_s)}")
-                self._called_s.append(time.monotonic())
+                record = vulnerability(f"steady/{len(self.called_s)}")
+                self.called_s.append(time.monotonic())
                 sent.create_task(broker.publish(channel, [record]))
-                due_s += EVERY_S
+                due_s += self.every_s
                 await asyncio.sleep(due_s - time.monotonic())
 
-    async def _follow(self, broker: BrokerProcess) -> None:
+    async def _follow(self, broker: BrokerProcess, name: str) -> None:
+        """A named subscription; while it is suspended it keeps its connection, and asks again now and then."""
+        failures = Failures({"SUSPENDED", ""})
         async with broker.channel() as channel:
-            call = exchange_pb2_grpc.ExchangeStub(channel).Subscribe(metadata=broker.metadata("partner-cert"))
-            await call.write(opening(records=_WINDOW_RECORDS))
+            while True:
+                try:
+                    await self._stream(broker, channel, name)
+                except grpc.aio.AioRpcError as error:
+                    await failures.note(error)
+                await asyncio.sleep(_AGAIN_S * random.uniform(0.5, 1.5))
+
+    async def _stream(self, broker: BrokerProcess, channel: grpc.aio.Channel, name: str) -> None:
+        call = exchange_pb2_grpc.ExchangeStub(channel).Subscribe(metadata=broker.metadata("partner-cert"))
+        await call.write(opening(records=_WINDOW_RECORDS, name=name))
+        is_open = False
+        try:
             async for response in call:
-                now_s, deliveries = time.monotonic(), response.batch.deliveries
-                for delivery in deliveries:
-                    self._came_s.append((int(delivery.record.id.partition("/")[2]), now_s))
-                if deliveries:
-                    credit = exchange_pb2.Credit(records=len(deliveries), bytes=response.ByteSize())
-                    await call.write(exchange_pb2.SubscribeRequest(credit=credit))
+                if response.HasField("opened"):
+                    self.open, is_open = self.open + 1, True
+                elif response.HasField("batch"):
+                    self._note(response.batch)
+                    await _answer(call, response.batch)
+        finally:
+            self.open -= is_open
+
+    def _note(self, batch: exchange_pb2.Batch) -> None:
+        now_s = time.monotonic()
+        for delivery in batch.deliveries:
+            self.came_s.append((int(delivery.record.id.partition("/")[2]), now_s))
+
+
+async def _answer(
+    call: grpc.aio.StreamStreamCall[exchange_pb2.SubscribeRequest, exchange_pb2.SubscribeResponse],
+    batch: exchange_pb2.Batch,
+) -> None:
+    """Credit, and the acknowledgement; nothing for a stream that has ended meanwhile, which reading on tells."""
+    credit = exchange_pb2.Credit(records=len(batch.deliveries), bytes=batch.ByteSize())
+    with contextlib.suppress(asyncio.InvalidStateError):
+        await call.write(exchange_pb2.SubscribeRequest(credit=credit))
+        await call.write(exchange_pb2.SubscribeRequest(ack=exchange_pb2.Ack(cursor=batch.cursor)))
+
+
+@dataclass(frozen=True, slots=True)
+class SteadyStreams:
+    """Traffic that runs; asked from another process."""
+
+    brokers: Sequence[BrokerProcess]
+    pipe: Connection
+
+    async def seen(self, begin_s: float = 0.0, end_s: float = 0.0) -> Seen:
+        """Of what was published within this time (CLOCK_MONOTONIC, seconds)."""
+        self.pipe.send((begin_s, end_s))
+        seen: Seen = await asyncio.to_thread(self.pipe.recv)
+        return seen
+
+    def processor_s(self) -> float:
+        """What the brokers have used so far, without their engines."""
+        return sum(_ticks(broker.pid) for broker in self.brokers) / _TICKS_PER_S
+
+
+@asynccontextmanager
+async def steady_streams(
+    brokers: Sequence[BrokerProcess], count: int, every_s: float = EVERY_S
+) -> AsyncIterator[SteadyStreams]:
+    """So many streams inside the block, which begins when records come; raises EOFError if the traffic ends."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    directories = [broker.directory for broker in brokers]
+    traffic = context.Process(target=_run, args=(directories, count, every_s, theirs), daemon=True)
+    traffic.start()
+    theirs.close()
+    try:
+        await asyncio.to_thread(ours.recv)
+        yield SteadyStreams(brokers, ours)
+    finally:
+        traffic.terminate()
+        traffic.join()
+
+
+def _run(directories: Sequence[Path], count: int, every_s: float, pipe: Connection) -> None:
+    asyncio.run(_Traffic([BrokerProcess(each) for each in directories], every_s).run(count, pipe))
+
+
+def _ticks(pid: int) -> int:
+    """What the process has used, itself and in the kernel: proc(5), fields 14 and 15 of stat."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
