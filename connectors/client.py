@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Literal, Self, TypedDict, Unpack
 from weakref import WeakSet
@@ -25,8 +24,7 @@ from connectors.auditing import Auditing
 from connectors.calls import Caller
 from connectors.channel import ClientCertificate, open_channel
 from connectors.closing import Closing
-from connectors.cloudevents import to_timestamp
-from connectors.delivery import Start, StreamChoices, StreamOptions
+from connectors.delivery import Start, StreamChoices, StreamOptions, seek_target
 from connectors.errors import EntenteClientError
 from connectors.overlaying import Overlaying
 from connectors.publisher import Publisher, PublisherOptions
@@ -39,7 +37,7 @@ from connectors.publishing import (
     publish_call,
     refused_alone,
 )
-from connectors.receipts import ReceiptFile
+from connectors.receipts import ReceiptFile, TopicReceipts
 from connectors.retry import Retry
 from connectors.stream import RecordStream
 from connectors.tokens import TokenProvider, TokenSource
@@ -93,7 +91,7 @@ class Client(Closing):
         tokens = TokenSource(token=token, token_file=token_file, token_provider=token_provider)
         self._caller = Caller(endpoint, tokens, timeout_s=timeout_s, retry=retry or Retry())
         self._tls = (ca_file, client_certificate, insecure_plaintext)
-
+        self._kept: ReceiptFile | None = None
         self._begun: WeakSet[RecordStream | Publisher] = WeakSet()
 
     async def __aenter__(self) -> Self:
@@ -123,6 +121,8 @@ class Client(Closing):
             found = await asyncio.gather(*closing, return_exceptions=True)
         finally:
             await self._channel.close()
+            if self._kept is not None:
+                self._kept.close()
         for error in found:
             if error is not None:
                 raise error
@@ -198,8 +198,14 @@ class Client(Closing):
         self._begun.add(stream)
         return stream
 
-    def _receipts(self, path: Path | None, topic: str) -> ReceiptFile | None:
-        return None if path is None else ReceiptFile(path, topic, self.who_am_i)
+    def keep_receipts(self, path: Path, most_bytes: int | None = None) -> None:
+        """Append receipts there wherever none of its own is named (see connectors.receipts.ReceiptFile)."""
+        self._kept = ReceiptFile(path, self.who_am_i, most_bytes=most_bytes)
+
+    def _receipts(self, path: Path | None, topic: str) -> TopicReceipts | None:
+        if path is not None:
+            return TopicReceipts(ReceiptFile(path, self.who_am_i), topic)
+        return None if self._kept is None else TopicReceipts(self._kept, topic, shared=True)
 
     # -- subscriptions --------------------------------------------------------------------------------------------
 
@@ -208,7 +214,7 @@ class Client(Closing):
     ) -> subscriptions_pb2.Subscription:
         """Create a subscription without opening a stream; an equal one is returned as it is, wherever it stands."""
         request = subscriptions_pb2.CreateSubscriptionRequest(name=name, topic=topic, purpose=purpose)
-        getattr(request, "from").CopyFrom(_target(start))
+        getattr(request, "from").CopyFrom(seek_target(start))
         return (await self._caller.unary(self._subscriptions.CreateSubscription, request)).subscription
 
     async def get_subscription(self, name: str) -> subscriptions_pb2.Subscription:
@@ -224,7 +230,7 @@ class Client(Closing):
 
     async def seek_subscription(self, name: str, to: Start) -> subscriptions_pb2.Subscription:
         """Move a subscription; an open stream on it ends. `to` may be a cursor of it, also an older one."""
-        request = subscriptions_pb2.SeekSubscriptionRequest(name=name, to=_target(to))
+        request = subscriptions_pb2.SeekSubscriptionRequest(name=name, to=seek_target(to))
         return (await self._caller.unary(self._subscriptions.SeekSubscription, request)).subscription
 
     async def delete_subscription(self, name: str) -> None:
@@ -285,13 +291,3 @@ class Client(Closing):
     async def vocabulary(self) -> catalog_pb2.GetVocabularyResponse:
         """The words that labels and tokens may use."""
         return await self._caller.unary(self._catalog.GetVocabulary, catalog_pb2.GetVocabularyRequest())
-
-
-def _target(to: Start) -> subscriptions_pb2.SeekTarget:
-    if isinstance(to, bytes):
-        return subscriptions_pb2.SeekTarget(cursor=to)
-    if isinstance(to, datetime):
-        return subscriptions_pb2.SeekTarget(time=to_timestamp(to))
-    if to == "earliest":
-        return subscriptions_pb2.SeekTarget(earliest=True)
-    return subscriptions_pb2.SeekTarget(latest=True)

@@ -10,6 +10,7 @@ from typing import Literal, TypedDict
 from connectors.cloudevents import to_timestamp
 from connectors.retry import RECONNECT, Retry
 from protos.entente.v1 import exchange_pb2 as pb
+from protos.entente.v1 import subscriptions_pb2
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
 Start = Literal["earliest", "latest"] | datetime | bytes
@@ -96,6 +97,17 @@ def open_message(options: StreamOptions, cursor: bytes, credit: pb.Credit) -> pb
         earliest = start == "earliest"
         opening.position = pb.START_POSITION_EARLIEST if earliest else pb.START_POSITION_LATEST
     return opening
+
+
+def seek_target(to: Start) -> subscriptions_pb2.SeekTarget:
+    """Where a subscription is moved to, or begins."""
+    if isinstance(to, bytes):
+        return subscriptions_pb2.SeekTarget(cursor=to)
+    if isinstance(to, datetime):
+        return subscriptions_pb2.SeekTarget(time=to_timestamp(to))
+    if to == "earliest":
+        return subscriptions_pb2.SeekTarget(earliest=True)
+    return subscriptions_pb2.SeekTarget(latest=True)
 
 
 def deliveries(batch: pb.Batch, before: bytes, session: int) -> list[Delivery]:

@@ -19,7 +19,7 @@ from connectors.errors import (
     from_rpc,
     is_retryable_refusal,
 )
-from connectors.receipts import ReceiptFile
+from connectors.receipts import TopicReceipts
 from connectors.varints import varint
 from protos.entente.v1 import exchange_pb2 as pb
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
@@ -157,7 +157,7 @@ class PublishPipe:
     """PublishStream with a few batches under way; what was not answered is sent again after a reconnect."""
 
     def __init__(
-        self, stub: ExchangeAsyncStub, caller: Caller, topic: str, receipts: ReceiptFile | None = None
+        self, stub: ExchangeAsyncStub, caller: Caller, topic: str, receipts: TopicReceipts | None = None
     ) -> None:
         self._stub = stub
         self._caller = caller

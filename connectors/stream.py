@@ -13,7 +13,7 @@ from connectors.closing import Closing
 from connectors.credit import CreditWindow
 from connectors.delivery import Delivery, StreamOptions, deliveries, open_message
 from connectors.errors import TRANSPORT, EntenteClientError, Unavailable
-from connectors.receipts import ReceiptFile
+from connectors.receipts import TopicReceipts
 from connectors.session import Session, silence_s
 from protos.entente.v1 import exchange_pb2 as pb
 
@@ -36,7 +36,7 @@ class RecordStream(Closing):
         stub: ExchangeAsyncStub,
         caller: Caller,
         options: StreamOptions,
-        receipts: ReceiptFile | None = None,
+        receipts: TopicReceipts | None = None,
     ) -> None:
         self._stub = stub
         self._caller = caller

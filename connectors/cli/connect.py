@@ -201,7 +201,7 @@ async def _findings(configured: Configured) -> Sequence[str]:
     connector = definition.plugin.make(definition.name, definition.settings, configured.file.parent)
     try:
         async with asyncio.timeout(_CHECK_S):
-            async with make_client(definition.settings.exchange, definition.settings.retry) as client:
+            async with make_client(definition.settings) as client:
                 return await connector.check(client)
     except TimeoutError:
         return (f"no answer within {_CHECK_S:.0f} s; check that both sides can be reached from here",)

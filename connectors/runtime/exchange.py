@@ -9,28 +9,32 @@ from contextlib import asynccontextmanager
 
 from connectors.client import Client
 from connectors.runtime.model import ConnectorFailed
-from connectors.runtime.settings import ExchangeSettings, RetrySettings, Secret
+from connectors.runtime.settings import ConnectorSettings, Secret
 
 _CLOSE_S = 10.0
 
 
-def make_client(settings: ExchangeSettings, retry: RetrySettings) -> Client:
+def make_client(connector: ConnectorSettings) -> Client:
     """A client as configured, not yet open. Raises ConfigurationRefused if the variable of its token is not set."""
+    settings = connector.exchange
     token = Secret(env=settings.token_env) if settings.token_env is not None else None
     if token is not None:
         token.read()
     certificate = (
         None if settings.certificate is None or settings.key is None else (settings.certificate, settings.key)
     )
-    return Client(
+    client = Client(
         settings.endpoint,
         token_file=settings.token_file,
         token_provider=None if token is None else token.read,
         ca_file=settings.ca_file,
         client_certificate=certificate,
         insecure_plaintext=settings.insecure_plaintext,
-        retry=retry.policy(),
+        retry=connector.retry.policy(),
     )
+    if connector.receipts is not None:
+        client.keep_receipts(connector.receipts, connector.receipts_bytes)
+    return client
 
 
 class SharedClient:

@@ -199,6 +199,15 @@ class ConnectorSettings(Settings):
         "on without it, `dead-letter` keeps it on the agency's own side, untouched, and goes on.",
     )
     retry: RetrySettings = RetrySettings()
+    receipts: FilePath | None = Field(
+        default=None, description="A file to which the receipts of all that is moved are appended."
+    )
+    receipts_bytes: int = Field(
+        default=256 * 1024 * 1024,
+        ge=1024 * 1024,
+        le=2**40,
+        description="What it and the file before it, with `.1` behind the name, may take together.",
+    )
 
 
 class SinkSettings(ConnectorSettings):

@@ -45,7 +45,7 @@ class Runtime:
         self, definition: ConnectorDefinition, connector: Connector, desired: DesiredStates
     ) -> SupervisedConnector:
         settings = definition.settings
-        exchange = SharedClient(lambda: make_client(settings.exchange, settings.retry))
+        exchange = SharedClient(lambda: make_client(settings))
         return SupervisedConnector(
             definition, connector, desired, exchange, clock=self._clock, pace=self._pace, died=self.die
         )

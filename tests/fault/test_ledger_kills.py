@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from connectors.receipts import ReceiptFile
+from connectors.receipts import TopicReceipts
 from deploy.kafka.node import KafkaNode
 from tests.fault.test_traffic import at_length
 from tests.services.broker import BrokerProcess, vulnerability
@@ -204,7 +204,7 @@ def test_two_brokers_killed_in_turn_and_one_that_was_replaced_while_it_was_stopp
     log.info("%d kills: %s", length.kills, audit(Auditor.of(newer), tmp_path, kept, [witness, other], length))
 
 
-async def replace(older: BrokerProcess, newer: BrokerProcess, kept: ReceiptFile) -> None:
+async def replace(older: BrokerProcess, newer: BrokerProcess, kept: TopicReceipts) -> None:
     """Stop the older one in the middle of deliveries, start the newer one under its name, and let the older go on."""
     names = [*LANES, "paused"]
     failures, progress = Failures(WHILE_KILLED | WHILE_STORES_FAIL), Progress()

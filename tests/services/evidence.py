@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from connectors.receipts import ReceiptFile
+from connectors.receipts import ReceiptFile, TopicReceipts
 from protos.entente.v1 import catalog_pb2, catalog_pb2_grpc
 from tests.e2e.here import Done, environment, run_here
 from tests.services.broker import ENTENTE, BrokerProcess
@@ -41,9 +41,9 @@ class Receipts:
     def __init__(self, directory: Path) -> None:
         directory.mkdir(exist_ok=True)
         self._directory = directory
-        self._open: dict[str, ReceiptFile] = {}
+        self._open: dict[str, TopicReceipts] = {}
 
-    async def of(self, broker: BrokerProcess, context: str) -> ReceiptFile:
+    async def of(self, broker: BrokerProcess, context: str) -> TopicReceipts:
         """The open file of one principal, who asks a running broker who it is."""
 
         async def identify() -> catalog_pb2.WhoAmIResponse:
@@ -56,7 +56,8 @@ class Receipts:
                 return answer
 
         if context not in self._open:
-            self._open[context] = ReceiptFile(self._directory / f"{context}.jsonl", TOPIC, identify)
+            file = ReceiptFile(self._directory / f"{context}.jsonl", identify)
+            self._open[context] = TopicReceipts(file, TOPIC)
             await self._open[context].open()
         return self._open[context]
 

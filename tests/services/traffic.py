@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import grpc
 
-from connectors.receipts import ReceiptFile
+from connectors.receipts import TopicReceipts
 from protos.entente.v1 import exchange_pb2, exchange_pb2_grpc
 from protos.entente.v1.exchange_pb2 import Ack, Credit, SubscribeRequest
 from tests.services.broker import BrokerProcess, opening, reason, vulnerability
@@ -81,7 +81,7 @@ class Lane:
         batch: int,
         failures: Failures,
         progress: Progress,
-        receipts: ReceiptFile | None = None,
+        receipts: TopicReceipts | None = None,
     ) -> None:
         self.name = name
         self.acknowledged = 0
@@ -127,7 +127,7 @@ class Reader:
         *,
         failures: Failures,
         name: str = "",
-        receipts: ReceiptFile | None = None,
+        receipts: TopicReceipts | None = None,
     ) -> None:
         self.streams = 0
         self.opened = asyncio.Event()

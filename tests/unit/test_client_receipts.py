@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import resource
+import signal
 import stat
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 
 from connectors.errors import EntenteClientError
 from connectors.publishing import cut
-from connectors.receipts import delivery_digest, record_digest
+from connectors.receipts import ReceiptFile, TopicReceipts, delivery_digest, record_digest
 from connectors.retry import Retry
 from protos.entente.v1 import exchange_pb2
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
@@ -140,3 +142,95 @@ async def test_receipts_are_for_whoever_the_exchange_says_the_caller_is(tmp_path
         with pytest.raises(EntenteClientError):
             await exchange.publish("t", [record(1)], receipts=tmp_path / "receipts.jsonl")
     assert script.log == []
+
+
+class Holding:
+    """Whoever the exchange says the caller is, without an exchange; counts how often it was asked."""
+
+    agency, subject = "ems", "p-1"
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def __call__(self) -> Holding:
+        self.asked += 1
+        return self
+
+
+def batch(number: int) -> exchange_pb2.Batch:
+    """A batch of one record."""
+    delivery = exchange_pb2.Delivery(record=record(number))
+    return exchange_pb2.Batch(deliveries=[delivery], receipt=b"of batch %d" % number)
+
+
+async def test_a_client_that_keeps_receipts_keeps_all_but_those_that_have_a_file_of_their_own(
+    tmp_path: Path,
+) -> None:
+    kept, own = tmp_path / "receipts.jsonl", tmp_path / "own.jsonl"
+    script = Script(log=[record(7)])
+    async with running_exchange(script) as endpoint, client(endpoint) as exchange:
+        exchange.keep_receipts(kept)
+        await exchange.publish("t", [record(1)])
+        await exchange.publish("t", [record(2)], receipts=own)
+        async for _ in exchange.publish_stream("t", [[record(3)]]):
+            pass
+        async with exchange.subscribe("t", "p", limit=1) as stream:
+            assert [each.record.id async for each in stream if each.record is not None] == ["7"]
+    told = [(line["kind"], line["contents"]) for line in lines(kept)]
+    assert told[:2] == [("publish", published(record(1))), ("publish", published(record(3)))]
+    assert [kind for kind, _ in told[2:]] == ["delivery"]
+    assert [line["contents"] for line in lines(own)] == [published(record(2))]
+
+
+async def test_two_files_hold_the_newest_receipts_within_their_bound(tmp_path: Path) -> None:
+    kept, before = tmp_path / "receipts.jsonl", tmp_path / "receipts.jsonl.1"
+    holding, most_bytes = Holding(), 2_000
+    file = ReceiptFile(kept, holding, most_bytes=most_bytes)
+    first, second = TopicReceipts(file, "t", shared=True), TopicReceipts(file, "t", shared=True)
+    await first.open()
+    await second.open()
+    for number in range(40):
+        (first, second)[number % 2].add_batch(batch(number))
+        first.close()
+        assert sum(path.stat().st_size for path in (kept, before) if path.exists()) <= most_bytes
+    file.close()
+    found = [line["receipt"] for path in (before, kept) for line in lines(path)]
+    assert found == [b"of batch %d" % number for number in range(40 - len(found), 40)]
+    assert len(lines(before)) >= 2
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (kept, before)} == {0o600}
+    assert holding.asked == 1
+
+
+async def test_a_line_that_was_not_finished_is_taken_back(tmp_path: Path) -> None:
+    kept = tmp_path / "receipts.jsonl"
+    for torn in ("", '{"kind":"deliv', '{"kind":"' + "x" * 200_000):
+        file = ReceiptFile(kept, Holding())
+        topic = TopicReceipts(file, "t")
+        await topic.open()
+        topic.add_batch(batch(1))
+        topic.close()
+        with kept.open("a") as end:
+            end.write(torn)
+    await topic.open()
+    topic.close()
+    assert [line["receipt"] for line in lines(kept)] == [b"of batch 1"] * 3
+
+
+async def test_a_disk_that_is_full_leaves_whole_lines_only(tmp_path: Path) -> None:
+    kept = tmp_path / "receipts.jsonl"
+    topic = TopicReceipts(ReceiptFile(kept, Holding()), "t")
+    await topic.open()
+    topic.add_batch(batch(1))
+    before, limits = kept.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before + 20, limits[1]))
+        with pytest.raises(OSError, match=r"receipts\.jsonl"):
+            topic.add_batch(batch(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert kept.stat().st_size == before
+    topic.add_batch(batch(3))
+    topic.close()
+    assert [line["receipt"] for line in lines(kept)] == [b"of batch 1", b"of batch 3"]
