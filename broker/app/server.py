@@ -24,7 +24,8 @@ from broker.adapters.keyring import USES, FileKeys, read_private_file
 from broker.app.administering import keeper_of
 from broker.app.ahead import LookAhead
 from broker.app.backends import open_stores
-from broker.app.config import Config, Limits, Tls
+from broker.app.config import Config, Tls
+from broker.app.connections import server_options
 from broker.app.control import account_genesis, activate_directory, followed, membership
 from broker.app.engines import Engines
 from broker.app.exchange import Exchange, wire
@@ -161,7 +162,8 @@ async def _agreeing(opened: Opened, switching: Switching, door: RulebookDoor) ->
 @asynccontextmanager
 async def _bound(config: Config) -> AsyncIterator[tuple[grpc.aio.Server, str, str | None]]:
     """A server that holds its addresses, and answers once it is started."""
-    server = grpc.aio.server(options=_options(config.limits))
+    listeners = 1 if config.listen.mtls is None else 2
+    server = grpc.aio.server(options=server_options(config.limits, listeners))
     try:
         yield server, *_bind(server, config)
     finally:
@@ -249,21 +251,6 @@ def insecure_settings(config: Config) -> tuple[str, ...]:
         for name, value in settings.items()
         if name.startswith("insecure_") and value
     )
-
-
-def _options(limits: Limits) -> list[tuple[str, int]]:
-    return [
-        # Twice the limit reaches the catalogue's own answer; beyond it the transport refuses by itself.
-        ("grpc.max_receive_message_length", 2 * limits.message_bytes),
-        ("grpc.max_send_message_length", -1),
-        ("grpc.max_metadata_size", 32 << 10),
-        ("grpc.max_concurrent_streams", 1_000),
-        # Two instances must not share an address by accident.
-        ("grpc.so_reuseport", 0),
-        # Clients may ping each 10 s, with or without an open call.
-        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-    ]
 
 
 def _start(config: Config, keys: Keys) -> dict[str, JsonValue]:

@@ -19,7 +19,11 @@ from tests.integration.exchange.rulebooks import ALERTS, alert, with_alerts
 
 pytestmark = [pytest.mark.opa, pytest.mark.asyncio(loop_scope="session")]
 RULEBOOK = with_alerts
-LIMITS = {"slow_consumer_s": 2.0, "stream_buffer_bytes": 1_000_000}
+CONNECTIONS = 40
+LIMITS = {
+    **{"slow_consumer_s": 2.0, "stream_buffer_bytes": 1_000_000},
+    **{"connections": CONNECTIONS, "handshake_s": 120.0},
+}
 SERVICES = {"entente.v1.Exchange", "entente.v1.Subscriptions", "entente.v1.Catalog"}
 
 
@@ -124,3 +128,22 @@ async def test_a_subscriber_that_stops_reading_is_ended_and_costs_nobody_else(li
         failure = failure_of(caught.value)
         failure.check_shape()
         assert failure.reason == "CONSUMER_TOO_SLOW"
+
+
+async def test_strangers_that_only_connect_are_bounded_and_end_no_stream(live: Live) -> None:
+    host, _, port = live.ready.tls_address.rpartition(":")
+    latest = exchange_pb2.START_POSITION_LATEST
+    async with live.caller("ems").stream(ALERTS, credit=Credit(records=1), position=latest) as stream:
+        await stream.opened()
+        strangers = [await asyncio.open_connection(host, int(port)) for _ in range(CONNECTIONS)]
+        reading = [asyncio.ensure_future(reader.read(1)) for reader, _ in strangers]
+        try:
+            done, _ = await asyncio.wait(reading, timeout=60, return_when=asyncio.FIRST_COMPLETED)
+            assert done, "the stream's connection is one of those that the listener holds"
+            record = alert("highway-patrol", "still heard")
+            await live.caller("highway-patrol").publish_all(ALERTS, record)
+            assert await stream.ids(1) == [record.id]
+        finally:
+            for _, writer in strangers:
+                writer.transport.abort()
+            await asyncio.gather(*reading, return_exceptions=True)
