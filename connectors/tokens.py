@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from connectors.errors import Unauthenticated
 
@@ -105,16 +106,20 @@ def due_time(token: str) -> float | None:
     return None if expires is None else expires - min(_MARGIN_S, max(0.0, expires - time.time()) / 4)
 
 
-def _expiry(token: str) -> float | None:
-    """`exp` of a JWT, which is not verified here: that is the exchange's part."""
+def claims_of(token: str) -> dict[str, Any] | None:
+    """What a JWT claims, which is not verified here: that is the exchange's part. None for what is no JWT."""
     parts = token.split(".")
     if len(parts) != 3:
         return None
     try:
         claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except (ValueError, binascii.Error):
+    except (ValueError, binascii.Error, RecursionError):
         return None
-    expires = claims.get("exp") if isinstance(claims, dict) else None
+    return claims if isinstance(claims, dict) else None
+
+
+def _expiry(token: str) -> float | None:
+    expires = (claims_of(token) or {}).get("exp")
     return None if isinstance(expires, bool) or not isinstance(expires, int | float) else expires
 
 

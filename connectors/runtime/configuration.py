@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from connectors.runtime.apart import clashes
 from connectors.runtime.definition import ConnectorDefinition
 from connectors.runtime.findings import Location, faults, key_path
 from connectors.runtime.plugin import ENTRY_POINTS, Plugin
@@ -97,9 +98,17 @@ def read_configuration(files: Sequence[Path]) -> tuple[Configured, ...]:
                 found[name.lower()] = _Reader(file, name, table, document.get("exchange")).configured()
             except _Refused as refused:
                 findings += refused.findings
+    findings += _clashes(tuple(found.values()))
     if findings:
         raise ConfigurationRefused(tuple(dict.fromkeys(findings)))
     return tuple(found.values())
+
+
+def _clashes(configured: Sequence[Configured]) -> Iterator[str]:
+    for clash in clashes([each.definition for each in configured]):
+        first, second = configured[clash.first], configured[clash.second]
+        keys = [key_path(("connectors", each.definition.name, clash.key)) for each in (first, second)]
+        yield f"{second.file}: {keys[1]}: is the same as {keys[0]} in {first.file}, {clash.what}"
 
 
 def _check_unique(file: Path, name: str, other: Configured | None) -> None:
