@@ -17,7 +17,7 @@ REGAL_OLDEST := 0.36
 # Answers in one line, with the remedy, when a tool is missing: $(call need,tool,remedy)
 need = command -v $(1) >/dev/null || { echo "$(1) was not found: $(2)" >&2; exit 1; }
 
-.PHONY: help setup setup-check setup-test demo check test static unit lint-python lint-rego lint-protos \
+.PHONY: help setup setup-check setup-test demo check test coverage static unit lint-python lint-rego lint-protos \
         protos proto-breaking services services-stop soak bench lock clean distclean
 
 help: ## this list
@@ -90,10 +90,16 @@ bench: setup-test ## records per second to 1, 10 and 100 subscriptions on Kafka
 check: setup-check static unit ## the quick part, two minutes
 
 # A file of a few long tests that begins last is what everybody waits for.
-SLOWEST_FIRST := $(addprefix tests/,fault e2e integration contract policy unit)
+SLOWEST_FIRST := $(addprefix tests/,fault e2e integration contract policy)
+SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder
 
-test: setup-test static proto-breaking ## everything, on real Kafka and OPA, with coverage
-	@$(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(SLOWEST_FIRST)
+test: setup-test static proto-breaking ## everything, on real Kafka and OPA; coverage by the unit tests
+	@$(PY) -m pytest $(SIDE_BY_SIDE) --cov --cov-report=term tests/unit
+	@# measuring takes the tests with services half as long again
+	@$(PY) -m pytest $(SIDE_BY_SIDE) $(SLOWEST_FIRST)
+
+coverage: setup-test ## coverage by all tests
+	@$(PY) -m pytest $(SIDE_BY_SIDE) --cov --cov-report=term $(SLOWEST_FIRST) tests/unit
 
 soak: setup-test ## the tests that run for minutes
 	@# without capturing: a line that is logged live takes standard output from a command that runs in the test's process
