@@ -19,6 +19,7 @@ from connectors.runtime.places import decode_place, encode_place
 from connectors.runtime.plugin import TaskContext
 from connectors.runtime.settings import ConnectorSettings
 from connectors.runtime.sink import SinkRun, Window
+from connectors.runtime.takeovers import Takeovers
 
 _WINDOW = Window(records=1_000)
 
@@ -31,6 +32,7 @@ class FileSink:
     def __init__(self, name: str, settings: FileSinkSettings) -> None:
         self._settings = settings
         self._subscription = settings.subscription_of(name)
+        self._takeovers = Takeovers()
 
     async def run(self, task: TaskContext) -> None:
         """See Connector."""
@@ -38,7 +40,8 @@ class FileSink:
             directory = _Directory(self._store())
             try:
                 await directory.open()
-                await SinkRun(task, self._settings, self._subscription, directory, _WINDOW).run()
+                name, takeovers = self._subscription, self._takeovers
+                await SinkRun(task, self._settings, name, directory, _WINDOW, takeovers).run()
                 await directory.complete()
             finally:
                 await directory.let_go()

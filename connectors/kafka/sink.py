@@ -25,6 +25,7 @@ from connectors.runtime.places import decode_place, encode_place
 from connectors.runtime.plugin import Connector, TaskContext
 from connectors.runtime.settings import ConnectorSettings
 from connectors.runtime.sink import SinkRun, Window
+from connectors.runtime.takeovers import Takeovers
 
 _CLOSE_S = 5.0
 _WINDOW = Window(records=4_000)
@@ -39,6 +40,7 @@ class KafkaSink:
         self._subscription = settings.subscription_of(name)
         self._identity = f"entente-connect.{name}.{self._subscription}"
         self._ownership = Ownership(uuid.uuid4().hex)
+        self._takeovers = Takeovers()
         self._treatment = Treatment(name, settings.topic, settings.on_error, settings.write.dead_letter_topic)
 
     @property
@@ -54,7 +56,8 @@ class KafkaSink:
         try:
             await thread.call(self._begin, cluster, store)
             kept = KafkaStore(self._settings, self._treatment, store, thread, task.progress)
-            await SinkRun(task, self._settings, self._subscription, kept, _WINDOW).run()
+            name, takeovers = self._subscription, self._takeovers
+            await SinkRun(task, self._settings, name, kept, _WINDOW, takeovers).run()
         finally:
             await _closed(store, thread)
 

@@ -21,6 +21,7 @@ from connectors.runtime.model import ConnectorFailed
 from connectors.runtime.plugin import TaskContext
 from connectors.runtime.settings import SinkSettings
 from connectors.runtime.taken import Taken
+from connectors.runtime.takeovers import Takeovers
 from connectors.stream import RecordStream
 
 _LOOK_S = 1.0
@@ -70,14 +71,21 @@ class SinkRun:
     """Session after session, each from where the store stands, until the gate says stop."""
 
     def __init__(
-        self, task: TaskContext, settings: SinkSettings, subscription: str, store: SinkStore, window: Window
+        self,
+        task: TaskContext,
+        settings: SinkSettings,
+        subscription: str,
+        store: SinkStore,
+        window: Window,
+        takeovers: Takeovers,
     ) -> None:
-        """subscription: its name. store: open."""
+        """subscription: its name. store: open. takeovers: the connector's, of all its runs."""
         self._task = task
         self._settings = settings
         self._name = subscription
         self._store = store
         self._window = window
+        self._takeovers = takeovers
         self._taken = Taken(window.records, window.size_bytes)
         self._stored_at_s = time.monotonic()
         self._due_s = 0.0
@@ -107,9 +115,7 @@ class SinkRun:
         match error.reason:
             case "SUBSCRIPTION_TAKEN_OVER":
                 await self._store.still_own()
-                raise ConnectorFailed(
-                    f"somebody moved subscription {self._name}; the connector starts again from its place"
-                )
+                raise self._taken_over()
             case "POSITION_EXPIRED":
                 remedy = 'set on_expired = "earliest", or stop the connector and alter its offsets'
                 raise ConnectorFailed(
@@ -124,6 +130,18 @@ class SinkRun:
         self._task.progress.retries += 1
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._task.gate.changed(), pause_s)
+
+    def _taken_over(self) -> ConnectorFailed:
+        name = self._name
+        if self._takeovers.recur(time.monotonic()):
+            return ConnectorFailed(
+                f"subscription {name} is used by another program too, as the same principal, and they took it from each"
+                " other; stop that one, or name another subscription, then restart",
+                lasting=True,
+            )
+        return ConnectorFailed(
+            f"somebody moved subscription {name} or uses it too; the connector starts again from its place"
+        )
 
     # -- where it begins ------------------------------------------------------------------------------------------
 

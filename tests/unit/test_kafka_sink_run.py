@@ -24,6 +24,7 @@ from connectors.runtime.model import ConnectorFailed
 from connectors.runtime.plugin import Gate, TaskContext
 from connectors.runtime.progress import Progress
 from connectors.runtime.sink import SinkRun, Window
+from connectors.runtime.takeovers import WITHIN_S, Takeovers
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 from tests.fakes.sink_kafka import FakeKafka, FakePlaces, FakeWriter, sink_settings
 from tests.services.exchange import Context, Script, running_exchange
@@ -73,7 +74,11 @@ class Run:
 
 @asynccontextmanager
 async def sink(
-    script: Script, kafka: FakeKafka, name: str = "one", window: int = 4_000
+    script: Script,
+    kafka: FakeKafka,
+    name: str = "one",
+    window: int = 4_000,
+    takeovers: Takeovers | None = None,
 ) -> AsyncIterator[Run]:
     """As Connector.run does it, over a fake cluster."""
     places = FakePlaces(kafka)
@@ -94,6 +99,7 @@ async def sink(
             "intake",
             KafkaStore(SETTINGS, treatment, store, thread, progress),
             Window(records=window),
+            takeovers or Takeovers(),
         )
         task = asyncio.create_task(run.run())
         try:
@@ -264,6 +270,23 @@ async def test_a_subscription_that_somebody_moved_is_told_from_a_connector_that_
                 await run.ended()
         assert failed.value.lasting is rival
         assert ("another process" in failed.value.cause) is rival
+
+
+async def test_a_subscription_that_is_taken_again_and_again_is_left_to_the_other_program() -> None:
+    script, kafka, takeovers = Script(log=[record(0)]), FakeKafka(), Takeovers()
+    for lasting in (False, True):
+        script.refusals.append((grpc.StatusCode.ABORTED, "SUBSCRIPTION_TAKEN_OVER"))
+        async with sink(script, kafka, takeovers=takeovers) as run:
+            with pytest.raises(ConnectorFailed, match="subscription intake") as failed:
+                await run.ended()
+        assert failed.value.lasting is lasting
+        assert ("another program" in failed.value.cause) is lasting
+
+
+def test_takeovers_long_after_one_another_do_not_recur() -> None:
+    takeovers = Takeovers()
+    told = [takeovers.recur(now_s) for now_s in (0.0, WITHIN_S, 2 * WITHIN_S, 2.5 * WITHIN_S)]
+    assert told == [False, False, False, True]
 
 
 async def test_what_cannot_be_written_is_counted_as_failed_and_ends_the_task_each_time() -> None:
