@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
@@ -66,11 +68,21 @@ class CursorCodec:
 
     def seal(self, cursor: Cursor, associated_data: bytes) -> bytes:
         """CURSOR_BYTES fresh bytes; two are never equal."""
+        return self.seal_all([cursor.positions], cursor.epoch, associated_data)[0]
+
+    def seal_all(self, cursors: Sequence[Positions], epoch: int, associated_data: bytes) -> list[bytes]:
+        """As `seal`, of several positions under one epoch; raises ValueError for more than MAX_PARTITIONS."""
         key_id, key = self._keys.current("cursor")
-        padded = cursor.positions + (0,) * (MAX_PARTITIONS - len(cursor.positions))
-        plain = _LAYOUT.pack(cursor.epoch, len(cursor.positions), *padded)
-        nonce = os.urandom(_NONCE_BYTES)
-        return bytes([key_id]) + nonce + self._cipher(key_id, key).encrypt(nonce, plain, associated_data)
+        encrypt, head = self._cipher(key_id, key).encrypt, bytes([key_id])
+        nonces = os.urandom(_NONCE_BYTES * len(cursors))
+        sealed = []
+        for begin, positions in zip(count(0, _NONCE_BYTES), cursors, strict=False):
+            if len(positions) > MAX_PARTITIONS:
+                raise ValueError("a cursor has no room for so many partitions")
+            nonce = nonces[begin : begin + _NONCE_BYTES]
+            plain = struct.pack(f">QB{len(positions)}Q", epoch, len(positions), *positions)
+            sealed.append(head + nonce + encrypt(nonce, plain.ljust(_LAYOUT.size, b"\0"), associated_data))
+        return sealed
 
     def open(self, sealed: bytes, associated_data: bytes, partitions: int) -> Cursor:
         """The cursor; raises EntenteError CURSOR_INVALID for anything that was not sealed for this binding."""

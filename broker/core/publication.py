@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from broker.core.decide import Ruling
 from broker.core.evidence import decisions, list_of, who
 from broker.core.ledger.entry_secret import EntrySecret
 from broker.core.ledger.handed_out import content_digest, item_keys
-from broker.core.record.admission import Candidate
+from broker.core.record.admission import Candidate, Kind
 from broker.errors import EntenteError
 from broker.model.labels import Labels
 from broker.model.ledger import JsonValue
@@ -44,30 +44,36 @@ def entries_of(attempts: Sequence[Attempt]) -> Iterator[Sequence[Attempt]]:
     Else a call whose entry is too large would be stored and never accounted for.
     """
     begin = size_bytes = 0
-    seen: set[Ruling] = set()
+    labels_bytes = {kind: _labels_bytes(kind.labels) for kind in _kinds(attempts)}
+    seen: set[int] = set()
     for number, attempt in enumerate(attempts):
-        row_bytes = _size_bytes(attempt, seen)
-        if size_bytes + row_bytes > ENTRY_BYTES and number > begin:
+        row_bytes = _row_bytes(attempt, labels_bytes)
+        ruling = attempt.ruling
+        fresh_bytes = ruling.size_bytes if ruling is not None and id(ruling) not in seen else 0
+        if size_bytes + row_bytes + fresh_bytes > ENTRY_BYTES and number > begin:
             yield attempts[begin:number]
-            begin, size_bytes = number, 0
+            begin, size_bytes, fresh_bytes = number, 0, 0 if ruling is None else ruling.size_bytes
             seen.clear()
-            row_bytes = _size_bytes(attempt, seen)
-        size_bytes += row_bytes
+        seen.add(id(ruling))
+        size_bytes += row_bytes + fresh_bytes
     yield attempts[begin:]
 
 
-def _size_bytes(attempt: Attempt, seen: set[Ruling]) -> int:
-    """Of its row, and of its decision unless that was seen before, which it is from now on."""
-    size_bytes = _ROW_BYTES
-    if attempt.candidate is not None:
-        event, labels = attempt.candidate.event, attempt.candidate.kind.labels
-        words = (*labels.dataregulation, *labels.purposes, *labels.releasableto)
-        # JSON doubles some characters of names; the words of labels have none of them.
-        size_bytes += 2 * len(f"{event.source}{event.id}".encode()) + sum(len(word) + 3 for word in words)
-    if attempt.ruling is not None and attempt.ruling not in seen:
-        seen.add(attempt.ruling)
-        size_bytes += attempt.ruling.size_bytes
-    return size_bytes
+def _kinds(attempts: Iterable[Attempt]) -> set[Kind]:
+    return {attempt.candidate.kind for attempt in attempts if attempt.candidate is not None}
+
+
+def _row_bytes(attempt: Attempt, labels_bytes: Mapping[Kind, int]) -> int:
+    if (candidate := attempt.candidate) is None:
+        return _ROW_BYTES
+    event = candidate.event
+    # JSON doubles some characters of names.
+    return _ROW_BYTES + 2 * len(f"{event.source}{event.id}".encode()) + labels_bytes[candidate.kind]
+
+
+def _labels_bytes(labels: Labels) -> int:
+    """Of the words of lists; JSON writes them as they are."""
+    return sum(len(word) + 3 for word in (*labels.dataregulation, *labels.purposes, *labels.releasableto))
 
 
 def publish_body(
@@ -82,36 +88,43 @@ def publish_body(
 
     A stored one's has a digest of its content, salted so that nobody can try out contents of little variety.
     """
-    rulings = [attempt.ruling for attempt in attempts if attempt.ruling is not None]
-    numbers = {ruling: number for number, ruling in enumerate(dict.fromkeys(rulings))}
+    # Few are different, and to compare them costs more than to know each again.
+    rulings = {id(attempt.ruling): attempt.ruling for attempt in attempts if attempt.ruling is not None}
+    distinct = {ruling: number for number, ruling in enumerate(dict.fromkeys(rulings.values()))}
+    numbers = {key: distinct[ruling] for key, ruling in rulings.items()}
+    labels = {kind: _labels(kind.labels) for kind in _kinds(attempts)}
     keys = item_keys(secret.secret, len(attempts))
-    rows = (_row(attempt, numbers, key) for attempt, key in zip(attempts, keys, strict=True))
+    rows = (_row(attempt, numbers, labels, key) for attempt, key in zip(attempts, keys, strict=True))
     return {
         "who": who(principal),
         "call": {"topic": topic, "reference": reference},
         "records": list_of(rows),
         "stored": list_of([_stored(attempt) for attempt in attempts]),
-        "decisions": decisions(rulings, rules),
+        "decisions": decisions(distinct, rules),
         "digest": secret.as_json(),
     }
 
 
 def _stored(attempt: Attempt) -> JsonValue:
     """Where the record is; apart from its row, which its publisher may be shown: offsets count others' records too."""
-    return None if attempt.place is None else [attempt.place.partition, attempt.place.offset]
+    place = attempt.place
+    return None if place is None else [place.partition, place.offset]
 
 
-def _row(attempt: Attempt, numbers: dict[Ruling, int], key: bytes) -> JsonValue:
+def _row(
+    attempt: Attempt, numbers: Mapping[int, int], labels: Mapping[Kind, JsonValue], key: bytes
+) -> JsonValue:
+    """numbers: of decisions, by the id of their ruling."""
     row: dict[str, JsonValue] = {}
-    if attempt.candidate is not None:
-        event = attempt.candidate.event
-        labels = _labels(attempt.candidate.kind.labels)
-        row |= {"source": event.source, "id": event.id, "type": event.type, "labels": labels}
+    candidate, place, record = attempt.candidate, attempt.place, attempt.record
+    if candidate is not None:
+        event = candidate.event
+        row = {"source": event.source, "id": event.id, "type": event.type, "labels": labels[candidate.kind]}
     if attempt.ruling is not None:
-        row["decision"] = numbers[attempt.ruling]
-    if attempt.place is not None and attempt.record is not None:
-        row["duplicate"] = attempt.place.duplicate
-        row["digest"] = content_digest(key, attempt.record.digest).hex()
+        row["decision"] = numbers[id(attempt.ruling)]
+    if place is not None and record is not None:
+        row["duplicate"] = place.duplicate
+        row["digest"] = content_digest(key, record.digest).hex()
     if attempt.refusal is not None:
         row["refused"] = attempt.refusal.reason.name
     return row

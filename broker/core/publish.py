@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from broker.core.answers import answers_to
-from broker.core.cursor import Cursor, CursorBinding, CursorCodec
+from broker.core.cursor import CursorBinding, CursorCodec
 from broker.core.evidence import Evidence
 from broker.core.in_force import InForce, Order, OrderReplaced
 from broker.core.ledger.entry_secret import EntrySecret
@@ -188,14 +188,12 @@ class Publisher:
     ) -> list[Outcome]:
         """The answers; all that one entry accounts for have one receipt."""
         binding = CursorBinding(principal.agency, principal.subject, topic.incarnation, "\0publish")
-        holder, sealed = binding.associated_data(), b""
-        outcomes: list[Outcome] = []
-        for attempt in attempts:
-            place = attempt.place
-            if place is None:
-                outcomes.append(attempt.refusal or EntenteError(Reason.INTERNAL))
-                continue
-            sealed = sealed or self._receipts.seal(receipt, principal.agency, principal.subject)
-            position = self._codec.seal(Cursor((place.partition, place.offset), 0), holder)
-            outcomes.append(Accepted(position, place.duplicate, sealed))
-        return outcomes
+        places = [(a.place.partition, a.place.offset) for a in attempts if a.place is not None]
+        positions = iter(self._codec.seal_all(places, 0, binding.associated_data()))
+        sealed = self._receipts.seal(receipt, principal.agency, principal.subject) if places else b""
+        return [
+            Accepted(next(positions), attempt.place.duplicate, sealed)
+            if attempt.place is not None
+            else attempt.refusal or EntenteError(Reason.INTERNAL)
+            for attempt in attempts
+        ]

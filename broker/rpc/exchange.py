@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from broker.core.preview import PartyOutlook, Previewer, RecordOutlook
-from broker.core.publish import Accepted, Outcome, Publisher
+from broker.core.publish import Outcome, Publisher
 from broker.errors import EntenteError, Reason
 from broker.ports.clock import Clock
 from broker.rpc.call import Call
@@ -39,8 +39,9 @@ class ExchangeServicer:
     async def publish(self, call: Call) -> None:
         """Exchange.Publish."""
         request = exchange_pb2.PublishRequest.FromString(call.request)
-        results = await self._publish(call, request.topic, request.records, len(call.request))
-        call.response = exchange_pb2.PublishResponse(results=results).SerializeToString()
+        response = exchange_pb2.PublishResponse()
+        await self._publish(call, request.topic, request.records, len(call.request), response)
+        call.response = response.SerializeToString()
 
     async def publish_stream(self, call: Call) -> None:
         """Exchange.PublishStream."""
@@ -50,8 +51,9 @@ class ExchangeServicer:
                     raise EntenteError(Reason.MESSAGE_TOO_LARGE, str(self._message_bytes))
                 _require_unexpired(call, self._clock)
                 request = exchange_pb2.PublishStreamRequest.FromString(message)
-                results = await self._publish(call, request.topic, request.records, len(message))
-                await call.write(exchange_pb2.PublishStreamResponse(results=results).SerializeToString())
+                response = exchange_pb2.PublishStreamResponse()
+                await self._publish(call, request.topic, request.records, len(message), response)
+                await call.write(response.SerializeToString())
 
     async def preview_publish(self, call: Call) -> None:
         """Exchange.PreviewPublish."""
@@ -63,12 +65,20 @@ class ExchangeServicer:
         call.response = exchange_pb2.PreviewPublishResponse(previews=previews).SerializeToString()
 
     async def _publish(
-        self, call: Call, topic: str, records: Sequence[CloudEvent], size_bytes: int
-    ) -> list[exchange_pb2.PublishResult]:
+        self,
+        call: Call,
+        topic: str,
+        records: Sequence[CloudEvent],
+        size_bytes: int,
+        response: exchange_pb2.PublishResponse | exchange_pb2.PublishStreamResponse,
+    ) -> None:
         _check_count(len(records), self._batch_records)
         self._quotas.take_publish(call.caller.agency, len(records), size_bytes)
         outcomes = await self._publisher.publish(call.caller, topic, records, call.reference)
-        return [_result(outcome, call.reference) for outcome in outcomes]
+        # Filled in place, since a message that is put into another is copied.
+        add = response.results.add
+        for outcome in outcomes:
+            _fill(add(), outcome, call.reference)
 
 
 def _check_count(count: int, limit: int) -> None:
@@ -82,13 +92,13 @@ def _require_unexpired(call: Call, clock: Clock) -> None:
         raise EntenteError(Reason.TOKEN_EXPIRED)
 
 
-def _result(outcome: Outcome, reference: str) -> exchange_pb2.PublishResult:
-    if isinstance(outcome, Accepted):
-        accepted = exchange_pb2.PublishAcknowledgement(
-            position=outcome.position, duplicate=outcome.duplicate, receipt=outcome.receipt
-        )
-        return exchange_pb2.PublishResult(accepted=accepted)
-    return exchange_pb2.PublishResult(refused=_refusal(outcome, reference))
+def _fill(result: exchange_pb2.PublishResult, outcome: Outcome, reference: str) -> None:
+    if isinstance(outcome, EntenteError):
+        result.refused.CopyFrom(_refusal(outcome, reference))
+        return
+    accepted = result.accepted
+    accepted.position, accepted.receipt = outcome.position, outcome.receipt
+    accepted.duplicate = outcome.duplicate
 
 
 def _refusal(error: EntenteError, reference: str) -> exchange_pb2.PublishRefusal:

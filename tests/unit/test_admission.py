@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from broker.core.record.admission import Admission, Candidate, RecordLimits, stamp
 from broker.core.record.envelope import STAMPED
-from broker.core.record.fingerprint import content_digest, fingerprint
+from broker.core.record.fingerprint import content_digest, content_of, fingerprint
 from broker.errors import EntenteError, Reason
 from broker.model.principal import Principal
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
@@ -26,7 +26,7 @@ def admission() -> Admission:
 
 
 def examine(admission: Admission, sent: CloudEvent, caller: Principal = CALLER) -> Candidate:
-    return admission.examine(sent, caller, registry().topics[TOPIC])
+    return admission.examine(sent, content_of(sent), caller, registry().topics[TOPIC])
 
 
 def refusal(admission: Admission, sent: CloudEvent) -> Reason:
@@ -152,3 +152,11 @@ def test_unknown_fields_are_neither_stored_nor_part_of_the_digest(admission: Adm
     record = stamp(examine(admission, sent), CALLER, NOW_MS)
     assert b"SECRET" not in record.body
     assert record.digest == content_digest(event(extra="x"))
+
+
+@pytest.mark.parametrize("name", ["time", "expirytime", "datacategory", "extra"])
+def test_an_attribute_that_holds_nothing_is_told_as_such(admission: Admission, name: str) -> None:
+    sent = event()
+    sent.attributes[name].SetInParent()
+    with pytest.raises(EntenteError, match=f"{name} is empty"):
+        examine(admission, sent)

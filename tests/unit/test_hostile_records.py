@@ -10,6 +10,7 @@ import pytest
 from broker.core.deliver.disclose import Discloser
 from broker.core.deliver.view import RecordViews
 from broker.core.record.admission import Admission, RecordLimits, stamp
+from broker.core.record.fingerprint import content_of
 from broker.errors import EntenteError, Reason
 from broker.model.decision import KEEP, Decision, Effect
 from broker.model.principal import Principal, SubjectClass
@@ -49,7 +50,7 @@ def event(data: bytes | str, **attributes: str) -> CloudEvent:
 def delivered(sent: CloudEvent) -> bytes:
     """The bytes that a reader receives who may have what is `open`; raises EntenteError if it is refused."""
     known = marked()
-    candidate = Admission(known, RecordLimits()).examine(sent, _PUBLISHER, known.topics[TOPIC])
+    candidate = Admission(known, RecordLimits()).examine(sent, content_of(sent), _PUBLISHER, known.topics[TOPIC])
     record = stamp(candidate, _PUBLISHER, _NOW_MS)
     view = RecordViews(known).view(TOPIC, StoredRecord(0, 0, record.recorded_ms, record.body))
     assert view.label_set is not None

@@ -10,7 +10,7 @@ import rfc8785
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from broker.core.ledger.canonical import canonical
+from broker.core.ledger.canonical import canonical, canonical_each
 from broker.model.ledger import JsonValue
 
 PLENTY = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -65,6 +65,21 @@ def test_both_ways_have_one_form(value: JsonValue) -> None:
 @given(st.lists(st.lists(st.integers(0, 2**54), max_size=4), max_size=40))
 def test_long_lists_of_numbers(value: JsonValue) -> None:
     assert form_of(canonical, value) == form_of(rfc8785.dumps, value)
+
+
+@PLENTY
+@given(st.lists(documents, max_size=4))
+@example([1, 2])
+@example([1.0, "a"])
+@example([None, math.nan])
+@example([{"a": 1}, 2**53])
+def test_several_values_have_the_forms_that_each_has_alone(values: list[JsonValue]) -> None:
+    alone = [form_of(canonical, value) for value in values]
+    if None in alone:
+        with pytest.raises(ValueError, match="no canonical JSON form"):
+            canonical_each(values)
+    else:
+        assert canonical_each(values) == alone
 
 
 @PLENTY

@@ -17,14 +17,13 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256, shake_256
 from itertools import chain
 
 import orjson
 
-from broker.core.ledger.canonical import canonical
+from broker.core.ledger.canonical import canonical, canonical_each
 from broker.core.merkle.hashing import HASH_BYTES, root_of
 from broker.model.ledger import EncodedEntry, JsonValue, LedgerEntry
 
@@ -115,7 +114,7 @@ def commit(entry: LedgerEntry, salt: bytes) -> Committed:
     for name in sorted(entry.body, key=order_of):
         if not _NAME.fullmatch(name):
             raise ValueError("a part's name is of small letters and underscores")
-        opened[name] = _opened(name, [canonical(item) for item in _items(name, entry.body[name])])
+        opened[name] = _opened(name, canonical_each(_items(name, entry.body[name])))
     roots = {**entry.roots, **_roots(_grouped(salt, opened))}
     commitments: dict[str, JsonValue] = {name: root.hex() for name, root in roots.items()}
     openings = b"\t".join([_salted(salt), *chain.from_iterable(opened.values())])
@@ -221,14 +220,13 @@ _ITEM = re.compile(rb'\["([a-z_]+)"(?:,(.+))?\]', re.DOTALL)
 _SALT_BEGIN, _SALT_END = b'["salt","', b'"]'
 
 
-def _items(name: str, value: JsonValue) -> Iterator[JsonValue]:
+def _items(name: str, value: JsonValue) -> list[JsonValue]:
     """What of a part can be shown by itself: the members of a list part, else the part."""
     if name not in LISTS:
-        yield value
-    elif isinstance(value, list):
-        yield from value
-    else:
+        return [value]
+    if not isinstance(value, list):
         raise ValueError(f"the part '{name}' of a ledger entry is a list")
+    return value
 
 
 def _grouped(salt: bytes, opened: dict[str, list[bytes]]) -> dict[str, list[tuple[bytes, bytes]]]:

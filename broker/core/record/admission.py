@@ -9,16 +9,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
 
 from broker.core.record.envelope import (
     LABELS,
     STAMPED,
+    Others,
     Texts,
-    instant_ms_attribute,
+    attributes_of,
+    instant_ms,
     labels_of,
     source_agency,
-    texts_of,
 )
 from broker.core.record.fingerprint import digest_of, identity
 from broker.core.redact.accept import check_document
@@ -35,7 +35,8 @@ _AGENCY_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 # Members of other formats of the same event: as an attribute one would overwrite the other there.
 _CORE = frozenset({"id", "source", "specversion", "type", "data"})
 _ENVELOPE_TEXT = frozenset({"subject", "partitionkey", "datacontenttype", "dataschema", "traceparent"})
-_USUAL = _ENVELOPE_TEXT | {"time", "expirytime", *LABELS}
+_INSTANTS = {"time": None, "expirytime": None}.keys()
+_USUAL = _ENVELOPE_TEXT | _INSTANTS | {*LABELS}
 """Names of attributes that need no look: they are well formed, and neither core nor stamped."""
 
 _MAX_PARTITION_KEY = 256
@@ -43,8 +44,6 @@ _MAX_PARTITION_KEY = 256
 _OF_KIND = (*LABELS, "datacontenttype")
 _KINDS, _KIND_CHARACTERS = 4_096, 1_024
 """Kinds that are kept, of attributes that have so many characters at most: 4 Mi in all. Others are made anew each time."""
-
-_ABSENT: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,27 +94,32 @@ class Admission:
         self._kinds: dict[tuple[object, ...], Kind] = {}
 
     def examine(
-        self, event: CloudEvent, principal: Principal, topic: Topic, *, keep_document: bool = False
+        self,
+        event: CloudEvent,
+        content: bytes,
+        principal: Principal,
+        topic: Topic,
+        *,
+        keep_document: bool = False,
     ) -> Candidate:
-        """Check one record as its caller sent it; drops unknown protobuf fields.
+        """Check one record as its caller sent it; content: see `content_of`.
 
         Raises EntenteError with the reason of the first fault found; its text never holds content.
         """
         limits = self._limits
-        event.DiscardUnknownFields()
-        content = event.SerializeToString(deterministic=True)
         if len(content) > limits.record_bytes:
             raise EntenteError(Reason.RECORD_TOO_LARGE, str(limits.record_bytes))
         _check_core(event)
         if len(event.attributes) > limits.attributes:
             raise EntenteError(Reason.RECORD_INVALID, f"more than {limits.attributes} attributes")
-        texts, data = texts_of(event), payload(event)
-        _check_attributes(event, texts, limits, len(content) - len(data))
-        expires_ms = _check_instants(event, texts)
+        texts, others = attributes_of(event)
+        data = payload(event)
+        _check_attributes(texts, others, event, limits, len(content) - len(data))
+        expires_ms = _check_instants(texts, others, event)
         partition_key = texts.get("partitionkey")
         if partition_key is not None and len(partition_key.encode()) > _MAX_PARTITION_KEY:
             raise EntenteError(Reason.RECORD_INVALID, f"partitionkey is over {_MAX_PARTITION_KEY} bytes")
-        kind = self._kind(texts, self._record_type(event, principal, topic))
+        kind = self._kind(texts, others, self._record_type(event, principal, topic))
         # Also where the type has no field markings yet: it may have them by the time the record is delivered.
         document = check_document(data, limits.document_depth) if kind.is_json else None
         return Candidate(
@@ -134,15 +138,15 @@ class Admission:
             raise EntenteError(Reason.RECORD_TYPE_NOT_FOUND, name)
         return record_type
 
-    def _kind(self, texts: Texts, record_type: RecordType) -> Kind:
+    def _kind(self, texts: Texts, others: Others, record_type: RecordType) -> Kind:
         """Checks labels and content type, unless the same ones have been found good already."""
-        key = (record_type.name, *(texts.get(name, _ABSENT) for name in _OF_KIND))
-        kind = self._kinds.get(key)
+        key = (record_type.name, *map(texts.get, _OF_KIND))
+        kind = self._kinds.get(key) if others.keys() <= _INSTANTS else None
         if kind is None:
-            labels = _checked_labels(texts, self._registry.vocabulary)
+            labels = _checked_labels(texts, others, self._registry.vocabulary)
             _check_content_type(texts, record_type)
             kind = Kind.of(record_type, labels)
-            if sum(len(texts.get(name) or "") for name in _OF_KIND) <= _KIND_CHARACTERS:
+            if sum(map(len, filter(None, key))) <= _KIND_CHARACTERS:
                 if len(self._kinds) >= _KINDS:
                     self._kinds.clear()
                 self._kinds[key] = kind
@@ -191,48 +195,56 @@ def _check_core(event: CloudEvent) -> None:
     for name, value in (("id", event.id), ("source", event.source), ("type", event.type)):
         if not value or len(value.encode()) > 1024 or not value.isprintable():
             raise EntenteError(Reason.RECORD_INVALID, f"{name} is empty, over 1024 bytes or not printable")
-    if event.WhichOneof("data") == "proto_data":
+    if event.HasField("proto_data"):
         raise EntenteError(Reason.RECORD_INVALID, "proto_data is not supported; send binary_data")
 
 
-def _check_attributes(event: CloudEvent, texts: Texts, limits: RecordLimits, envelope_bytes: int) -> None:
-    """envelope_bytes: of all attributes together, at least."""
-    may_be_long = envelope_bytes > limits.attribute_bytes
+def _check_attributes(
+    texts: Texts, others: Others, event: CloudEvent, limits: RecordLimits, size_bytes: int
+) -> None:
+    """size_bytes: what all attributes have together at most."""
+    may_be_long = size_bytes > limits.attribute_bytes
     for name, text in texts.items():
-        if name not in _USUAL:
-            _check_name(name)
-        if text is None or may_be_long:
-            value = event.attributes[name]
-            if value.WhichOneof("attr") is None or value.ByteSize() > limits.attribute_bytes:
-                raise EntenteError(
-                    Reason.RECORD_INVALID, f"{name} is empty or over {limits.attribute_bytes} bytes"
-                )
-        if not text and name in _ENVELOPE_TEXT:
-            raise EntenteError(Reason.RECORD_INVALID, f"{name} is empty or not a string")
+        if may_be_long or name not in _USUAL or not text:
+            _check_attribute(name, text, event.attributes[name], limits)
+    for name, value in others.items():
+        if may_be_long or name not in _INSTANTS or not value.HasField("ce_timestamp"):
+            _check_attribute(name, None, value, limits)
 
 
-def _check_name(name: str) -> None:
+def _check_attribute(
+    name: str, text: str | None, value: CloudEvent.CloudEventAttributeValue, limits: RecordLimits
+) -> None:
     if not _ATTRIBUTE_NAME.fullmatch(name):
         raise EntenteError(Reason.RECORD_INVALID, "an attribute's name is not 1 to 20 of [a-z0-9]")
     if name in _CORE:
         raise EntenteError(Reason.RECORD_INVALID, f"{name} stands twice, as a field and as an attribute")
     if name in STAMPED:
         raise EntenteError(Reason.ATTRIBUTE_RESERVED, name)
+    if value.WhichOneof("attr") is None or value.ByteSize() > limits.attribute_bytes:
+        raise EntenteError(Reason.RECORD_INVALID, f"{name} is empty or over {limits.attribute_bytes} bytes")
+    if name in _ENVELOPE_TEXT and not text:
+        raise EntenteError(Reason.RECORD_INVALID, f"{name} is empty or not a string")
 
 
-def _check_instants(event: CloudEvent, texts: Texts) -> int | None:
+def _check_instants(texts: Texts, others: Others, event: CloudEvent) -> int | None:
     """When the event expires, in milliseconds since the epoch."""
     try:
-        if "time" in texts:
-            instant_ms_attribute(event, "time")
-        return instant_ms_attribute(event, "expirytime") if "expirytime" in texts else None
+        _instant_ms("time", texts, others, event)
+        return _instant_ms("expirytime", texts, others, event)
     except ValueError as error:
         raise EntenteError(Reason.RECORD_INVALID, str(error)) from None
 
 
-def _checked_labels(texts: Texts, vocabulary: Vocabulary) -> Labels:
+def _instant_ms(name: str, texts: Texts, others: Others, event: CloudEvent) -> int | None:
+    if name in others:
+        return instant_ms(name, others[name])
+    return instant_ms(name, event.attributes[name]) if name in texts else None
+
+
+def _checked_labels(texts: Texts, others: Others, vocabulary: Vocabulary) -> Labels:
     try:
-        labels = labels_of(texts)
+        labels = labels_of(texts, others)
     except ValueError as error:
         raise EntenteError(Reason.LABEL_INVALID, str(error)) from None
     _within(labels.dataclassification, vocabulary.classifications, "dataclassification")

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from broker.core.record.admission import Admission, Candidate, RecordLimits
+from broker.core.record.fingerprint import content_of
 from broker.errors import EntenteError
 from broker.model.principal import Principal
 from broker.model.registry import Registry, Topic
@@ -50,23 +51,23 @@ class Examiner:
         found: list[Candidate | EntenteError] = []
         done_bytes = 0
         for event in events:
-            size_bytes = event.ByteSize()
-            if size_bytes >= LARGE_BYTES:
-                look = partial(self._examine, event, principal, topic, keep_documents)
+            content = content_of(event)
+            if len(content) >= LARGE_BYTES:
+                look = partial(self._examine, event, content, principal, topic, keep_documents)
                 async with self._turns[principal.agency]:
                     found.append(await asyncio.get_running_loop().run_in_executor(self._threads, look))
                 continue
-            found.append(self._examine(event, principal, topic, keep_documents))
-            done_bytes += size_bytes
+            found.append(self._examine(event, content, principal, topic, keep_documents))
+            done_bytes += len(content)
             if done_bytes >= TURN_BYTES:
                 done_bytes = 0
                 await asyncio.sleep(0)
         return found
 
     def _examine(
-        self, event: CloudEvent, principal: Principal, topic: Topic, keep_document: bool
+        self, event: CloudEvent, content: bytes, principal: Principal, topic: Topic, keep_document: bool
     ) -> Candidate | EntenteError:
         try:
-            return self._admission.examine(event, principal, topic, keep_document=keep_document)
+            return self._admission.examine(event, content, principal, topic, keep_document=keep_document)
         except EntenteError as refusal:
             return refusal

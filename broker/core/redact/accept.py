@@ -40,8 +40,8 @@ def check_document(data: bytes, max_depth: int = MAX_DEPTH) -> object:
     # Brackets inside texts count too: what has few of both is not looked through.
     if data.count(b"[") + data.count(b"{") > max_depth and _is_deeper(document, max_depth):
         raise EntenteError(Reason.CONTENT_INVALID, _too_deep(max_depth))
-    # A document that is written again byte for byte has lost no member and no digit: that is what is to be shown.
-    fault = None if _is_kept(document, data) else _find_fault(data.decode("utf-8"))
+    # What is written again byte for byte has lost no member and no digit, which is all that is to be shown.
+    fault = None if _written(document) == data else _find_fault(data.decode("utf-8"))
     if fault is not None:
         raise EntenteError(Reason.CONTENT_INVALID, fault)
     return document
@@ -90,11 +90,11 @@ def _is_deeper(document: object, max_depth: int) -> bool:
     return bool(level)
 
 
-def _is_kept(document: object, data: bytes) -> bool:
+def _written(document: object) -> bytes | None:
     try:
-        return orjson.dumps(document) == data
+        return orjson.dumps(document)
     except orjson.JSONEncodeError:  # nested deeper than it writes
-        return False
+        return None
 
 
 def _find_fault(text: str) -> str | None:
