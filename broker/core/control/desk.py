@@ -19,8 +19,11 @@ from broker.ports.clock import Clock
 Body = Mapping[str, JsonValue]
 
 _ACTIVATION_BYTES = 8
-PREPARE_TIMEOUT_S = 300.0
-"""How long a live instance may take to prepare a revision: one of a million agreements takes about a minute."""
+PREPARE_TIMEOUT_S = 1_800.0
+"""How long a live instance may take to prepare a revision, as long as examining it may take.
+
+One of a million agreements takes three minutes of processor time, of which traffic leaves an instance only a part.
+"""
 
 
 @dataclass(frozen=True, slots=True)
