@@ -31,12 +31,13 @@ async def encoded(people: int) -> tuple[bytes, int]:
     data = "[" + ",".join('{"name":1}' for _ in range(people)) + "]"
     event = CloudEvent(id="1", source="//alpha/x", spec_version="1.0", type=TYPE, text_data=data)
     event.attributes["dataclassification"].ce_string = "green"
-    view = RecordViews(known).view(TOPIC, StoredRecord(0, 0, 0, event.SerializeToString()))
+    views = RecordViews(known)
+    view = views.view(TOPIC, StoredRecord(0, 0, 0, event.SerializeToString()))
     assert view.label_set is not None
     discloser = Discloser(known, FixedKeys())
     treated = discloser.treat(_PSEUDONYMS, view.label_set, _READER)
     async with turns_of_others() as turns:
-        delivery = await discloser.encode(TOPIC, view, treated, _READER)
+        delivery = await discloser.encode(views, view, treated, _READER)
     assert delivery == discloser.encode_once(view, treated, _READER)
     return delivery.entry, turns.count
 

@@ -1,7 +1,7 @@
 """The one function that turns a decision into what a consumer receives of a record.
 
-Encoded once for each distinct treatment: results are cached by place and treatment, so groups that are treated alike share
-the bytes. Pseudonyms differ by receiver and purpose, which are then part of the treatment.
+Encoded once for each distinct treatment: results are kept with the record's view by treatment, so groups that are treated
+alike share the bytes. Pseudonyms differ by receiver and purpose, which are then part of the treatment.
 """
 
 from __future__ import annotations
@@ -9,17 +9,28 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections import OrderedDict
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 
-from broker.core.deliver.view import LabelSet, RecordView
-from broker.core.deliver.wire import Encoded, disclosure, notice_delivery, record_delivery, reduced_event
+from google.protobuf.message import DecodeError
+
+from broker.core.deliver.view import LabelSet, RecordView, RecordViews
+from broker.core.deliver.wire import (
+    Encoded,
+    disclosure,
+    encoded_text,
+    notice_delivery,
+    record_delivery,
+    reduced_event,
+)
 from broker.core.questions import UNREVIEWED, markings_of
-from broker.core.record.admission import JSON_CONTENT, payload
+from broker.core.record.admission import JSON_CONTENT
 from broker.core.record.envelope import text_attribute
 from broker.core.record.examination import LARGE_BYTES, TURN_BYTES
+from broker.core.record.outline import Outline, is_named, order_of, with_attributes
 from broker.core.redact.apply import Pseudonymise, redact, redact_members
 from broker.core.redact.fieldmap import FieldMap
 from broker.core.redact.plan import Plan, Unredactable, compile_plan
@@ -29,18 +40,19 @@ from broker.model.principal import SubjectClass
 from broker.model.registry import RecordType, Registry
 from broker.ports.keys import Keys
 from protos.entente.v1 import exchange_pb2
+from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
-_VISIBLE = ("time", "datacontenttype", "dataschema", "dataclassification")
-"""Attributes that reach every consumer, beside id, source, type and specversion (design, Records)."""
+_VISIBLE = tuple(
+    (name, name.encode()) for name in ("dataclassification", "datacontenttype", "dataschema", "time")
+)
+"""Attributes that reach every consumer, beside id, source, type and specversion (design, Records); sorted."""
 
+_NUMBERS = count()
 
 PLANS = 10_000
 """Compiled plans that are kept."""
 
 _THREADS = 2
-
-_KEY_BYTES = 500
-"""What an entry of the cache takes besides its bytes, so that small ones do not escape the bound."""
 
 OUTPUT_BYTES = 16 << 20
 """The most that a redacted document may take: fillers and pseudonyms can be longer than what they stand for."""
@@ -48,29 +60,31 @@ OUTPUT_BYTES = 16 << 20
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Treated:
-    """A decision ready to be applied to records of one label set for one class."""
+    """A decision ready to be applied to records of one label set for one class.
 
-    key: tuple[object, ...]
+    number: the same for all that give the same bytes of a record, and never for others. disclosed: where nothing is masked.
+    """
+
+    number: int
     effect: Effect
     whole: bool
     content: Plan | None
     attributes: Plan | None
     obligations: tuple[str, ...]
+    disclosed: bytes
     pseudonymise: Pseudonymise
 
 
 class Discloser:
     """Applies decisions to records for one revision."""
 
-    def __init__(self, registry: Registry, keys: Keys, *, limit_bytes: int = 64 << 20) -> None:
+    def __init__(self, registry: Registry, keys: Keys) -> None:
         self._registry = registry
         self._keys = keys
         self._field_maps: dict[str, FieldMap] = {}
         self._attribute_maps: dict[str, FieldMap] = {}
         self._plans: dict[tuple[object, ...], Plan] = {}
-        self._encoded: OrderedDict[tuple[object, ...], Encoded] = OrderedDict()
-        self._bytes = 0
-        self._limit_bytes = limit_bytes
+        self._numbers: dict[tuple[object, ...], int] = {}
         self._since_turn_bytes = 0
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="redact")
 
@@ -90,51 +104,60 @@ class Discloser:
         linked = any(t.kind is TreatmentKind.PSEUDONYM for t in decision.treatments.values())
         receiver = (subject.agency, subject.purpose) if linked or decision.effect is Effect.NOTICE else ()
         key_id, key = self._keys.current("pseudonym")
+        alike = (
+            record_type.name,
+            decision.effect,
+            whole,
+            treatments,
+            decision.obligations,
+            receiver,
+            key_id,
+        )
         return Treated(
-            key=(
-                record_type.name,
-                decision.effect,
-                whole,
-                treatments,
-                decision.obligations,
-                receiver,
-                key_id,
-            ),
+            number=self._number(alike),
             effect=decision.effect,
             whole=whole,
             content=plan,
             attributes=attributes,
             obligations=decision.obligations,
+            disclosed=_released((), decision.obligations),
             pseudonymise=pseudonymiser(
                 key, owner=label_set.owner, receiver=subject.agency, purpose=subject.purpose
             ),
         )
 
-    async def encode(self, topic: str, view: RecordView, treated: Treated, subject: SubjectClass) -> Encoded:
+    def encode_now(
+        self, views: RecordViews, view: RecordView, treated: Treated, subject: SubjectClass
+    ) -> Encoded | None:
+        """As `encode`, or None where that takes long or it is the turn of others."""
+        encoded = view.encoded.get(treated.number)
+        if encoded is None and self._since_turn_bytes < TURN_BYTES and not _takes_long(view, treated):
+            encoded = self.encode_once(view, treated, subject)
+            self._since_turn_bytes += len(view.stored.body)
+            views.keep(view, treated.number, encoded)
+        return encoded
+
+    async def encode(
+        self, views: RecordViews, view: RecordView, treated: Treated, subject: SubjectClass
+    ) -> Encoded:
         """What goes out of the record; raises Unredactable, and then the record is withheld whole.
 
-        What takes long is done beside the event loop, as a hostile publisher's documents would hold up everybody.
+        views: where the view is from, and the result is kept. What takes long is done beside the event loop, as a hostile
+        publisher's documents would hold up everybody.
         """
-        key = (topic, view.stored.partition, view.stored.offset, hash(view.stored.body), treated.key)
-        cached = self._encoded.get(key)
-        if cached is not None:
-            return cached
-        encoded = await self.encode_in_turn(view, treated, subject)
-        if key not in self._encoded:
-            self._bytes += len(encoded.entry) + _KEY_BYTES
-        self._encoded[key] = encoded
-        while self._bytes > self._limit_bytes:
-            self._bytes -= len(self._encoded.popitem(last=False)[1].entry) + _KEY_BYTES
+        encoded = view.encoded.get(treated.number)
+        if encoded is None:
+            encoded = await self.encode_in_turn(view, treated, subject)
+            views.keep(view, treated.number, encoded)
         return encoded
 
     async def encode_in_turn(self, view: RecordView, treated: Treated, subject: SubjectClass) -> Encoded:
-        """As `encode`, past the cache."""
-        size_bytes = len(view.stored.body)
-        if size_bytes >= LARGE_BYTES and not treated.whole:
+        """As `encode`, past what is kept."""
+        if _takes_long(view, treated):
             work = partial(self.encode_once, view, treated, subject)
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         encoded = self.encode_once(view, treated, subject)
-        self._since_turn_bytes += size_bytes
+        self._since_turn_bytes += len(view.stored.body)
         if self._since_turn_bytes >= TURN_BYTES:
             self._since_turn_bytes = 0
             await asyncio.sleep(0)
@@ -145,38 +168,45 @@ class Discloser:
         if treated.effect is Effect.NOTICE:
             return self._notice(view, treated, subject)
         if treated.whole:
-            return record_delivery(view.stored.body, _released((), treated.obligations))
+            _require_event(view.stored.body)
+            return record_delivery(view.stored.body, treated.disclosed)
         if treated.content is None:
             raise Unredactable
-        redacted = redact(payload(view.event), treated.content, treated.pseudonymise)
+        outline = view.outline
+        redacted = redact(_payload(outline, treated.content), treated.content, treated.pseudonymise)
         if len(redacted.data) > OUTPUT_BYTES:
             raise Unredactable
-        texts, masked = self._attributes(view, treated)
-        event = reduced_event(view.event, _VISIBLE, texts, redacted.data)
+        attributes, masked = _attributes(view, treated)
+        event = reduced_event(outline, attributes, redacted.data)
+        if not masked and not redacted.masked:
+            return record_delivery(event, treated.disclosed)
         return record_delivery(event, _released((*redacted.masked, *masked), treated.obligations))
-
-    def _attributes(self, view: RecordView, treated: Treated) -> tuple[dict[str, str], tuple[str, ...]]:
-        if treated.attributes is None:
-            return {}, ()
-        named = view.label_set.record_type.attributes if view.label_set else {}
-        present = {name: text for name in named if (text := text_attribute(view.event, name)) is not None}
-        kept, masked = redact_members(present, treated.attributes, treated.pseudonymise)
-        return {name: str(text) for name, text in kept.items()}, masked
 
     def _notice(self, view: RecordView, treated: Treated, subject: SubjectClass) -> Encoded:
         owner = self._registry.agencies[view.label_set.owner] if view.label_set else None
         if owner is None:
             raise Unredactable
         notice = exchange_pb2.Notice(
-            id=self._notice_id(view, subject), type=view.event.type, owner=owner.name, contact=owner.contact
+            id=self._notice_id(view, subject),
+            type=view.outline.type.decode(),
+            owner=owner.name,
+            contact=owner.contact,
         )
         return notice_delivery(notice, disclosure(exchange_pb2.EFFECT_NOTICE, (), treated.obligations))
 
     def _notice_id(self, view: RecordView, subject: SubjectClass) -> str:
         """Opaque: keyed by receiver, so that two receivers cannot tell whether they were noticed of the same record."""
         _, key = self._keys.current("pseudonym")
-        place = "\0".join(("notice", subject.agency, view.event.source, view.event.id))
-        return hmac.new(key, place.encode(), hashlib.sha256).hexdigest()[:32]
+        place = b"\0".join((b"notice", subject.agency.encode(), view.outline.source, view.outline.id))
+        return hmac.new(key, place, hashlib.sha256).hexdigest()[:32]
+
+    def _number(self, alike: tuple[object, ...]) -> int:
+        number = self._numbers.get(alike)
+        if number is None:
+            if len(self._numbers) >= PLANS:
+                self._numbers.clear()
+            number = self._numbers[alike] = next(_NUMBERS)
+        return number
 
     def _content_plan(self, decision: Decision, record_type: RecordType) -> Plan | None:
         """None where the content is all or nothing and the decision does not keep all of it."""
@@ -210,6 +240,52 @@ class Discloser:
             fields = {f"$.{name}": markings for name, markings in record_type.attributes.items()}
             self._attribute_maps[record_type.name] = FieldMap.compile(fields)
         return self._attribute_maps[record_type.name]
+
+
+def _takes_long(view: RecordView, treated: Treated) -> bool:
+    return len(view.stored.body) >= LARGE_BYTES and not treated.whole
+
+
+def _payload(outline: Outline, plan: Plan) -> bytes:
+    """The record's data, of which what is called text is text; raises Unredactable."""
+    text = outline.text_data
+    if text and plan.is_identity:  # else it is parsed
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            raise Unredactable from None
+    return text or outline.binary_data
+
+
+def _attributes(view: RecordView, treated: Treated) -> tuple[Iterable[bytes], tuple[str, ...]]:
+    """What goes out of the attributes, encoded and sorted by name, and the markings of what is visibly replaced in them."""
+    present = view.attributes
+    visible: dict[str, bytes] = {}
+    for name, key in _VISIBLE:
+        entry = present.get(key)
+        if entry is not None:
+            if not is_named(entry, name):
+                raise Unredactable
+            visible[name] = entry
+    if treated.attributes is None or view.label_set is None:
+        return visible.values(), ()
+    named = view.label_set.record_type.attributes
+    marked = [entry for name in named if (entry := present.get(name.encode())) is not None]
+    if not marked:
+        return visible.values(), ()
+    event = with_attributes(marked)
+    texts = {name: text for name in named if (text := text_attribute(event, name)) is not None}
+    kept, masked = redact_members(texts, treated.attributes, treated.pseudonymise)
+    visible.update((name, encoded_text(name, str(text))) for name, text in kept.items())
+    return (visible[name] for name in sorted(visible, key=order_of)), masked
+
+
+def _require_event(body: bytes) -> None:
+    """Raises Unredactable for what a receiver could not parse."""
+    try:
+        CloudEvent.FromString(body)
+    except DecodeError:
+        raise Unredactable from None
 
 
 def _is_kept(treatment: Treatment | None) -> bool:

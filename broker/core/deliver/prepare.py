@@ -62,6 +62,16 @@ class Prepared:
             self.valid_until = valid_until
 
 
+@dataclass(slots=True, eq=False)
+class Verdict:
+    """A decision about one label set, as the ledger names it and, once something goes out by it, compiled."""
+
+    decision: Decision
+    ruling: Ruling
+    outcome: str
+    treated: Treated | None = None
+
+
 class Lens:
     """How one class sees one topic through one revision: questions and compiled treatments by label set."""
 
@@ -82,8 +92,7 @@ class Lens:
         self._seen = seen
         self._rules = decider.rules
         self._questions: dict[LabelSet, Question] = {}
-        self._treated: dict[LabelSet, tuple[Decision, Treated]] = {}
-        self._rulings: dict[LabelSet, tuple[Decision, Ruling]] = {}
+        self._verdicts: dict[LabelSet, Verdict] = {}
 
     @classmethod
     def of(cls, regime: Regime, topic: str, subject: SubjectClass, seen: Seen) -> Lens:
@@ -102,29 +111,24 @@ class Lens:
             self._questions[label_set] = question
         return question
 
-    def treated(self, label_set: LabelSet, decision: Decision) -> Treated:
-        """The decision compiled, made once for each decision."""
-        known = self._treated.get(label_set)
-        if known is not None and known[0] is decision:
-            return known[1]
-        if len(self._treated) >= _LENS_LIMIT:
-            self._treated.clear()
-        treated = self.discloser.treat(decision, label_set, self.subject)
-        self._treated[label_set] = (decision, treated)
-        return treated
-
-    def ruling(self, label_set: LabelSet, decision: Decision) -> Ruling:
-        """The decision as the ledger names it, made once for each decision."""
-        known = self._rulings.get(label_set)
-        if known is not None and known[0] is decision:
-            return known[1]
-        if len(self._rulings) >= _LENS_LIMIT:
-            self._rulings.clear()
+    def verdict(self, label_set: LabelSet, decision: Decision) -> Verdict:
+        """What the decision comes to, made once for each decision."""
+        known = self._verdicts.get(label_set)
+        if known is not None and known.decision is decision:
+            return known
+        if len(self._verdicts) >= _LENS_LIMIT:
+            self._verdicts.clear()
         ruling = Ruling.of(self.question(label_set), decision, self._rules)
-        self._rulings[label_set] = (decision, ruling)
+        verdict = self._verdicts[label_set] = Verdict(decision, ruling, decision.effect.value)
         if self._seen is not None:
             self._seen.note(label_set, decision)
-        return ruling
+        return verdict
+
+    def treated(self, label_set: LabelSet, verdict: Verdict) -> Treated:
+        """The decision compiled, made once for each decision; raises Unredactable."""
+        if verdict.treated is None:
+            verdict.treated = self.discloser.treat(verdict.decision, label_set, self.subject)
+        return verdict.treated
 
 
 _LENS_LIMIT = 1_000
@@ -149,14 +153,18 @@ class Preparer:
         """Add the chunk's records, which begin at `prepared.standing.next`, as far as decisions and budget go."""
         progress = Progress(prepared.standing)
         blocked: set[int] = set()
+        may_hold = prepared.order.judge.holds_up_anything
         now_ms = self._clock.now_ms()
         for view, decision in await self._decided(lens, chunk):
-            partition, offset = view.stored.partition, view.stored.offset
+            partition = view.stored.partition
             if partition in blocked:
                 continue
-            owner = view.label_set.owner if view.label_set is not None else None
-            held = owner is not None and is_held(lens, owner, prepared, now_ms)
-            if owner is not None and (waits := self._waits(view, owner, decision, held, progress)):
+            held, waits = False, None
+            if view.label_set is not None and (decision is None or may_hold or progress.has_lags):
+                owner = view.label_set.owner
+                held = is_held(lens, owner, prepared, now_ms)
+                waits = self._waits(view, owner, decision, held, progress)
+            if waits is not None:
                 prepared.held = prepared.held or held
                 prepared.stalled = prepared.stalled or (waits is not _Wait.BEHIND and not held)
                 if waits is _Wait.BLOCKED:
@@ -166,7 +174,7 @@ class Preparer:
             elif prepared.account.is_full or not await self._add(lens, view, decision, budget, prepared):
                 prepared.cut = True
                 break
-            progress.next[partition] = offset + 1
+            progress.next[partition] = view.stored.offset + 1
         if not blocked and not prepared.cut:
             progress.next = list(chunk.next_positions)
         prepared.standing = progress.standing()
@@ -230,22 +238,26 @@ class Preparer:
         if decision is None or view.label_set is None:
             prepared.account.withhold(view.stored, UNREGISTERED, None)
             return True
-        ruling = lens.ruling(view.label_set, decision)
-        outcome = why_withheld(view, decision, prepared.order.judge, self._clock.now_ms())
+        verdict = lens.verdict(view.label_set, decision)
+        is_timed = view.expires_ms is not None or decision.valid_until is not None
+        now_ms = self._clock.now_ms() if is_timed else 0
+        outcome = why_withheld(view, decision, prepared.order.judge, now_ms)
         if outcome is not None:
-            prepared.account.withhold(view.stored, outcome, ruling)
+            prepared.account.withhold(view.stored, outcome, verdict.ruling)
             return True
         if not budget.is_open:
             return False
         try:
-            treated = lens.treated(view.label_set, decision)
-            encoded = await lens.discloser.encode(lens.topic, view, treated, lens.subject)
+            treated = lens.treated(view.label_set, verdict)
+            encoded = lens.discloser.encode_now(lens.views, view, treated, lens.subject)
+            if encoded is None:
+                encoded = await lens.discloser.encode(lens.views, view, treated, lens.subject)
         except Unredactable:
-            prepared.account.withhold(view.stored, "unredactable", ruling)
+            prepared.account.withhold(view.stored, "unredactable", verdict.ruling)
             return True
         budget.take(len(encoded.entry))
         prepared.add(encoded, decision.valid_until)
-        prepared.account.hand_out(view.stored, decision.effect.value, ruling, encoded.content)
+        prepared.account.hand_out(view.stored, verdict.outcome, verdict.ruling, encoded.content)
         return True
 
 
@@ -273,7 +285,7 @@ def why_withheld(view: RecordView, decision: Decision | None, judge: Judge, now_
     """Why the record is withheld, or None if it goes out; what applies after the memo only ever restricts."""
     if decision is None:
         return UNREGISTERED
-    if judge.is_withdrawn(view.identity):
+    if judge.withdraws_anything and judge.is_withdrawn(view.identity):
         return "withdrawn"
     if decision.effect is Effect.WITHHOLD:
         return ENGINE_FAULT if ENGINE_FAULT in decision.reasons else "withhold"
@@ -281,7 +293,7 @@ def why_withheld(view: RecordView, decision: Decision | None, judge: Judge, now_
         return "expired"
     if decision.not_before is not None and view.stored.recorded_ms < _ms(decision.not_before):
         return "not_before"
-    if not decision.holds_at(datetime.fromtimestamp(now_ms / 1000, UTC)):
+    if decision.valid_until is not None and not decision.holds_at(datetime.fromtimestamp(now_ms / 1000, UTC)):
         return "lapsed"
     return None
 

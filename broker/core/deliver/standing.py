@@ -57,6 +57,11 @@ class Progress:
         self.next = list(standing.next)
         self._lags = {(lag.partition, lag.owner): lag.offset for lag in standing.lags}
 
+    @property
+    def has_lags(self) -> bool:
+        """Whether records of any owner wait."""
+        return bool(self._lags)
+
     def is_lagging(self, partition: int, owner: str) -> bool:
         """Whether this owner's records of the partition wait."""
         return (partition, owner) in self._lags

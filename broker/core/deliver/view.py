@@ -1,16 +1,20 @@
-"""Stored records parsed once for all groups that read them."""
+"""Stored records read once for all groups that deliver them."""
 
 from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from google.protobuf.message import DecodeError
 
-from broker.core.overlay.notice import Notice, read_notice
-from broker.core.record.envelope import instant_ms_attribute, read_labels, source_agency, text_attribute
+from broker.core.deliver.wire import Encoded
+from broker.core.overlay.notice import SOURCE, Notice, read_notice
+from broker.core.record.envelope import instant_ms_attribute, read_labels, source_agency
 from broker.core.record.fingerprint import identity
+from broker.core.record.outline import Outline, entries_by_name, read_outline, with_attributes
 from broker.model.labels import Labels
 from broker.model.record import StoredRecord
 from broker.model.registry import RecordType, Registry
@@ -19,12 +23,20 @@ from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 log = logging.getLogger(__name__)
 
 _VIEW_OVERHEAD_BYTES = 1_500
-"""What a view takes besides its record's bytes: the parsed event, the places in tables."""
+"""What a view takes besides its record's bytes: the event's outline, the places in tables."""
+
+_ENCODED_OVERHEAD_BYTES = 200
+"""What is kept for a treatment besides what is handed out."""
 
 _SET_OVERHEAD_BYTES, _BYTES_PER_CHARACTER = 1_000, 20
 """What a label set takes: a list of short words costs a multiple of its text."""
 
 _LABELS = ("dataclassification", "dataregulation", "datacategory", "purposes", "releasableto")
+_Label = bytes | None
+_Key = tuple[bytes, str | None, _Label, _Label, _Label, _Label, _Label]
+"""The record's type, its owner, and its labels as they are encoded."""
+
+_WITHDRAWALS = SOURCE.encode()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,32 +48,47 @@ class LabelSet:
     labels: Labels
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class RecordView:
     """One stored record; `label_set` is None when the present revision cannot place it, and then it is withheld.
 
-    identity: see broker.core.record.fingerprint. notice: that of a withdrawal, if it is one; then it has no label set.
+    attributes: as they are encoded, by name. notice: that of a withdrawal, if it is one; then it has no label set.
+    encoded: what goes out of it, by the number of the treatment. is_kept, size_bytes: for the cache that it is from.
     """
 
     stored: StoredRecord
-    event: CloudEvent
+    attributes: Mapping[bytes, bytes]
     label_set: LabelSet | None
-    expires_ms: int | None
-    identity: bytes = b""
+    expires_ms: int | None = None
     notice: Notice | None = None
+    encoded: dict[int, Encoded] = field(default_factory=dict)
+    is_kept: bool = False
+    size_bytes: int = 0
+
+    @property
+    def outline(self) -> Outline:
+        """Read anew each time: held by each view it would take more memory than the record, which costs more."""
+        return read_outline(self.stored.body)
+
+    @property
+    def identity(self) -> bytes:
+        """See broker.core.record.fingerprint."""
+        outline = self.outline
+        return identity(outline.source.decode(), outline.id.decode())
 
 
 class RecordViews:
     """A bounded cache of views by place, and the interned label sets of one revision."""
 
     def __init__(
-        self, registry: Registry, *, limit_bytes: int = 64 << 20, limit_label_bytes: int = 64 << 20
+        self, registry: Registry, *, limit_bytes: int = 128 << 20, limit_label_bytes: int = 64 << 20
     ) -> None:
+        """limit_bytes: of the views, with what is kept of them encoded. limit_label_bytes: of the label sets."""
         self._registry = registry
         self._views: OrderedDict[tuple[str, int, int], RecordView] = OrderedDict()
         self._bytes = 0
         self._limit_bytes = limit_bytes
-        self._label_sets: dict[tuple[str | None, ...], LabelSet | None] = {}
+        self._label_sets: dict[_Key, LabelSet | None] = {}
         self._label_bytes = 0
         self._limit_label_bytes = limit_label_bytes
 
@@ -76,53 +103,98 @@ class RecordViews:
         self._remember(key, view)
         return view
 
+    def keep(self, view: RecordView, treatment: int, encoded: Encoded) -> None:
+        """Have other groups find what goes out of the record under a treatment of this number."""
+        view.encoded[treatment] = encoded
+        if view.is_kept:
+            self._grow(view, len(encoded.entry) + _ENCODED_OVERHEAD_BYTES)
+
     def _parse(self, stored: StoredRecord) -> RecordView:
         try:
-            event = CloudEvent.FromString(stored.body)
-            expires_ms = instant_ms_attribute(event, "expirytime")
+            outline = read_outline(stored.body)
+            outline.id.decode()
+            if outline.source == _WITHDRAWALS:
+                return RecordView(stored, {}, None, notice=read_notice(CloudEvent.FromString(stored.body)))
+            attributes = entries_by_name(outline)
+            label_set = self._label_set(outline, attributes)
+            return RecordView(stored, attributes, label_set, _expires_ms(attributes))
         except (DecodeError, ValueError):
             # Not stored by an exchange: withheld, so that it stops no stream.
             log.error("a stored record is no event: partition=%d offset=%d", stored.partition, stored.offset)
-            return RecordView(stored, CloudEvent(), None, None)
-        if (notice := read_notice(event)) is not None:
-            return RecordView(stored, event, None, None, notice=notice)
-        named = identity(event.source, event.id)
-        return RecordView(stored, event, self._label_set(event), expires_ms, named)
+            return RecordView(stored, {}, None)
 
-    def _label_set(self, event: CloudEvent) -> LabelSet | None:
-        owner = source_agency(event.source)
-        key = (event.type, owner, *(_label_text(event, name) for name in _LABELS))
-        if key not in self._label_sets:
-            size_bytes = _SET_OVERHEAD_BYTES + _BYTES_PER_CHARACTER * sum(len(text or "") for text in key)
-            if self._label_bytes + size_bytes > self._limit_label_bytes:
-                self._label_sets.clear()
-                self._label_bytes = 0
-            self._label_bytes += size_bytes
-            self._label_sets[key] = self._intern(event, owner)
-        return self._label_sets[key]
-
-    def _intern(self, event: CloudEvent, owner: str | None) -> LabelSet | None:
-        record_type = self._registry.record_types.get(event.type)
-        if record_type is None or owner is None or owner not in self._registry.agencies:
-            return None
+    def _label_set(self, outline: Outline, attributes: Mapping[bytes, bytes]) -> LabelSet | None:
+        owner = _owner(outline.source)
+        find = attributes.get
+        key = (
+            outline.type,
+            owner,
+            find(b"dataclassification"),
+            find(b"dataregulation"),
+            find(b"datacategory"),
+            find(b"purposes"),
+            find(b"releasableto"),
+        )
         try:
+            return self._label_sets[key]
+        except KeyError:
+            return self._intern(key)
+
+    def _intern(self, key: _Key) -> LabelSet | None:
+        size_bytes = _SET_OVERHEAD_BYTES + _BYTES_PER_CHARACTER * sum(len(each or "") for each in key)
+        if self._label_bytes + size_bytes > self._limit_label_bytes:
+            self._label_sets.clear()
+            self._label_bytes = 0
+        self._label_bytes += size_bytes
+        type_name, owner, *labels = key
+        found = self._label_sets[key] = self._placed(type_name, owner, labels)
+        return found
+
+    def _placed(self, type_name: bytes, owner: str | None, labels: list[_Label]) -> LabelSet | None:
+        """From nothing but the key: what is not in it can make no difference."""
+        present = {name: label for name, label in zip(_LABELS, labels, strict=True) if label is not None}
+        try:
+            event = with_attributes(present.values())
+            record_type = self._registry.record_types.get(type_name.decode())
+            if record_type is None or owner is None or owner not in self._registry.agencies:
+                return None
+            if set(event.attributes) != set(present):
+                return None
             return LabelSet(record_type, owner, read_labels(event))
-        except ValueError:
+        except (DecodeError, ValueError):
             return None
 
     def _remember(self, key: tuple[str, int, int], view: RecordView) -> None:
         replaced = self._views.pop(key, None)
-        self._bytes += _size(view) - (_size(replaced) if replaced else 0)
+        if replaced is not None:
+            self._forget(replaced)
         self._views[key] = view
+        view.is_kept = True
+        self._grow(view, len(view.stored.body) + _VIEW_OVERHEAD_BYTES)
+
+    def _grow(self, view: RecordView, size_bytes: int) -> None:
+        view.size_bytes += size_bytes
+        self._bytes += size_bytes
         while self._bytes > self._limit_bytes and self._views:
-            _, oldest = self._views.popitem(last=False)
-            self._bytes -= _size(oldest)
+            self._forget(self._views.popitem(last=False)[1])
+
+    def _forget(self, view: RecordView) -> None:
+        view.is_kept = False
+        self._bytes -= view.size_bytes
 
 
-def _label_text(event: CloudEvent, name: str) -> str | None:
-    """None where there is no such label; "", which no good label is, where it is no text."""
-    return (text_attribute(event, name) or "") if name in event.attributes else None
+def _expires_ms(attributes: Mapping[bytes, bytes]) -> int | None:
+    """Raises ValueError, or DecodeError, where it is no instant."""
+    entry = attributes.get(b"expirytime")
+    if entry is None:
+        return None
+    expires_ms = instant_ms_attribute(with_attributes((entry,)), "expirytime")
+    if expires_ms is None:
+        raise ValueError("an attribute is not what its name says")
+    return expires_ms
 
 
-def _size(view: RecordView) -> int:
-    return len(view.stored.body) + _VIEW_OVERHEAD_BYTES
+@lru_cache(maxsize=4_096)
+def _owner(source: bytes) -> str | None:
+    """Raises ValueError for what is no text."""
+    return source_agency(source.decode())

@@ -1,6 +1,7 @@
 """Protobuf by hand where messages are joined bytes: building repeated fields copies each record (measured 3 µs, joined 0.1).
 
-Field numbers are those of protos/entente/v1/exchange.proto; tests parse what this writes with the generated code.
+Field numbers are those of protos/entente/v1/exchange.proto and of the CloudEvents format; tests parse what this writes with
+the generated code.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 
+from broker.core.record.outline import Outline
 from protos.entente.v1 import exchange_pb2
-from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
 _DELIVERY_RECORD = 1
 _DELIVERY_NOTICE = 2
@@ -21,6 +22,14 @@ _BATCH_DELIVERIES = 1
 _BATCH_CURSOR = 2
 _BATCH_RECEIPT = 3
 _RESPONSE_BATCH = 2
+_EVENT_SOURCE = 2
+_EVENT_SPEC_VERSION = 3
+_EVENT_TYPE = 4
+_EVENT_ID_TAG, _EVENT_ATTRIBUTE_TAG = b"\x0a", b"\x2a"
+_EVENT_DATA_TAGS = {"binary_data": b"\x32", "text_data": b"\x3a"}
+_ENTRY_NAME = 1
+_ENTRY_VALUE = 2
+_VALUE_STRING = 3
 
 
 POLICY_CHANGE = exchange_pb2.SubscribeResponse(policy_change=exchange_pb2.PolicyChange()).SerializeToString()
@@ -36,7 +45,7 @@ class Encoded(NamedTuple):
 
 def length_delimited(field: int, *parts: bytes) -> bytes:
     """One field of wire type 2 (Protocol Buffers encoding, LEN) whose content is `parts` joined."""
-    return b"".join((bytes([field << 3 | 2]), _varint(sum(map(len, parts))), *parts))
+    return b"".join((_tag(field), _varint(sum(map(len, parts))), *parts))
 
 
 @lru_cache(maxsize=4096)
@@ -50,19 +59,19 @@ def disclosure(
 
 def record_delivery(event: bytes, disclosed: bytes) -> Encoded:
     """A delivery of a record."""
-    return _delivery(length_delimited(_DELIVERY_RECORD, event), disclosed)
+    return _delivery(b"".join((_RECORD_TAG, _varint(len(event)), event, disclosed)))
 
 
 def notice_delivery(notice: exchange_pb2.Notice, disclosed: bytes) -> Encoded:
     """A delivery of a notice."""
     body = length_delimited(_DELIVERY_NOTICE, notice.SerializeToString(deterministic=True))
-    return _delivery(body, disclosed)
+    return _delivery(body + disclosed)
 
 
 def withdrawal_delivery(withdrawal: exchange_pb2.Withdrawal) -> Encoded:
     """A delivery that tells of a withdrawal; nothing is disclosed by it."""
     body = length_delimited(_DELIVERY_WITHDRAWAL, withdrawal.SerializeToString(deterministic=True))
-    return _delivery(body, b"")
+    return _delivery(body)
 
 
 def batch_response(deliveries: bytes, cursor: bytes, receipt: bytes) -> bytes:
@@ -71,31 +80,45 @@ def batch_response(deliveries: bytes, cursor: bytes, receipt: bytes) -> bytes:
     return length_delimited(_RESPONSE_BATCH, deliveries, *sealed)
 
 
-def reduced_event(
-    original: CloudEvent, attributes: Iterable[str], texts: dict[str, str], data: bytes
-) -> bytes:
-    """A CloudEvent with the core attributes, the named ones of the original, `texts` besides, and `data`."""
-    event = CloudEvent(
-        id=original.id, source=original.source, spec_version=original.spec_version, type=original.type
-    )
-    for name in attributes:
-        if name in original.attributes:
-            event.attributes[name].CopyFrom(original.attributes[name])
-    for name, text in texts.items():
-        event.attributes[name].ce_string = text
-    if original.WhichOneof("data") == "text_data":
-        event.text_data = data.decode()
-    elif original.WhichOneof("data") == "binary_data":
-        event.binary_data = data
-    return event.SerializeToString(deterministic=True)
+def reduced_event(original: Outline, attributes: Iterable[bytes], data: bytes) -> bytes:
+    """A CloudEvent with the original's core attributes, these encoded ones, in protobuf's order, and `data`.
+
+    What protobuf's deterministic serialisation of this event gives, over which receivers compute digests.
+    """
+    event_id = original.id
+    origin = _origin(original.source, original.spec_version, original.type)
+    parts = [_EVENT_ID_TAG, _varint(len(event_id)), event_id, origin] if event_id else [origin]
+    for entry in attributes:
+        parts += (_EVENT_ATTRIBUTE_TAG, _varint(len(entry)), entry)
+    tag = _EVENT_DATA_TAGS.get(original.WhichOneof("data") or "")
+    if tag is not None:
+        parts += (tag, _varint(len(data)), data)
+    return b"".join(parts)
 
 
-def _delivery(content: bytes, disclosed: bytes) -> Encoded:
-    digest = sha256(content)
-    digest.update(disclosed)
-    return Encoded(length_delimited(_BATCH_DELIVERIES, content, disclosed), digest.digest())
+def encoded_text(name: str, text: str) -> bytes:
+    """A text attribute as an event holds it encoded (see broker.core.record.outline)."""
+    value = length_delimited(_VALUE_STRING, text.encode())
+    return length_delimited(_ENTRY_NAME, name.encode()) + length_delimited(_ENTRY_VALUE, value)
 
 
+@lru_cache(maxsize=1_024)
+def _origin(source: bytes, spec_version: bytes, type_name: bytes) -> bytes:
+    """These fields are the same in most records that follow each other."""
+    fields = ((_EVENT_SOURCE, source), (_EVENT_SPEC_VERSION, spec_version), (_EVENT_TYPE, type_name))
+    return b"".join(length_delimited(number, text) for number, text in fields if text)
+
+
+def _delivery(content: bytes) -> Encoded:
+    entry = b"".join((_BATCH_TAG, _varint(len(content)), content))
+    return Encoded(entry, sha256(content).digest())
+
+
+def _tag(field: int) -> bytes:
+    return bytes([field << 3 | 2])
+
+
+@lru_cache(maxsize=8_192)
 def _varint(value: int) -> bytes:
     out = bytearray()
     while value > 0x7F:
@@ -103,3 +126,6 @@ def _varint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
+
+
+_BATCH_TAG, _RECORD_TAG = _tag(_BATCH_DELIVERIES), _tag(_DELIVERY_RECORD)

@@ -17,7 +17,7 @@ class Judge:
     an owner suspends holds up that owner's records, and only these: they wait, and nobody learns of it.
     """
 
-    __slots__ = ("_calls", "_owners", "_withdrawn", "withdraws_anything")
+    __slots__ = ("_calls", "_owners", "_withdrawn", "holds_up_anything", "withdraws_anything")
 
     def __init__(self, overlays: Overlays) -> None:
         self._withdrawn = overlays.withdrawn
@@ -31,6 +31,8 @@ class Judge:
             held[where] = (*held.get(where, ()), suspension)
         self._calls: _Held = calls
         self._owners: Mapping[str, _Held] = owners
+        self.holds_up_anything = bool(owners)
+        """Whether any owner has suspended somebody, or a topic, for its own records."""
 
     def principal_suspended(self, agency: str, subject: str, now_ms: int) -> Suspension | None:
         """The suspension by which this principal's calls are refused and its streams end, or None."""

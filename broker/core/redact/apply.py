@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import orjson
 
@@ -23,8 +23,7 @@ NOTHING_LEFT: Final = b"{}"
 _GONE: Final = object()
 
 
-@dataclass(frozen=True, slots=True)
-class Redacted:
+class Redacted(NamedTuple):
     """A redacted document.
 
     masked: the markings of what was visibly replaced (masked or pseudonym), sorted; fit for the consumer.
@@ -46,7 +45,7 @@ def redact(data: bytes, plan: Plan, pseudonymise: Pseudonymise) -> Redacted:
     run = _Run(pseudonymise)
     result = _apply(plan.root, _parse(data), run)
     redacted = NOTHING_LEFT if result is _GONE else _serialise(result)
-    return Redacted(redacted, tuple(sorted(run.masked)), run.unreviewed_removed)
+    return Redacted(redacted, tuple(sorted(run.masked)) if run.masked else (), run.unreviewed_removed)
 
 
 def redact_members(
@@ -110,11 +109,14 @@ def _walk(step: Walk, value: object, run: _Run) -> object:
 def _walk_object(
     names: Mapping[str, Step], default: Keep | Drop, value: dict[str, object], run: _Run
 ) -> dict[str, object]:
-    left = {}
+    left: dict[str, object] = {}
     for name, item in value.items():
         step = names.get(name, default)
-        result = item if step is KEEP_ALL else _apply(step, item, run)
-        if result is not _GONE:
+        if step is KEEP_ALL:  # most members are kept, or dropped
+            left[name] = item
+        elif type(step) is Drop:
+            run.unreviewed_removed += step.unreviewed
+        elif (result := _apply(step, item, run)) is not _GONE:
             left[name] = result
     return left
 
