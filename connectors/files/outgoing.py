@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from itertools import takewhile
 
 from connectors.files import disk
 from connectors.files.checkpoint import Checkpoint, Checkpoints
@@ -14,10 +15,11 @@ from connectors.files.sending import Mapped, map_pieces, publish, refusal
 from connectors.files.settings import FileSourceSettings
 from connectors.files.watching import Waiting
 from connectors.mapping.mapper import Mapper
-from connectors.publishing import BATCH_BYTES, BATCH_RECORDS
+from connectors.publishing import BATCH_BYTES, BATCH_RECORDS, PublishOutcome
 from connectors.runtime.model import ConnectorFailed
 from connectors.runtime.plugin import TaskContext
 from connectors.runtime.refusals import Letter, Refusals
+from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
 _CHECKPOINT_S = 0.5
 
@@ -39,12 +41,17 @@ class OutgoingFile:
         self._checkpoints = checkpoints
         self._task = task
         self._waiting = waiting
+        self.name = waiting.name
         self._path = settings.directory / waiting.name
         self._refusals = Refusals(task.name, settings.on_error, failed, task.progress)
-        self._retry = settings.retry.policy()
         self._unwritten: Checkpoint | None = None
         self._written_s = 0.0
         self._buried = False
+
+    @property
+    def is_there(self) -> bool:
+        """Whether a file of its name is there: then it is something else that was not found."""
+        return self._path.exists()
 
     def open(self) -> PieceReader:
         """Where it stands. Raises FileChanged, NoPlainFile, OSError."""
@@ -66,19 +73,27 @@ class OutgoingFile:
         return map_pieces(self._mapper, pieces, self._settings.max_record_bytes)
 
     async def publish(self, batch: Sequence[Mapped]) -> None:
-        """Send it, treat what was refused, and note how far that is. Raises ConnectorFailed."""
+        """Send it, and `settle` it. Raises ConnectorFailed."""
+        await self.settle(batch, await send(self._task, self._settings, self.events(batch)))
+
+    def events(self, batch: Sequence[Mapped]) -> list[CloudEvent]:
+        """What of it is to be sent; nothing behind a record that is to stop the connector."""
+        stops = self._settings.on_error == "fail"
+        wanted = takewhile(lambda each: not stops or each.cause is None, batch)
+        return [each.event for each in wanted if each.event is not None]
+
+    async def settle(self, batch: Sequence[Mapped], outcomes: Sequence[PublishOutcome]) -> None:
+        """Count what was sent, treat what was refused, and note how far that is. Raises ConnectorFailed."""
         letters = [_letter(each.piece, each.cause) for each in batch if each.cause is not None]
-        if letters and self._settings.on_error == "fail":
-            batch = batch[: [each.cause is not None for each in batch].index(True)]
-        sent = [each for each in batch if each.event is not None]
-        events = [each.event for each in sent if each.event is not None]
-        outcomes = await publish(self._task, self._settings.topic, events, self._retry) if events else []
-        causes = [refusal(outcome) for outcome in outcomes]
-        letters += [
-            _letter(each.piece, cause) for each, cause in zip(sent, causes, strict=True) if cause is not None
-        ]
+        sent = [each for each in batch if each.event is not None][: len(outcomes)]
+        arrived = []
+        for each, outcome in zip(sent, outcomes, strict=True):
+            cause = refusal(outcome)
+            if cause is not None:
+                letters.append(_letter(each.piece, cause))
+            elif each.event is not None:
+                arrived.append(each.event.ByteSize())
         letters.sort(key=lambda letter: letter.record.start)
-        arrived = [event.ByteSize() for event, cause in zip(events, causes, strict=True) if cause is None]
         self._task.progress.moved(len(arrived), sum(arrived))
         await self._treat(letters)
         await self._note(batch[-1].piece.line, batch[-1].piece.end)
@@ -116,6 +131,13 @@ class OutgoingFile:
         else:
             disk.move_aside(self._path, self._settings.done_directory)
         self._checkpoints.forget()
+
+
+async def send(
+    task: TaskContext, settings: FileSourceSettings, events: Sequence[CloudEvent]
+) -> list[PublishOutcome]:
+    """One outcome an event. Raises ConnectorFailed."""
+    return await publish(task, settings.topic, events, settings.retry.policy()) if events else []
 
 
 def _letter(piece: Piece, cause: str) -> Letter[Piece]:

@@ -19,6 +19,7 @@ from connectors.client import Client
 from connectors.files import disk
 from connectors.files.checkpoint import Checkpoint, Checkpoints
 from connectors.files.failed import FailedFolder, Kept
+from connectors.files.group import OutgoingGroup, in_one_call
 from connectors.files.outgoing import OutgoingFile
 from connectors.files.pieces import FileChanged, PieceReader, agency_record
 from connectors.files.sending import map_record, publish, refusal
@@ -98,33 +99,47 @@ class FileSource:
             task.progress.idle()
         ready = [each for each in waiting if each.ready]
         left = {each.name: each for each in waiting}
-        for each in ready:
+        for together in in_one_call(ready):
             if not await task.gate.proceed():
                 break
-            if await self._put_through(task, watch, each):
-                del left[each.name]
-                task.progress.lag_records = len(left)
+            for name in await self._put_through(task, watch, together):
+                del left[name]
+            task.progress.lag_records = len(left)
         _tell_lag(task, list(left.values()))
         return bool(ready)
 
-    async def _put_through(self, task: TaskContext, watch: Watch, waiting: Waiting) -> bool:
-        """Send one file; False if it has to be looked at again."""
-        path = self._settings.directory / waiting.name
-        try:
-            return await self._send(task, waiting)
-        except (FileChanged, disk.NoPlainFile):
-            watch.changed(waiting.name)
-            log.warning(
-                "connector %s: %s changed while it was read; it is read anew", self._name, waiting.name
-            )
-        except FileNotFoundError:
-            if path.exists():  # something else is missing, for example the directory `done`
-                raise
-        return False
+    async def _put_through(
+        self, task: TaskContext, watch: Watch, together: Sequence[Waiting]
+    ) -> Sequence[str]:
+        """Send files; the names of those that need not be looked at again."""
+        works = [
+            OutgoingFile(self._settings, self._mapper, self._checkpoints, self._failed, task, each)
+            for each in together
+        ]
+        if len(works) > 1:
+            group = OutgoingGroup(works)
+            await group.send(task, self._settings)
+            done, changed = group.done, group.changed
+        else:
+            done, changed = await self._put_through_alone(task, works[0])
+        for name in changed:
+            watch.changed(name)
+            log.warning("connector %s: %s changed while it was read; it is read anew", self._name, name)
+        return done
 
-    async def _send(self, task: TaskContext, waiting: Waiting) -> bool:
+    async def _put_through_alone(self, task: TaskContext, work: OutgoingFile) -> tuple[list[str], list[str]]:
+        """Send one file; its name if it is done, and if it has changed."""
+        try:
+            return ([work.name] if await self._send(task, work) else []), []
+        except (FileChanged, disk.NoPlainFile):
+            return [], [work.name]
+        except FileNotFoundError:
+            if work.is_there:
+                raise
+            return [], []
+
+    async def _send(self, task: TaskContext, work: OutgoingFile) -> bool:
         """One file from where it stands to its end, unless stopped; raises FileChanged, and what `run` raises."""
-        work = OutgoingFile(self._settings, self._mapper, self._checkpoints, self._failed, task, waiting)
         reader = await asyncio.to_thread(work.open)
         try:
             following = asyncio.create_task(asyncio.to_thread(work.read, reader))
