@@ -54,14 +54,8 @@ def kafka_node(tmp_path: Path) -> Iterator[KafkaNode]:
 
 @pytest.fixture(scope="module")
 def module_kafka_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaNode]:
-    """As `kafka_node`, shared by the tests of one module: leave it running."""
+    """As `kafka_node`, shared by the tests of one module."""
     yield from _node_or_fail(tmp_path_factory.mktemp("kafka-module"))
-
-
-@pytest.fixture(scope="session")
-def session_kafka_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaNode]:
-    """As `kafka_node`, for tests that may leave it stopped: start it first."""
-    yield from _node_or_fail(tmp_path_factory.mktemp("kafka-session"))
 
 
 @pytest.fixture(scope="session")

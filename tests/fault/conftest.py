@@ -15,10 +15,10 @@ from tests.services.course import Course, prepare
 
 
 @pytest.fixture
-def kafka_node(session_kafka_node: KafkaNode) -> KafkaNode:
+def kafka_node(module_kafka_node: KafkaNode) -> KafkaNode:
     """A Kafka node that a test may stop, running again whatever the test before did; use topics of your own."""
-    session_kafka_node.start()
-    return session_kafka_node
+    module_kafka_node.start()
+    return module_kafka_node
 
 
 @pytest.fixture

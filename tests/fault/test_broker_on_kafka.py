@@ -49,11 +49,11 @@ def broker(kafka_node: KafkaNode, tmp_path: Path) -> Iterator[BrokerProcess]:
 
 
 @pytest.fixture(scope="module")
-def pair(session_kafka_node: KafkaNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+def pair(module_kafka_node: KafkaNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """Two instances of one exchange, for tests that leave all running."""
-    session_kafka_node.start()
+    module_kafka_node.start()
     root = tmp_path_factory.mktemp("pair")
-    first = BrokerProcess(root / "first", kafka=session_kafka_node.bootstrap, limits=LIMITS)
+    first = BrokerProcess(root / "first", kafka=module_kafka_node.bootstrap, limits=LIMITS)
     second = BrokerProcess.beside(first, root / "second")
     for each in (first, second):
         each.start()
@@ -110,7 +110,7 @@ async def test_without_kafka_nothing_is_acknowledged_or_released_and_afterwards_
 
 
 async def test_what_is_stored_and_what_is_delivered_are_read_by_others(
-    pair: Pair, session_kafka_node: KafkaNode
+    pair: Pair, module_kafka_node: KafkaNode
 ) -> None:
     """Kafka's records by confluent-kafka; a delivery in the CloudEvents JSON format by the CloudEvents SDK."""
     broker, _ = pair
@@ -118,7 +118,7 @@ async def test_what_is_stored_and_what_is_delivered_are_read_by_others(
         await opened.opened()
         await publish(broker, "CVE-1", "CVE-2")
         deliveries = await opened.deliveries(2)
-    stored = list(stored_records(session_kafka_node.bootstrap, kafka_topic(broker)))
+    stored = list(stored_records(module_kafka_node.bootstrap, kafka_topic(broker)))
     assert {each.headers for each in stored} == {(("content-type", b"application/cloudevents+protobuf"),)}
     events = {event.id: event for event in (CloudEvent.FromString(each.value) for each in stored)}
     assert {each.key for each in stored} == {b"k"}
