@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from broker.core.deliver.session import Session
 from broker.errors import EntenteError
 
-AFTER_S = 0.025
-"""How long instances may take to agree before it is told: longer than they need where nothing is slow."""
+AFTER_S = 0.1
+"""How long instances may take to agree before it is told: as long as a suspension should take at most."""
 
 AT_ONCE = 5
 PAUSE_S = 0.005
