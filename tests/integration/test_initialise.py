@@ -86,7 +86,7 @@ def test_the_rulebook_is_the_default_one_and_the_public_keys(exchange: Path) -> 
 
 def test_private_files_and_directories_are_the_owners_alone(exchange: Path) -> None:
     private = {*exchange.rglob("*.key"), *exchange.glob("issuers/*"), *exchange.glob("keys/*.keys")}
-    assert len(private) == 2 + 6 + 6 + 5  # ca and server, clients, issuers, a file for each use of keys
+    assert len(private) == 2 + 6 + 6 + 6  # ca and server, clients, issuers, a file for each use of keys
     for path in (exchange, *exchange.rglob("*")):
         mode = stat.S_IMODE(path.stat().st_mode)
         assert not path.is_symlink()
