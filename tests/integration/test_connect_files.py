@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
+import resource
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from connectors.client import Client
 from connectors.runtime.status import ConnectorStatus
-from tests.services.agency_records import MAPPING, Made, entitled_among
+from tests.services.agency_records import MAPPING, SOURCE, Made, entitled_among
 from tests.services.broker import BrokerProcess
 from tests.services.connect import ConnectProcess, TokenFile, run_connect
+from tests.services.evidence import Auditor
 
 pytestmark = [pytest.mark.opa, pytest.mark.slow]
 
 MADE = Made(seed=11, keys=5, poison=150)
+LARGE = replace(MADE, filler_bytes=40_000)
 SIZES = [(3_000, 3), pytest.param(60_000, 8, marks=[pytest.mark.soak, pytest.mark.timeout(1_800)])]
 """So many records in so many files; the connectors are killed within each file but the last."""
 
@@ -80,6 +87,16 @@ def check(found: list[dict[str, Any]], count: int) -> None:
         assert arrived == sorted(arrived)
 
 
+def one_by_one(broker: BrokerProcess, root: Path) -> dict[str, Any]:
+    """The same with a file for each record, of which withdrawn ones are removed, and with receipts."""
+    chosen = connectors(broker, root)
+    del chosen["in"]["segment_records"]
+    chosen["in"] |= {"format": "json", "withdrawn": "remove"}
+    for name, table in chosen.items():
+        table["receipts"] = str(root / f"{name}-receipts.jsonl")
+    return chosen
+
+
 @pytest.fixture
 def connect(tmp_path: Path, exchange: BrokerProcess) -> Iterator[ConnectProcess]:
     for name in ("outgoing", "incoming"):
@@ -109,9 +126,75 @@ async def test_killed_on_the_way_everything_arrives_once(
     check_failed(tmp_path / "outgoing" / "failed", count)
 
 
-def put(path: Path, first: int, size: int) -> None:
+@pytest.mark.timeout(400)
+async def test_withdrawals_a_full_disk_and_receipts(tmp_path: Path, exchange: BrokerProcess) -> None:
+    """What was withdrawn goes, a full disk is waited out, and every receipt is in the exchange's ledger, but forged ones."""
+    for name in ("outgoing", "incoming"):
+        (tmp_path / name).mkdir()
+    connect = ConnectProcess(tmp_path / "connect", one_by_one(exchange, tmp_path))
+    connect.start()
+    try:
+        put(tmp_path / "outgoing" / "small.jsonl", 0, 30)
+        await connect.until("in", lambda _: len(kept(tmp_path)) == entitled_among(MADE, 30))
+        gone = min(kept(tmp_path))
+        async with admin_of(exchange, "cyber-centre") as owner:
+            await owner.overlays.withdraw(SOURCE, f"CVE-{gone}", "wrong", tell_reason=True)
+        await connect.until("in", lambda _: gone not in kept(tmp_path))
+        (told,) = (tmp_path / "incoming").glob("*.withdrawn.json")
+        assert json.loads(told.read_text())["withdrawal"]["id"] == f"CVE-{gone}"
+        limit_files(connect.pid, 30_000)
+        put(tmp_path / "outgoing" / "large.jsonl", 30, 10, made=LARGE)
+        await connect.until("in", lambda one: "File too large" in (one.cause or ""))
+        limit_files(connect.pid, resource.RLIM_INFINITY)
+        wanted = entitled_among(MADE, 40) - 1
+        await connect.until("in", lambda _: len(kept(tmp_path)) == wanted)
+    finally:
+        code = connect.stop()
+    assert code == 0
+    numbers = kept(tmp_path)
+    assert sorted(numbers) == [n for n in range(40) if MADE.record(n).entitled is not None and n != gone]
+    for number, line in numbers.items():
+        entitled = (MADE if number < 30 else LARGE).record(number).entitled
+        assert entitled is not None and line["data"] == entitled.data
+    await asyncio.to_thread(check_receipts, exchange, tmp_path)
+
+
+def check_receipts(exchange: BrokerProcess, root: Path) -> None:
+    """The connectors' are sound; one about something else, and one that the exchange never gave, are found."""
+    auditor, files = Auditor.of(exchange), [root / f"{name}-receipts.jsonl" for name in ("out", "in")]
+    assert auditor.finds_all_sound(files) >= 4
+    lines = [json.loads(line) for line in files[1].read_text().splitlines()]
+    changed = lines[0] | {"contents": ["00" * 32, *lines[0]["contents"][1:]]}
+    never = lines[0] | {
+        "receipt": base64.b64encode(bytes(len(base64.b64decode(lines[0]["receipt"])))).decode()
+    }
+    forged = root / "forged.jsonl"
+    forged.write_text("".join(json.dumps(line) + "\n" for line in (lines[0], changed, never)))
+    keys = exchange.directory / "keys/receipt.keys"
+    found = auditor.ask("check-receipts", forged, "--receipt-keys", keys, code=7)
+    assert (found["checked"], found["sound"], len(found["findings"])) == (3, 1, 2)
+
+
+def kept(root: Path) -> dict[int, dict[str, Any]]:
+    """The records that partner-cert has now, by number."""
+    paths = [path for path in (root / "incoming").glob("*.json") if not path.name.startswith(".")]
+    lines = [json.loads(path.read_text()) for path in paths if ".withdrawn." not in path.name]
+    return {int(line["id"].removeprefix("CVE-")): line for line in lines}
+
+
+def admin_of(broker: BrokerProcess, agency: str) -> Client:
+    token = broker.metadata(f"{agency}-admin")[0][1].removeprefix("Bearer ")
+    return Client(broker.config.listen.tls, token=token, ca_file=broker.directory / "tls" / "ca.pem")
+
+
+def limit_files(pid: int, size_bytes: int) -> None:
+    """Bound each file that a process writes, as a full disk would."""
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size_bytes, resource.RLIM_INFINITY))
+
+
+def put(path: Path, first: int, size: int, made: Made = MADE) -> None:
     """So many records, in a file that is there at once and whole."""
-    records = MADE.records(first, size)
+    records = made.records(first, size)
     unfinished = path.with_suffix(".part")
     unfinished.write_bytes(b"".join(record.value + b"\n" for record in records))
     unfinished.rename(path)
