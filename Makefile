@@ -29,7 +29,7 @@ setup: $(VENV)/.runtime $(VENV)/bin/opa ## what `make demo` needs: .venv/bin/ent
 
 setup-check: setup $(VENV)/.dev $(BIN)/buf ## and what `make check` needs
 
-setup-test: setup-check $(BIN)/grpcurl $(BIN)/ledgercheck .tools/kafka/.stamp ## and what `make test` needs: Kafka, grpcurl, ledgercheck
+setup-test: setup-check $(BIN)/grpcurl $(BIN)/ledgercheck .tools/kafka/classes.jsa ## and what `make test` needs: Kafka, grpcurl, ledgercheck
 
 $(PY):
 	@$(call need,$(PYTHON),install Python 3.11 or newer or name one with 'make PYTHON=...')
@@ -69,6 +69,10 @@ $(VENV)/bin/opa: $(BIN)/opa | $(PY)
 	  -DoutputDirectory="$(CURDIR)/.tools/kafka/libs.new"
 	@rm -rf .tools/kafka/libs && mv .tools/kafka/libs.new .tools/kafka/libs
 	@touch $@
+
+# the tests start Kafka dozens of times
+.tools/kafka/classes.jsa: .tools/kafka/.stamp | $(PY)
+	@$(PY) deploy/kafka/node.py archive
 
 # ---- running it ----
 
