@@ -9,7 +9,7 @@ import orjson
 
 from broker.adapters.export.schema import ENTRY_BITS
 from broker.core.audit.forms import PARTS
-from broker.core.audit.opening import Cache, open_entry
+from broker.core.audit.opening import Cache, Opener
 from broker.core.audit.pieces import BLOCK, size_of
 from broker.core.audit.rows import Row, Rows
 from broker.core.audit.segments import Segment
@@ -59,7 +59,10 @@ class Indexer:
             "SELECT name, next FROM instances WHERE number = ?", (instance,)
         ).fetchone()
         rows = Rows()
-        hashes = [self._collect(rows, name, index, entry) for index, entry in enumerate(entries, first)]
+        opener = Opener(name, first, self._cache)
+        hashes = [
+            self._collect(rows, opener, name, index, entry) for index, entry in enumerate(entries, first)
+        ]
         base = instance << ENTRY_BITS
         self._intern(connection, rows)
         for table, statement in _INSERTS.items():
@@ -77,9 +80,9 @@ class Indexer:
         self._numbers.clear()
         self._decisions.clear()
 
-    def _collect(self, rows: Rows, instance: str, index: int, encoded: EncodedEntry) -> bytes:
+    def _collect(self, rows: Rows, opener: Opener, instance: str, index: int, encoded: EncodedEntry) -> bytes:
         try:
-            entry = open_entry(encoded.leaf, encoded.openings, self._cache)
+            entry = opener.open(encoded.leaf, encoded.openings)
         except EntryInvalid:
             hashed = leaf_hash(encoded.leaf)
             rows.add_unreadable(index, hashed)

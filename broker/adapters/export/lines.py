@@ -12,7 +12,7 @@ from broker.adapters.sqlite.failure import reported
 from broker.core.audit.pieces import BLOCK, PIECE_BYTES, PIECE_ENTRIES
 from broker.errors import StorageUnavailable
 
-_READ_BYTES = 1 << 20
+_READ_BYTES = 256 << 10
 
 LINE_BYTES = 32 << 20
 """More than any entry takes; a line without end would else be read into memory."""
@@ -58,27 +58,25 @@ class LinePiece:
 
 
 class Liner:
-    """Walks along a file's lines and tells where they are, without keeping them."""
+    """Walks along a file's lines and tells where they are, without keeping them or looking at each."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file = open_plain(path)
-        self._block = b""
-        self._at = 0
+        self._block = bytearray(_READ_BYTES)
+        self._at = self._end = 0
         self._position = 0
+        self._unfinished = 0
 
-    def take(self, most: int, most_bytes: int) -> tuple[int, Stretch]:
-        """How many of the next lines, at most so many, and their place; they stop after about `most_bytes`."""
+    def take(self, most: int) -> tuple[int, Stretch]:
+        """How many of the next lines, at most so many, and their place."""
         begin, count = self._position, 0
-        while count < most and self._position - begin < most_bytes:
-            end = self._block.find(b"\n", self._at)
-            if end < 0:
-                if not self._fill():
-                    break
-                continue
-            self._position += end + 1 - self._at
-            self._at = end + 1
-            count += 1
+        while count < most:
+            if self._at == self._end and not self._fill():
+                count += self._unfinished > 0  # at the file's end what has no line end counts as a line
+                self._unfinished = 0
+                break
+            count += self._pass(most - count)
         return count, Stretch(self._path, begin, self._position - begin)
 
     def close(self) -> None:
@@ -86,18 +84,30 @@ class Liner:
         self._file.close()
 
     def _fill(self) -> bool:
-        """Read on; at the end what has no line end counts as a line."""
-        more = self._file.read(_READ_BYTES)
-        rest = self._block[self._at :]
-        if len(rest) > LINE_BYTES:
-            raise StorageUnavailable(
-                f"{self._path}: a line has more than {LINE_BYTES} bytes, which no entry has; export again"
-            )
-        if not more and rest:
-            more = b"\n"
-            self._position -= 1  # that line end is not in the file
-        self._block, self._at = rest + more, 0
-        return bool(more)
+        """Read on, in place of what was read before."""
+        self._at, self._end = 0, self._file.readinto(self._block)
+        return self._end > 0
+
+    def _pass(self, most: int) -> int:
+        """Pass the lines that end in what was read, at most so many: how many. Raises StorageUnavailable."""
+        find, end = self._block.find, self._end
+        begin = at = self._at
+        count = 0
+        while count < most and (found := find(b"\n", at, end)) >= 0:
+            at = found + 1
+            count += 1
+        if count < most:
+            self._unfinished = end - at + (0 if count else self._unfinished)
+            at = end
+            if self._unfinished > LINE_BYTES:
+                raise StorageUnavailable(
+                    f"{self._path}: a line has more than {LINE_BYTES} bytes, which no entry has; export again"
+                )
+        else:
+            self._unfinished = 0
+        self._at = at
+        self._position += at - begin
+        return count
 
 
 def pieces_in(leaves: Path, openings: Path, instance: str, begin: int) -> Iterator[LinePiece]:
@@ -115,16 +125,16 @@ def pieces_in(leaves: Path, openings: Path, instance: str, begin: int) -> Iterat
             if not count:
                 return
             with reported(openings):
-                _, opened = beside.take(count, 1 << 62)
+                _, opened = beside.take(count)
             yield LinePiece(instance, begin, count, first, opened)
             begin += count
 
 
 def _next(along: Liner, begin: int) -> tuple[Stretch, int]:
     """Whole blocks of lines, as many as make a piece."""
-    count, stretch = along.take(BLOCK - begin % BLOCK, 1 << 62)
+    count, stretch = along.take(BLOCK - begin % BLOCK)
     total, size = count, stretch.size
     while count and total < PIECE_ENTRIES and size < PIECE_BYTES // 4:
-        count, more = along.take(BLOCK, 1 << 62)
+        count, more = along.take(BLOCK)
         total, size = total + count, size + more.size
     return Stretch(stretch.path, stretch.begin, size), total

@@ -15,27 +15,44 @@ from broker.core.audit.places import Places
 from broker.core.audit.recorded import ended_by_its_own
 from broker.core.audit.rows import topic_of
 from broker.core.audit.standings import Text, beginning, greatest, read_standing, standing_text
+from broker.core.audit.texts import Texts
 from broker.core.ledger.leaf import EntryInvalid
 from broker.core.merkle.hashing import HASH_BYTES
 
-_REMEMBERED = 16_384
+_GROUPS, _IN_GROUP, _TEXTS = 512, 128, 4_096
 _STREAM_ID_DIGITS = 16
 _CLASS, _COUNT, _DECISIONS, _PLACES = (
     FORMS["delivery"].at[name] for name in ("class", "count", "decisions", "places")
 )
 
 
-class Group:
-    """What is known of one class of receivers, by the texts that recur: rulings of decisions, and receivers' streams."""
+Receiver = tuple[str, StreamName]
+"""A receiver's stream, and whose that is."""
 
-    __slots__ = ("receivers", "rulings", "topic", "value")
+
+class Group:
+    """What is known of one class of receivers. rulings: by what its deliveries say of decisions."""
+
+    __slots__ = ("_last", "_receivers", "_value", "rulings", "topic")
 
     def __init__(self, content: bytes) -> None:
         """Raises ValueError, LookupError or TypeError for what is no class."""
-        self.value = parse(content)
-        self.topic: str = self.value["topic"]
-        self.rulings: dict[bytes, Ruled] = {}
-        self.receivers: dict[bytes, tuple[str, StreamName]] = {}
+        self._value = parse(content)
+        self.topic: str = self._value["topic"]
+        self.rulings = Texts(lambda decisions: Ruled.of(parse(decisions), self._value), _IN_GROUP)
+        self._receivers = Texts(self._receiver, _IN_GROUP)
+        self._last: tuple[list[bytes], list[Receiver]] = [], []
+
+    def receivers(self, openings: list[bytes]) -> list[Receiver]:
+        """The receivers' streams; delivery after delivery is to the same ones."""
+        if openings != self._last[0]:
+            self._last = openings, [self._receivers.get(opening) for opening in openings]
+        return self._last[1]
+
+    def _receiver(self, opening: bytes) -> Receiver:
+        (_, row), of = parse(opening), self._value
+        whose = (of["agency"], row["subject"], row["subscription"], row["epoch"])
+        return row["stream"], (*whose, of["topic"], of["purpose"])
 
 
 class Memory:
@@ -43,40 +60,9 @@ class Memory:
 
     def __init__(self) -> None:
         self.histories = Histories()
-        self._groups: dict[bytes, Group] = {}
-        self._remembered = 0
-
-    def group(self, content: bytes) -> Group:
-        """What is known of a class."""
-        group = self._groups.get(content)
-        if group is None:
-            self._remember()
-            group = self._groups[content] = Group(content)
-        return group
-
-    def ruled(self, group: Group, content: bytes) -> Ruled:
-        """What a delivery's decisions say, for its class."""
-        ruled = group.rulings.get(content)
-        if ruled is None:
-            self._remember()
-            ruled = group.rulings[content] = Ruled.of(parse(content), group.value)
-        return ruled
-
-    def receiver(self, group: Group, opening: bytes) -> tuple[str, StreamName]:
-        """A receiver's stream, and whose that is."""
-        found = group.receivers.get(opening)
-        if found is None:
-            (_, row), of = parse(opening), group.value
-            whose = (of["agency"], row["subject"], row["subscription"], row["epoch"])
-            self._remember()
-            found = group.receivers[opening] = row["stream"], (*whose, of["topic"], of["purpose"])
-        return found
-
-    def _remember(self) -> None:
-        self._remembered += 1
-        if self._remembered > _REMEMBERED:
-            self._groups.clear()
-            self._remembered = 0
+        self.groups = Texts(Group, _GROUPS)
+        self.revisions: Texts[str] = Texts(lambda rules: parse(rules)["revision"], _TEXTS)
+        self.counts = Texts(lambda several: len(parse(several)), _TEXTS)
 
 
 class Collector:
@@ -104,7 +90,7 @@ class Collector:
         """One entry with openings, at the index that it has."""
         collect = self._kinds.get(entry.kind)
         try:
-            entry.shared("rules")["revision"]
+            self._memory.revisions.get(entry.content("rules"))
             if collect is not None:
                 collect(entry)
         except EntryInvalid as error:
@@ -122,7 +108,7 @@ class Collector:
     # ---- records ----
 
     def _publish(self, entry: Opened) -> None:
-        topic, decisions = topic_of(entry), len(entry.shared("decisions"))
+        topic, decisions = topic_of(entry), self._memory.counts.get(entry.content("decisions"))
         places = orjson.loads(entry.content("stored"))
         if len(entry.listed) != len(places):
             self._chunk.fault(entry.index, "there are not as many places as records", BROKEN)
@@ -136,9 +122,10 @@ class Collector:
                 self._chunk.fault(entry.index, "a record names a decision that is not there", BROKEN)
 
     def _delivery(self, entry: Opened) -> None:
-        index, memory, receivers, taken = entry.index, self._memory, entry.listed, entry.taken or ()
-        group = memory.group(taken[_CLASS])
-        ruled = memory.ruled(group, taken[_DECISIONS])
+        index, taken = entry.index, entry.taken or ()
+        group = self._memory.groups.get(taken[_CLASS])
+        ruled = group.rulings.get(taken[_DECISIONS])
+        receivers = group.receivers(entry.listed)
         handed = HandedOut(orjson.loads(taken[_PLACES]), ruled)
         handed.note(self._released, group.topic, index)
         if taken[_COUNT] != b"%d" % handed.total:
@@ -154,9 +141,15 @@ class Collector:
                 self._chunk.fault(index, what, BROKEN)
         one = len(histories) == 1 and histories[0].receivers == numbers_to(len(receivers))
         whose = histories * len(receivers) if one else self._whose(index, histories, len(receivers))
-        for opening, history in zip(receivers, whose, strict=bool(whose)):
-            stream, name = memory.receiver(group, opening)
-            self._advance(self._stream(stream, name, index), index, history.since, history.until)
+        streams = self._chunk.streams
+        for (stream, name), history in zip(receivers, whose, strict=bool(whose)):
+            part = streams.get(stream)
+            if part is None or part.name is not name or part.closed is not None or part.end is None:
+                self._advance(self._stream(stream, name, index), index, history.since, history.until)
+            elif part.end[1] != history.since:
+                self._advance(part, index, history.since, history.until)
+            else:
+                part.end = (index, history.until)
 
     def _whose(self, index: int, histories: list[History], count: int) -> list[History]:
         """The history of each receiver, which has exactly one; else nobody can tell."""

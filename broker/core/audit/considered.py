@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import gt
 from typing import Any, NamedTuple
 
 from broker.core.audit.forms import FORMS
-from broker.core.audit.opening import Cache, Opened, parse
+from broker.core.audit.opening import Opened, parse
 from broker.core.audit.places import Places
 from broker.core.audit.standings import Standing, Standings, Text, standing_text
+from broker.core.audit.texts import Texts
 from broker.core.ledger.runs import places_of
 
 _WITHDRAWAL = "withdrawal"
@@ -18,15 +20,29 @@ _INSIDE = FORMS["delivery"].at["considered"] + 1
 """Where a delivery's form has what it finds in a plain history."""
 
 
+class Outcomes(NamedTuple):
+    """What became of the records that were considered: how many they were, and by effect how many went out."""
+
+    considered: int
+    handed_out: dict[str, int]
+
+    @classmethod
+    def of(cls, counts: dict[str, int]) -> Outcomes:
+        """Raises TypeError for what are no counts."""
+        return cls(
+            sum(counts.values()), {effect: counts[effect] for effect in _HANDED_OUT if counts.get(effect)}
+        )
+
+
 class History(NamedTuple):
     """What was considered for some receivers, from one standing to another. receivers: their numbers, in canonical form.
 
-    outcomes: by name how many records; withheld: how many of them by a decision.
+    withheld: how many records by a decision.
     """
 
     since: Text
     until: Text
-    outcomes: dict[str, int]
+    outcomes: Outcomes
     withheld: int
     receivers: bytes
 
@@ -98,6 +114,7 @@ class HandedOut:
                 known[0], known[1] = min(known[0], offset), max(known[1], last)
 
 
+_TEXTS = 4_096
 NOTHING = HandedOut([], Ruled((), (), ()))
 
 
@@ -106,21 +123,21 @@ class Histories:
 
     def __init__(self) -> None:
         self.standings = Standings()
-        self._cache = Cache()
-        self._withheld: dict[bytes, int] = {b"[]": 0}
+        self._outcomes = Texts(lambda counts: Outcomes.of(parse(counts)), _TEXTS)
+        self._withheld = Texts(lambda pairs: sum(count for _, count in parse(pairs)), _TEXTS)
 
     def read(self, entry: Opened) -> list[History]:
         """Raises ValueError, LookupError or TypeError for what is not as documented."""
         if entry.kind == "delivery" and entry.taken is not None:
             since, outcomes, receivers, until, withheld = entry.taken[_INSIDE : _INSIDE + 5]
-            if since and until and outcomes and receivers and withheld:
-                outcome = self._cache.value(outcomes)
-                return [History(since, until, outcome, self._sum(withheld), receivers)]
+            if since:
+                sum_withheld = 0 if withheld == b"[]" else self._withheld.get(withheld)
+                return [History(since, until, self._outcomes.get(outcomes), sum_withheld, receivers)]
         return [
             History(
                 standing_text(value["from"]),
                 standing_text(value["to"]),
-                value["outcomes"],
+                Outcomes.of(value["outcomes"]),
                 sum(count for _, count in value["withheld"]),
                 standing_text(value.get("receivers", [])),
             )
@@ -130,14 +147,14 @@ class Histories:
     def check(self, history: History, handed: HandedOut) -> str | None:
         """What does not add up, if anything: what went out lies in the range, and the counts are the range's."""
         since, until = self.standings.read(history.since), self.standings.read(history.until)
-        low, high, outcomes = since.next, until.next, history.outcomes
-        for a, b in zip(low, high, strict=True):
-            if a > b:
-                return "a stretch that was considered ends before it begins"
-        considered, counts = sum(outcomes.values()), handed.counts
-        for effect in _HANDED_OUT:
-            if outcomes.get(effect, 0) != counts.get(effect, 0):
-                return "what was considered counts other releases than the places say"
+        low, high = since.next, until.next
+        if len(low) != len(high):
+            raise ValueError("standings of two topics")
+        if any(map(gt, low, high)):
+            return "a stretch that was considered ends before it begins"
+        considered, handed_out = history.outcomes
+        if handed_out != handed.counts:
+            return "what was considered counts other releases than the places say"
         if since.lags or until.lags:
             inside = all(
                 _newly_dealt_with(since, until, place, handed.ruled) for place in places_of(handed.runs)
@@ -153,18 +170,6 @@ class Histories:
         if history.withheld > considered - handed.total:
             return "more decisions withheld records than records were withheld"
         return None
-
-    def _sum(self, withheld: bytes) -> int:
-        """How many records decisions withheld; the same decisions recur, and often the same counts."""
-        total = self._withheld.get(withheld)
-        if total is None:
-            if len(self._withheld) >= _SUMS:
-                self._withheld = {b"[]": 0}
-            total = self._withheld[withheld] = sum(count for _, count in parse(withheld))
-        return total
-
-
-_SUMS = 4_096
 
 
 def _newly_dealt_with(since: Standing, until: Standing, place: Sequence[int], ruled: Ruled) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from broker.core.audit.chunk import RESTORE, Chunk
 from broker.core.audit.collect import Collector, Memory
-from broker.core.audit.opening import Cache, Opened, open_entry
+from broker.core.audit.opening import Cache, Opened, Opener
 from broker.core.audit.pieces import BLOCK, Piece
 from broker.core.audit.rows import Rows
 from broker.core.audit.segments import segment_of
@@ -49,10 +49,10 @@ _cache, _memory = Cache(), Memory()
 def _open_all(chunk: Chunk, entries: list[tuple[bytes, bytes]], rows: Rows | None) -> list[bytes]:
     collector, hashes = Collector(chunk, _memory), list[bytes]()
     instance, collect, index = chunk.instance, collector.add, chunk.begin
-    places = _Places(chunk)
+    places, open_next = _Places(chunk), Opener(instance, index, _cache).open
     for leaf, openings in entries:
         try:
-            entry = open_entry(leaf, openings, _cache)
+            entry = open_next(leaf, openings)
             if entry.instance != instance:
                 raise EntryInvalid(f"an entry of instance {entry.instance[:32]} stands here")
         except EntryInvalid as error:

@@ -1,4 +1,4 @@
-"""How the openings of each kind of entry lie: taken apart in one go, and compared with what the leaf commits to."""
+"""How the openings of each kind of entry lie: taken apart in one go, and the leaf that commits to them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from hashlib import sha256, shake_256
 from typing import Any
 
 from broker.core.audit.kinds import KINDS, ROOTS
-from broker.core.ledger.leaf import LISTS, SALT_BYTES, SALTS, SEALED, group_of, order_of
-from broker.core.merkle.hashing import HASH_BYTES, root_of
+from broker.core.ledger.leaf import LISTS, SALT_BYTES, SALTS, SEALED, SHOWN, group_of, order_of
+from broker.core.merkle.hashing import root_of
 
 Taken = tuple[Any, ...]
 """What a form's pattern finds in openings, bytes or None; `Form.at` says where."""
 
 PARTS = {kind: sorted(parts - ROOTS, key=order_of) for kind, parts in KINDS.items()}
 """By kind the parts that openings have, in their order."""
-
-ROOT = slice(len('"handed_out":"'), len('"handed_out":"') + 2 * HASH_BYTES)
-"""Where the root stands in the members of a leaf's `parts` that has one: before all others."""
 
 # Of the base64 of 32 bytes the last character but the padding holds four bits.
 _SALT = rb'\["salt","([A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=)"\]'
@@ -53,9 +50,15 @@ class Form:
             self.at[name] = at
             at += 1 + re.compile(_INSIDE.get(name, b"")).groups
         self._shown = self.at[shown[0]] - 1 if shown else 0
-        groups = {group_of(name) for name in names} | (KINDS[kind] & ROOTS)
-        self._leaf = ",".join(f'"{name}":"%s"' for name in sorted(groups))
-        self._has_root = bool(KINDS[kind] & ROOTS)
+        groups = sorted({group_of(name) for name in names} | (KINDS[kind] & ROOTS))
+        self.has_root = bool(KINDS[kind] & ROOTS)
+        # What stands in the leaf before each commitment; before the first one that of the kind.
+        titles = {name: f'","{name}":"' for name in groups} | {
+            groups[0]: f'{kind}","parts":{{"{groups[0]}":"'
+        }
+        self._root, self._items, self._seal, self._show = (
+            titles.get(name or "", "") for name in (*ROOTS, self.list, SEALED, SHOWN)
+        )
 
     def take(self, openings: bytes) -> tuple[Taken, list[bytes]] | None:
         """What is found, and the openings of the list's items; None if they have another form."""
@@ -65,29 +68,33 @@ class Form:
         taken = found.groups()
         return taken, taken[1][:-1].split(b"\t") if taken[1] else []
 
-    def is_committed(self, taken: Taken, listed: list[bytes], parts: bytes) -> bool:
-        """Whether the members of a leaf's `parts` are, in the one form that they have, the commitments to these openings."""
-        encoded, sealed = taken[0], taken[2]
+    def leaf(self, begin: str, root: str, taken: Taken, listed: list[bytes], end: str) -> bytes:
+        """The one leaf that an entry of this kind has, with these openings.
+
+        begin, end: what it says of its place before its kind, and of its time after its commitments. root: hexadecimal, of
+        the part that nothing opens.
+        """
         many = len(listed)
-        salts = shake_256(SALTS + a2b_base64(encoded)).digest(SALT_BYTES * (many + 2))
-        at, end = SALT_BYTES * many, SALT_BYTES * (many + 1)
-        found = []
-        if self._has_root:
-            root = parts[ROOT]  # whether it is a hash is asked where it is read
-            found.append(root.decode() if root.isalnum() else "")
+        salts = shake_256(SALTS + a2b_base64(taken[0])).digest(SALT_BYTES * (many + 2))
+        at = SALT_BYTES * many
+        rest = at + SALT_BYTES
+        found = [begin, self._root, root] if self.has_root else [begin]
         if many == 1:
-            found.append(sha256(b"\0" + salts[:at] + listed[0]).hexdigest())
+            found += self._items, sha256(b"\0" + salts[:at] + listed[0]).hexdigest()
+        elif many == 2:
+            one, other = listed
+            left = sha256(b"\0" + salts[:SALT_BYTES] + one).digest()
+            right = sha256(b"\0" + salts[SALT_BYTES:at] + other).digest()
+            found += self._items, sha256(b"\1" + left + right).hexdigest()
         elif self.list is not None:
             salted = zip(range(0, at, SALT_BYTES), listed, strict=True)
-            found.append(
-                root_of(
-                    [sha256(b"\0" + salts[n : n + SALT_BYTES] + text).digest() for n, text in salted]
-                ).hex()
-            )
-        found.append(sha256(b"\0" + salts[at:end] + sealed).hexdigest())
+            hashes = [sha256(b"\0" + salts[n : n + SALT_BYTES] + text).digest() for n, text in salted]
+            found += self._items, root_of(hashes).hex()
+        found += self._seal, sha256(b"\0" + salts[at:rest] + taken[2]).hexdigest()
         if self._shown:
-            found.append(sha256(b"\0" + salts[end:] + taken[self._shown]).hexdigest())
-        return self._leaf % tuple(found) == parts.decode("latin-1")
+            found += self._show, sha256(b"\0" + salts[rest:] + taken[self._shown]).hexdigest()
+        found.append(end)
+        return "".join(found).encode()
 
 
 def _pattern(name: str) -> bytes:

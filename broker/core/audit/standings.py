@@ -6,8 +6,7 @@ Equal standings are equal texts, so most are compared without being read.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -19,8 +18,7 @@ Text = bytes
 _CACHE_LIMIT = 4_096
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """A standing that was read. total: the sum of `next`, to count with."""
 
     next: list[int]
