@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import pytest
 from kafka.admin import OffsetSpec
 
+from broker.adapters.kafka import clients
 from broker.adapters.kafka.admin import ClusterAdmin
 from broker.adapters.kafka.connection import KafkaConnection
 from broker.adapters.kafka.ledger import KafkaLedgerLog
@@ -328,6 +329,7 @@ async def test_opening_without_kafka_is_refused_and_leaves_no_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connection, "BOOTSTRAP_TIMEOUT_MS", 1_000)
+    monkeypatch.setattr(clients, "REACH_TIMEOUT_S", 1.0)
     nobody = KafkaConnection(bootstrap=(f"127.0.0.1:{free_port()}",), prefix=PREFIX, replication=1)
     before = set(threading.enumerate())
     outcomes = await asyncio.gather(

@@ -8,9 +8,8 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import confluent_kafka
 import pytest
-from kafka import TopicPartition
+from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource
 
 from broker.adapters.kafka.admin import ClusterAdmin
@@ -26,6 +25,8 @@ from tests.contract.samples import START_MS, appended, key_for, read_all, record
 pytestmark = pytest.mark.kafka
 
 NAME = "crash-reports"
+CREATE_TIME = 0
+"""Kafka's timestamp type of a time that the producer gave."""
 
 
 @pytest.fixture
@@ -59,29 +60,23 @@ async def test_another_client_library_reads_the_cloudevents_structured_form(
     async with opened(connection, topic()) as log:
         batch = [record(n, key=f"key {n}") for n in range(20)]
         places = appended(await log.append(NAME, batch))
-    consumer = confluent_kafka.Consumer(
-        {
-            "bootstrap.servers": connection.bootstrap[0],
-            "group.id": connection.prefix,
-            "enable.auto.commit": False,
-        }
+    consumer = KafkaConsumer(
+        bootstrap_servers=connection.bootstrap[0], group_id=None, auto_offset_reset="earliest"
     )
-    kafka_name = connection.topic("records", NAME)
-    consumer.assign([confluent_kafka.TopicPartition(kafka_name, n, 0) for n in range(3)])
+    consumer.assign([TopicPartition(connection.topic("records", NAME), n) for n in range(3)])
     found = {}
     while len(found) < 20:
-        message = consumer.poll(10)
-        assert message is not None
-        assert message.error() is None
-        found[message.partition(), message.offset()] = message
+        polled = consumer.poll(20_000)
+        assert polled, "nothing came"
+        found.update({(each.partition, each.offset): each for records in polled.values() for each in records})
     consumer.close()
     for new, place in zip(batch, places, strict=True):
         message = found[place.partition, place.offset]
-        assert message.value() == new.body
-        assert message.key() == new.partition_key
-        assert message.headers() == [("content-type", b"application/cloudevents+protobuf")]
-        assert message.timestamp() == (confluent_kafka.TIMESTAMP_CREATE_TIME, new.recorded_ms)
-        assert message.partition() == partition_for(new.partition_key, 3)
+        assert message.value == new.body
+        assert message.key == new.partition_key
+        assert list(message.headers) == [("content-type", b"application/cloudevents+protobuf")]
+        assert (message.timestamp_type, message.timestamp) == (CREATE_TIME, new.recorded_ms)
+        assert message.partition == partition_for(new.partition_key, 3)
 
 
 async def test_what_another_instance_stored_is_recognised(connection: KafkaConnection) -> None:

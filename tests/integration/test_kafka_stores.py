@@ -13,9 +13,10 @@ from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 
 from broker.adapters.kafka.admin import ClusterAdmin
 from broker.adapters.kafka.connection import KafkaConnection
+from broker.adapters.kafka.flight import SendFailed
 from broker.adapters.kafka.ledger import KafkaLedgerLog
 from broker.adapters.kafka.ledger_reader import KafkaLedgerReader
-from broker.adapters.kafka.outbox import Message, SendFailed
+from broker.adapters.kafka.outbox import Message
 from broker.adapters.kafka.rulebook_store import CHUNK_BYTES, KafkaRulebookStore, encode_revision
 from broker.adapters.kafka.span import read_span
 from broker.adapters.kafka.subscription_store import KafkaSubscriptionStore

@@ -1,4 +1,4 @@
-"""What a Kafka cluster holds, read and changed with confluent-kafka: a client that shares no code with the broker's."""
+"""What a Kafka cluster holds, read and changed with confluent-kafka alone, without any of the broker's code."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The stores on Apache Kafka, with kafka-python: record log, ledger, subscriptions, rulebooks."""
+"""The stores on Apache Kafka: record log, ledger, subscriptions, rulebooks. librdkafka carries, kafka-python administers."""

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from broker.adapters.kafka.outbox import LARGEST_BYTES, Message, Outbox, SendFailed
+from broker.adapters.kafka.flight import SendFailed
+from broker.adapters.kafka.outbox import LARGEST_BYTES, Message, Outbox
 from broker.adapters.kafka.topic_tail import InFlight, Parcel, TopicTail
 from broker.errors import StorageUnavailable
 from broker.model.partition import partition_for

@@ -186,9 +186,9 @@ class CatchUpPool:
 
 
 def to_records(place: Place, records: Sequence[Any]) -> tuple[Sequence[StoredRecord], int]:
-    """kafka-python's records of one partition as the port's, and the bytes of their bodies."""
+    """A consumer's messages of one partition as the port's records, and the bytes of their bodies."""
     partition = place[1]
-    ours = [StoredRecord(partition, r.offset, r.timestamp, r.value or b"") for r in records]
+    ours = [StoredRecord(partition, r.offset(), r.timestamp()[1], r.value() or b"") for r in records]
     return ours, sum(len(record.body) for record in ours)
 
 

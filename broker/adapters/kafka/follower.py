@@ -1,7 +1,7 @@
 """A consumer in its own thread that follows partitions and hands what it reads to the event loop.
 
-kafka-python's consumer blocks and belongs to one thread. The loop is woken once per poll, never per record, and the
-thread stops polling while more than `prefetch_bytes` have been handed over and not released.
+The loop is woken once per poll, never per record, and the thread stops polling while more than `prefetch_bytes` have been
+handed over and not released; the consumer itself reads ahead as much once more.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from kafka import TopicPartition
-from kafka.errors import KafkaError, LogTruncationError, OffsetOutOfRangeError
+from confluent_kafka import KafkaError, TopicPartition
 
+from broker.adapters.kafka.clients import connected_consumer
 from broker.adapters.kafka.connection import KafkaConnection
 from broker.errors import StorageUnavailable
 
@@ -25,8 +25,10 @@ T = TypeVar("T")
 Place = tuple[str, int]
 """Kafka topic and partition."""
 
-_POLL_MS = 50
+_POLL_S = 0.05
 _RETRY_S = 0.5
+_CUT_OFF = KafkaError(KafkaError._LOG_TRUNCATION).str()
+"""How the text of an offset error begins where a log ends before what was read of it; its code is the same as others'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class OutOfRange:
 
 
 Convert = Callable[[Place, Sequence[Any]], tuple[Sequence[T], int]]
-"""kafka-python's records of one partition -> items and their size in bytes; runs in the follower's thread."""
+"""The consumer's messages of one partition -> items and their size in bytes; runs in the follower's thread."""
 
 
 class Follower(Generic[T]):
@@ -91,10 +93,8 @@ class Follower(Generic[T]):
         self._thread.start()
         try:
             await asyncio.shield(self._started)
-        except BaseException as error:
+        except BaseException:
             await self.close()
-            if isinstance(error, (KafkaError, OSError)):
-                raise StorageUnavailable(f"Kafka cannot be reached: {type(error).__name__}") from error
             raise
 
     def follow(self, places: Mapping[Place, int], *, replace: bool = False) -> None:
@@ -128,10 +128,8 @@ class Follower(Generic[T]):
 
     def _run(self) -> None:
         try:
-            consumer = self._connection.consumer(
-                max_poll_records=self._poll_records, fetch_max_wait_ms=250, retry_backoff_ms=20
-            )
-        except (KafkaError, OSError) as error:
+            consumer = connected_consumer(self._connection, prefetch_bytes=self._prefetch_bytes)
+        except StorageUnavailable as error:
             self._post(_fail, self._started, error)
             self._post(_succeed, self._ended)
             return
@@ -165,34 +163,34 @@ class Follower(Generic[T]):
 
     def _poll(self, consumer: Any, generation: int) -> None:
         """One poll; whatever goes wrong stalls the places and is tried again, so that nothing is skipped."""
-        polled: Mapping[TopicPartition, Sequence[Any]] = {}
+        polled: Mapping[Place, Sequence[Any]] = {}
         try:
-            polled = consumer.poll(timeout_ms=_POLL_MS)
-            batches = [self._batch(place, records) for place, records in polled.items()]
-        except OffsetOutOfRangeError as error:
-            self._fell_out(consumer, error.args[0], generation)
+            polled, errors = _polled(consumer, self._poll_records)
+            batches = [Batch(place, *self._convert(place, messages)) for place, messages in polled.items()]
         except Exception as error:  # noqa: BLE001 - a fault in the client must stall this thread, never end it
-            if isinstance(error, LogTruncationError) and self._tell_truncation:
-                self._fell_out(consumer, dict.fromkeys(error.divergent_offsets, -1), generation)
-                return
             log.warning("reading from Kafka failed and is tried again: %s", type(error).__name__)
-            for place, records in polled.items():
-                consumer.seek(place, records[0].offset)
+            _read_again(consumer, {place: messages[0].offset() for place, messages in polled.items()})
             self._pause()
+            return
+        if batches:
+            self._account(batches, generation)
+            self._post(self._hand_over, batches, generation)
+        for message in errors:
+            self._failed(consumer, message, generation)
+
+    def _failed(self, consumer: Any, message: Any, generation: int) -> None:
+        """An error in place of a message. Only the one of an offset ends the reading of its partition."""
+        error, place = message.error(), (message.topic(), message.partition())
+        if error.code() != KafkaError._AUTO_OFFSET_RESET:
+            log.warning("reading from Kafka goes on after: %s", error.name())
+        elif not error.str().startswith(_CUT_OFF):
+            self._post(self._hand_over, OutOfRange(place, message.offset()), generation)
+        elif self._tell_truncation:
+            self._post(self._hand_over, OutOfRange(place, -1), generation)
         else:
-            if batches:
-                self._account(batches, generation)
-                self._post(self._hand_over, batches, generation)
-
-    def _fell_out(self, consumer: Any, offsets: Mapping[TopicPartition, int], generation: int) -> None:
-        for place, offset in offsets.items():
-            consumer.pause(place)
-            self._post(self._hand_over, OutOfRange((place.topic, place.partition), offset), generation)
-
-    def _batch(self, place: TopicPartition, records: Sequence[Any]) -> Batch[T]:
-        ours = (place.topic, place.partition)
-        items, size = self._convert(ours, records)
-        return Batch(ours, items, size)
+            log.warning("a log ends before what was read of it, and is read again: %s", place[0])
+            _read_again(consumer, {place: message.offset()})
+            self._pause()
 
     def _account(self, batches: Sequence[Batch[T]], generation: int) -> None:
         with self._changed:
@@ -214,14 +212,43 @@ class Follower(Generic[T]):
             self._loop.call_soon_threadsafe(function, *arguments)
 
 
+def _polled(consumer: Any, most: int) -> tuple[Mapping[Place, Sequence[Any]], Sequence[Any]]:
+    """What has come, by partition, and errors; waits a moment for the first of it, since `consume` waits for the last."""
+    first = consumer.poll(_POLL_S)
+    found: dict[Place, list[Any]] = {}
+    errors = []
+    for message in [] if first is None else [first, *consumer.consume(most, 0)]:
+        if message.error() is not None:
+            errors.append(message)
+            continue
+        place = (message.topic(), message.partition())
+        if place not in found:
+            found[place] = []
+        found[place].append(message)
+    return found, errors
+
+
 def _assign(consumer: Any, places: set[Place], wanted: Mapping[Place, int]) -> set[Place]:
-    """Add places and seek to them; the others keep their positions."""
-    places = places | wanted.keys()
-    consumer.assign([TopicPartition(*place) for place in places])
-    for place, offset in wanted.items():
-        consumer.seek(TopicPartition(*place), offset)
-        consumer.resume(TopicPartition(*place))
-    return places
+    """Add places at their offsets; the others keep their positions."""
+    if not places:
+        consumer.assign(_at(wanted))
+        return set(wanted)
+    _read_again(consumer, {place: offset for place, offset in wanted.items() if place in places})
+    added = {place: offset for place, offset in wanted.items() if place not in places}
+    if added:
+        consumer.incremental_assign(_at(added))
+    return places | added.keys()
+
+
+def _read_again(consumer: Any, offsets: Mapping[Place, int]) -> None:
+    """Go to other offsets of assigned places; what was read ahead of them is dropped."""
+    if offsets:
+        consumer.incremental_unassign(_at(offsets))
+        consumer.incremental_assign(_at(offsets))
+
+
+def _at(offsets: Mapping[Place, int]) -> list[TopicPartition]:
+    return [TopicPartition(*place, offset) for place, offset in offsets.items()]
 
 
 def _succeed(future: asyncio.Future[None]) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from broker.adapters.kafka.admin import KEEP_FOR_GOOD
 from broker.adapters.kafka.connection import KafkaConnection
+from broker.adapters.kafka.flight import SendFailed
 from broker.adapters.kafka.ledger_reader import KafkaLedgerReader
 from broker.adapters.kafka.ledger_records import (
     Claim,
@@ -22,7 +23,7 @@ from broker.adapters.kafka.ledger_records import (
     entry_message,
     read_claim,
 )
-from broker.adapters.kafka.outbox import Message, Outbox, SendFailed
+from broker.adapters.kafka.outbox import Message, Outbox
 from broker.adapters.kafka.span import Entry, read_span
 from broker.errors import LedgerFenced, StorageUnavailable
 from broker.model.ledger import EncodedEntry, StoredCheckpoint

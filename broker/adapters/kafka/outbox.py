@@ -1,6 +1,6 @@
 """Sending with a known order: per partition one flight after another, pipelined across partitions.
 
-kafka-python's producer buffers without bound and forgets what it gave up, so:
+A producer buffers much and forgets what it gave up, so:
 
 * `room` holds callers back while more than `limit_bytes` wait or fly.
 * The producer's delivery timeout is a day. Until then a flight is sent again under the same producer id and sequence
@@ -12,17 +12,19 @@ kafka-python's producer buffers without bound and forgets what it gave up, so:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from kafka.errors import KafkaError
+from confluent_kafka import KafkaException
 
+from broker.adapters.kafka.clients import connected_producer, error_name
 from broker.adapters.kafka.connection import MAX_RECORD_BYTES, KafkaConnection
+from broker.adapters.kafka.flight import Flight, SendFailed
 from broker.errors import StorageUnavailable
 
 log = logging.getLogger(__name__)
@@ -33,16 +35,11 @@ LARGEST_BYTES = MAX_RECORD_BYTES - FLIGHT_BYTES
 """The largest message, and the largest job of an atomic outbox."""
 
 _OVERHEAD_BYTES = 200
-_DELIVERY_TIMEOUT_MS = 24 * 3600 * 1000
 _CLOSE_TIMEOUT_S = 5.0
-
-
-class SendFailed(Exception):
-    """Kafka did not confirm; `stored` is False when the messages certainly are not in the log, None when unknown."""
-
-    def __init__(self, message: str, *, stored: bool | None) -> None:
-        super().__init__(message)
-        self.stored = stored
+_POLL_S = 0.1
+_LINGER_MS = 0.5
+"""So that a flight is few batches: without it the library's thread sends the first message alone."""
+_UNTIL_FLUSHED_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +105,15 @@ class Outbox:
         self._thread = ThreadPoolExecutor(1, "kafka-outbox")
         self._loop = asyncio.get_running_loop()
         self._producer: Any = None
+        self._is_spoilt = False
         self._closed = False
 
     async def start(self) -> None:
-        """Make the producer now; raises StorageUnavailable if the cluster cannot be reached."""
-        try:
-            await self._loop.run_in_executor(self._thread, self._connected)
-        except (KafkaError, OSError) as error:
-            raise StorageUnavailable(f"Kafka cannot be reached: {type(error).__name__}") from error
+        """Make the producer, once, before anything is enqueued; raises StorageUnavailable, and may be tried again."""
+        if self._producer is None:
+            await self._loop.run_in_executor(self._thread, self._connect)
+            if not self._atomic:
+                self._thread.submit(self._serve)
 
     async def room(self) -> None:
         """Return, in the order of the calls, when there is room to enqueue. The caller bounds the wait.
@@ -170,31 +168,40 @@ class Outbox:
             return
         jobs = lane.next_flight()
         messages = [message for job in jobs for message in job.messages]
-        self._thread.submit(self._transmit, lane, messages)
+        if self._atomic:
+            self._thread.submit(self._transmit_whole, lane, messages)
+        else:
+            self._transmit(lane, messages)
 
-    def _transmit(self, lane: _Lane, messages: Sequence[Message]) -> None:
-        """In the outbox thread: hand a flight to the producer. One partition's records complete in order."""
-        sent: list[Any] = []
+    def _transmit(self, lane: _Lane, messages: Sequence[Message]) -> Flight:
+        """Hand a flight to the producer, which never blocks."""
+        flight = Flight(len(messages), partial(self._report, lane))
+        produce, topic, partition = self._producer.produce, lane.topic, lane.partition
+        sent = 0
         try:
-            producer = self._connected()
             for message in messages:
-                future = producer.send(
-                    lane.topic,
-                    value=message.value,
-                    key=message.key,
-                    headers=list(message.headers),
-                    partition=lane.partition,
-                    timestamp_ms=message.timestamp_ms,
+                headers, time_ms = list(message.headers), message.timestamp_ms or 0
+                produce(
+                    topic, message.value, message.key, partition, flight.told, flight.told, time_ms, headers
                 )
-                sent.append(future)
-        except (KafkaError, OSError, ValueError) as error:
-            stored = None if sent else False
-            self._report(lane, SendFailed(f"Kafka did not take it: {type(error).__name__}", stored=stored))
-            return
-        sent[-1].add_both(lambda _: self._report(lane, _outcome(sent)))
-        while self._atomic and not (sent[-1].is_done or self._closed):
-            with contextlib.suppress(KafkaError):  # its timeout only lets us see whether we are closed
-                producer.flush(timeout=1.0)
+                sent += 1
+        except (KafkaException, BufferError) as error:
+            name = error_name(error) if isinstance(error, KafkaException) else "BufferError"
+            flight.land(SendFailed(f"Kafka did not take it: {name}", stored=None if sent else False))
+        return flight
+
+    def _transmit_whole(self, lane: _Lane, messages: Sequence[Message]) -> None:
+        """In the outbox thread: nothing leaves before the flush, so the flight is one batch."""
+        flight = self._transmit(lane, messages)
+        while not (flight.landed or self._closed):
+            self._producer.flush(1.0)
+            self._renew_if_spoilt()
+
+    def _serve(self) -> None:
+        """In the outbox thread: learn what became of flights."""
+        while not self._closed:
+            self._producer.poll(_POLL_S)
+            self._renew_if_spoilt()
 
     def _report(self, lane: _Lane, outcome: list[int] | SendFailed) -> None:
         """In any thread: tell the event loop, unless that has ended."""
@@ -224,38 +231,35 @@ class Outbox:
         if self._queue and self.held_bytes < self._limit_bytes and not self._queue[0].done():
             self._queue[0].set_result(None)
 
-    def _connected(self) -> Any:
-        if self._producer is None:
-            self._producer = self._connection.producer(
-                # Without a flush nothing leaves before a minute, and a batch takes more than a flight: so it is one.
-                linger_ms=60_000 if self._atomic else 0,
-                batch_size=MAX_RECORD_BYTES if self._atomic else FLIGHT_BYTES,
-                delivery_timeout_ms=_DELIVERY_TIMEOUT_MS,
-                max_block_ms=5_000,
-                retry_backoff_ms=20,
-            )
-        return self._producer
+    def _connect(self) -> None:
+        # A batch takes more than a flight, so that an atomic one is one.
+        self._producer = connected_producer(
+            self._connection,
+            linger_ms=_UNTIL_FLUSHED_MS if self._atomic else _LINGER_MS,
+            batch_bytes=MAX_RECORD_BYTES if self._atomic else FLIGHT_BYTES,
+            fatal=self._spoil,
+        )
+
+    def _spoil(self) -> None:
+        self._is_spoilt = True
+
+    def _renew_if_spoilt(self) -> None:
+        """After a fatal error a producer takes nothing more: what flies has an unknown outcome, and another one follows."""
+        if not self._is_spoilt or self._closed:
+            return
+        self._producer.purge()
+        self._producer.flush(_CLOSE_TIMEOUT_S)
+        try:
+            self._connect()
+            self._is_spoilt = False
+        except StorageUnavailable as error:
+            log.warning("the producer is not replaced yet: %s", error)
 
     def _close(self) -> None:
-        if self._producer is None:
-            return
-        try:
-            self._producer.close(timeout=_CLOSE_TIMEOUT_S)
-        except KafkaError:
-            # Its close() gives up, still running, when the cluster is away: then end the sender's thread directly.
-            self._producer._sender.force_close()
-        self._producer._sender.join()
-        self._producer = None
-
-
-def _outcome(sent: Sequence[Any]) -> list[int] | SendFailed:
-    """Offsets if all are stored; the last one has completed, so an open one before it was abandoned."""
-    for future in sent:
-        if not future.succeeded():
-            name = type(future.exception).__name__ if future.failed() else "abandoned"
-            log.warning("Kafka did not confirm a flight: %s", name)
-            return SendFailed(f"Kafka did not confirm it: {name}", stored=None)
-    return [future.value.offset for future in sent]
+        if self._producer is not None:
+            self._producer.flush(_CLOSE_TIMEOUT_S)
+            self._producer.purge()
+            self._producer = None
 
 
 def _retrieve(landed: asyncio.Future[list[int]]) -> None:

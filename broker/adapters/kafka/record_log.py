@@ -232,11 +232,11 @@ class KafkaRecordLog:
         arrivals: list[Arrival] = []
         size = 0
         for each in records:
-            if each.offset >= held:
-                body = each.value or b""
-                arrivals.append(
-                    (StoredRecord(partition, each.offset, each.timestamp, body), self._fingerprint_of(body))
-                )
+            offset = each.offset()
+            if offset >= held:
+                body = each.value() or b""
+                stored = StoredRecord(partition, offset, each.timestamp()[1], body)
+                arrivals.append((stored, self._fingerprint_of(body)))
                 size += len(body)
         return arrivals, size
 

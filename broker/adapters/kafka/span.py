@@ -59,8 +59,8 @@ async def read_polls(
 
 
 def to_entries(place: Place, records: Sequence[Any]) -> tuple[Sequence[Entry], int]:
-    """kafka-python's records as entries, and their bytes."""
-    entries = [Entry(r.offset, r.timestamp, r.key or b"", r.value) for r in records]
+    """A consumer's messages as entries, and their bytes."""
+    entries = [Entry(r.offset(), r.timestamp()[1], r.key() or b"", r.value()) for r in records]
     return entries, sum(len(entry.key) + len(entry.value or b"") for entry in entries)
 
 

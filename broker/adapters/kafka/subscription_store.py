@@ -20,8 +20,9 @@ from kafka.admin import OffsetSpec
 
 from broker.adapters.kafka.admin import KEEP_FOR_GOOD, ClusterAdmin
 from broker.adapters.kafka.connection import KafkaConnection
+from broker.adapters.kafka.flight import SendFailed
 from broker.adapters.kafka.follower import Batch, Follower, OutOfRange
-from broker.adapters.kafka.outbox import Message, Outbox, SendFailed
+from broker.adapters.kafka.outbox import Message, Outbox
 from broker.adapters.kafka.span import Entry, read_span, to_entries
 from broker.adapters.kafka.subscription_fold import Proposal, SubscriptionFold, Version, parse
 from broker.errors import EpochConflict, StorageUnavailable

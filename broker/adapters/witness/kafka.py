@@ -14,7 +14,8 @@ from kafka.admin import OffsetSpec
 
 from broker.adapters.kafka.admin import ClusterAdmin
 from broker.adapters.kafka.connection import KafkaConnection
-from broker.adapters.kafka.outbox import Message, Outbox, SendFailed
+from broker.adapters.kafka.flight import SendFailed
+from broker.adapters.kafka.outbox import Message, Outbox
 from broker.adapters.kafka.span import read_span
 from broker.core.checkpoint.checkpoint import unverified_checkpoint
 from broker.core.checkpoint.note import NoteInvalid
@@ -105,6 +106,7 @@ class KafkaWitness:
     async def _send(self, update: WitnessUpdate) -> None:
         if self._outbox is None:
             self._outbox = Outbox(self._connection)
+        await self._outbox.start()
         # Whatever happens now, only the topic itself can say what it holds; until it is confirmed nothing is remembered.
         del self._held[update.origin]
         message = Message(update.origin.encode(), update.note, self._clock.now_ms())
