@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from broker.core.answers import answers_to
 from broker.core.cursor import CursorBinding, CursorCodec
@@ -27,8 +27,7 @@ from broker.ports.record_log import RecordLog
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """A durable record; `position` is opaque, and so is `receipt`, which is that of the call's ledger entry."""
 
     position: bytes

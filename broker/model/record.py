@@ -1,12 +1,15 @@
-"""Records as they are stored and read back."""
+"""Records as they are stored and read back.
+
+What is made for every record, and more than once, is a named tuple: it is made in half the time of a frozen dataclass.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class NewRecord:
+class NewRecord(NamedTuple):
     """A record ready to be appended.
 
     partition_key: the bytes that choose the partition (murmur2, as Kafka's clients do).
@@ -23,8 +26,7 @@ class NewRecord:
     recorded_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRecord:
+class StoredRecord(NamedTuple):
     """A record read from the log: its place and the bytes that were appended."""
 
     partition: int
@@ -33,8 +35,7 @@ class StoredRecord:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Appended:
+class Appended(NamedTuple):
     """Where a record stands; `duplicate` when an equal one was there already."""
 
     partition: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 
 import pytest
 
@@ -122,14 +121,14 @@ class TestDuplicates:
         await log.open_topic(topic())
         first = appended(await log.append(NAME, [record(n) for n in range(5)]))
         again = appended(await log.append(NAME, [record(n) for n in range(6)]))
-        assert again[:5] == [replace(place, duplicate=True) for place in first]
+        assert again[:5] == [place._replace(duplicate=True) for place in first]
         assert not again[5].duplicate
         assert len(await read_all(log, NAME)) == 6
 
     async def test_equality_is_the_digests_alone(self, log: RecordLog) -> None:
         await log.open_topic(topic(partitions=1))
         await log.append(NAME, [record(1)])
-        stamped_later = replace(record(1), body=b"r/1 with another stamp", recorded_ms=START_MS + 99)
+        stamped_later = record(1)._replace(body=b"r/1 with another stamp", recorded_ms=START_MS + 99)
         assert await log.append(NAME, [stamped_later]) == [Appended(0, 0, duplicate=True)]
         assert [found.body for found in await read_all(log, NAME)] == [b"r/1"]
 
@@ -147,7 +146,7 @@ class TestDuplicates:
         results = await log.append(
             NAME, [record(1, key=elsewhere), record(1, key=elsewhere, body=b"changed")]
         )
-        assert list(results) == [replace(first, duplicate=True), IdReused()]
+        assert list(results) == [first._replace(duplicate=True), IdReused()]
 
     async def test_within_one_batch(self, log: RecordLog) -> None:
         await log.open_topic(topic(partitions=1))

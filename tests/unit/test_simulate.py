@@ -283,7 +283,7 @@ def test_stored_records_are_counted_unless_they_are_expired_or_unreadable() -> N
             stored(kind(), "a", 5, expires="2026-05-31T23:59:59Z"),
             stored(kind(), "b", 7, expires="2026-06-01T00:00:01Z"),
             stored(kind(), "c", 6),
-            replace(stored(kind(), "d", 9), body=b"\xff"),
+            stored(kind(), "d", 9)._replace(body=b"\xff"),
         ],
     )
     (found,) = reader.stored.kinds.values()

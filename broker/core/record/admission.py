@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from broker.core.record.envelope import (
     LABELS,
@@ -70,8 +71,7 @@ class Kind:
         return cls(record_type, labels, JSON_CONTENT.fullmatch(record_type.content_type) is not None)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Candidate:
+class Candidate(NamedTuple):
     """A record that passed all checks but the decision.
 
     digest: see NewRecord. expires_ms: milliseconds since the epoch. document: only if it was asked for.
@@ -166,13 +166,8 @@ def stamp(candidate: Candidate, principal: Principal, now_ms: int) -> NewRecord:
     body = event.SerializeToString(deterministic=True)
     for name in STAMPED:
         del attributes[name]
-    return NewRecord(
-        partition_key=(key if key is not None else f"{source}\0{record_id}").encode(),
-        identity=identity(source, record_id),
-        digest=candidate.digest,
-        body=body,
-        recorded_ms=now_ms,
-    )
+    partition_key = (key if key is not None else f"{source}\0{record_id}").encode()
+    return NewRecord(partition_key, identity(source, record_id), candidate.digest, body, now_ms)
 
 
 @lru_cache(maxsize=64)

@@ -38,4 +38,8 @@ def digest_of(content: bytes) -> bytes:
 def fingerprint(body: bytes) -> tuple[bytes, bytes]:
     """Identity and content digest of a stored record; how a log rebuilds its index of duplicates."""
     event = CloudEvent.FromString(body)
-    return identity(event.source, event.id), content_digest(event)
+    attributes = event.attributes
+    for name in STAMPED:
+        if name in attributes:
+            del attributes[name]
+    return identity(event.source, event.id), digest_of(event.SerializeToString(deterministic=True))
