@@ -98,6 +98,15 @@ class RecordStream(Closing):
                 break
         raise StopAsyncIteration
 
+    async def several(self, most: int) -> list[Delivery]:
+        """The next delivery and what has come behind it, `most` of them at most; as `__anext__`, StopAsyncIteration too."""
+        found = [await self.__anext__()]
+        buffer = self._buffer
+        while buffer and len(found) < most and isinstance(buffer[0], Delivery) and not self._credit.at_limit:
+            found.append(self._hand_out(buffer[0]))
+            buffer.popleft()
+        return found
+
     async def ack(self, delivery: Delivery) -> None:
         """Say that everything up to and including this delivery is dealt with.
 

@@ -200,10 +200,14 @@ class SinkRun:
 
     async def _take(self, stream: RecordStream) -> None:
         gate, taken = self._task.gate, self._taken
-        async for delivery in stream:
+        while True:
+            try:
+                deliveries = await stream.several(taken.left)
+            except StopAsyncIteration:
+                return
             if (gate.paused or gate.stopping) and not await gate.proceed():
                 return
-            taken.add(delivery)
+            taken.add(deliveries)
             if taken.full:
                 await taken.room()
 

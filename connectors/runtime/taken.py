@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 
 from connectors.delivery import Delivery
 
@@ -42,12 +43,21 @@ class Taken:
         records, size_bytes = len(self._deliveries), self._bytes
         return self._sealed > 0 and records < self._most_records / 2 and size_bytes < self._most_bytes / 2
 
-    def add(self, delivery: Delivery) -> None:
-        """The next one."""
-        self._deliveries.append(delivery)
-        self._bytes += delivery.size_bytes
-        if delivery.ends_batch:
-            self._sealed = len(self._deliveries)
+    @property
+    def left(self) -> int:
+        """How many more are to be taken; at least one."""
+        return max(1, self._most_records - len(self._deliveries))
+
+    def add(self, deliveries: Sequence[Delivery]) -> None:
+        """The next ones."""
+        sealed = self._sealed
+        for number, each in enumerate(deliveries, len(self._deliveries) + 1):
+            self._bytes += each.size_bytes
+            if each.ends_batch:
+                sealed = number
+        self._deliveries += deliveries
+        if sealed != self._sealed:
+            self._sealed = sealed
             self._changed.set()
 
     def all_sealed(self) -> list[Delivery]:

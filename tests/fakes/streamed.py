@@ -63,6 +63,7 @@ class FakeStream:
     def __init__(self, topic: FakeTopic) -> None:
         self._topic = topic
         self._cursor = b""
+        self._deliveries = aiter(self)
         self.caught_up = False
 
     @property
@@ -85,6 +86,11 @@ class FakeStream:
         """As a stream's."""
         self._topic.acked.append(delivery.cursor)
         self._topic.position = int(delivery.cursor)
+
+    async def several(self, most: int) -> list[Delivery]:
+        """As a stream's, one by one."""
+        assert most > 0
+        return [await anext(self._deliveries)]
 
     async def __aiter__(self) -> AsyncIterator[Delivery]:
         topic = self._topic

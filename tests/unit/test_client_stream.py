@@ -274,6 +274,28 @@ async def test_a_policy_change_stands_between_what_came_before_and_after_it() ->
     assert script.opens[0].credit.records + sum(credit.records for credit in script.credits) == 6
 
 
+@pytest.mark.parametrize("most", [1, 2, 100])
+async def test_several_at_once_are_the_same_as_one_by_one(most: int) -> None:
+    seen: list[Delivery] = []
+    script = filled(20, change_after=[6], batch_size=6)
+    async with subscribed(script, subscription="s", limit=20, max_in_flight=7) as stream:
+        with pytest.raises(StopAsyncIteration):
+            while True:
+                found = await stream.several(most)
+                assert 1 <= len(found) <= most
+                seen += found
+        await stream.ack(seen[-1])
+    assert script.opens[0].credit.records + sum(credit.records for credit in script.credits) == 20
+    assert script.acks == [b"1:20"]
+    async with subscribed(
+        filled(20, change_after=[6], batch_size=6), subscription="s", limit=20, max_in_flight=7
+    ) as stream:
+        alone = [each async for each in stream]
+    assert [each.record for each in seen] == [each.record for each in alone]
+    assert all(each.cursor for each in seen)
+    assert sum(each.policy_change is not None for each in seen) == 1
+
+
 async def test_a_policy_change_that_comes_first_acknowledges_nothing() -> None:
     script = filled(1, change_after=[0])
     async with subscribed(script, subscription="s", limit=1) as stream:

@@ -292,12 +292,12 @@ def test_places_are_written_as_people_write_them() -> None:
 def test_only_whole_batches_are_given_out() -> None:
     taken = Taken(most_records=3)
     made = delivered(record(), ends_batch=False)
-    for _ in range(4):
-        taken.add(made)
-    assert (taken.full, taken.all_sealed(), taken.empty) == (False, [], False)
+    assert taken.left == 3
+    for _ in range(2):
+        taken.add([made] * 2)
+    assert (taken.full, taken.all_sealed(), taken.empty, taken.left) == (False, [], False, 1)
     last = delivered(record())
-    taken.add(last)
-    taken.add(made)
+    taken.add([last, made])
     assert taken.full
     assert taken.all_sealed() == [made] * 4 + [last]
     assert (taken.full, taken.empty) == (False, False)
