@@ -21,6 +21,7 @@ from broker.core.rulebook.examine import examine
 from broker.core.rulebook.examined import check_of, refused
 from broker.core.rulebook.probing import probing_findings
 from broker.core.rulebook.proposals import Check, check_body
+from broker.core.rulebook.read_before import ReadBefore
 from broker.core.rulebook.syntax import remembering
 from broker.model.rulebook import Revision
 
@@ -37,12 +38,13 @@ def main(parent: int, directory: Path, opa: Path, agency: str | None) -> None:
 
 async def _check(opa: Path, present: Revision, proposed: Revision, agency: str | None) -> Check:
     compiler = OpaCompiler(opa)
-    registry = read_registry(present)
+    before = ReadBefore()
+    registry = read_registry(present, before)
     if agency is not None and (
         found := probing_findings(remembering(compiler.parse), registry, proposed, agency)
     ):
         return refused(found)
-    return check_of(await examine(compiler, OpaTrials(opa), proposed, present=registry))
+    return check_of(await examine(compiler, OpaTrials(opa), proposed, present=registry, before=before))
 
 
 if __name__ == "__main__":

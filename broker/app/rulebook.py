@@ -14,6 +14,7 @@ from broker.adapters.opa.check import OpaCompiler
 from broker.app.config import Rulebook
 from broker.core.rulebook.check import check_modules, read_registry
 from broker.core.rulebook.load import read_rulebook
+from broker.core.rulebook.read_before import ReadBefore
 from broker.core.rulebook.syntax import PackedTrees, remembering
 from broker.errors import RulebookRefused
 from broker.model.registry import Registry
@@ -49,6 +50,7 @@ class RulebookDoor:
         self._parse = PackedTrees(self._compiler.parse)
         self._store = store
         self._passed: set[str] = set()
+        self._read_before = ReadBefore()
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def at_start(self, settings: Rulebook, active: str | None) -> PreparedRulebook:
@@ -90,7 +92,7 @@ class RulebookDoor:
 
     async def _let_in(self, revision: Revision, *, with_tests: bool) -> PreparedRulebook:
         """with_tests: look at them too, which decide nothing; of what is stored that was done when it was proposed."""
-        registry = await asyncio.to_thread(read_registry, revision)
+        registry = await asyncio.to_thread(read_registry, revision, self._read_before)
         # Whoever activates what is looked at ahead just now goes on with that check.
         async with self._turns.setdefault(revision.id, asyncio.Lock()):
             if revision.id not in self._passed:

@@ -9,9 +9,12 @@ from typing import Any
 import orjson
 import pytest
 
+from broker.core.rulebook import registry as module
 from broker.core.rulebook.load import read_rulebook
+from broker.core.rulebook.read_before import ReadBefore
 from broker.core.rulebook.registry import FINDINGS_LIMIT, parse_registry
 from broker.errors import RulebookRefused
+from broker.model.data_file import parse_yaml
 from broker.model.registry import Administration, Agreement, Issuer
 from broker.model.rulebook import Revision
 from tests.fakes.rulebook import ROOT, scripted_rulebook
@@ -264,6 +267,11 @@ def test_a_fault_is_refused_with_its_place(change: Change, said: str) -> None:
     with pytest.raises(RulebookRefused) as refused:
         parse_registry(revision(change))
     findings = refused.value.findings
+    before = ReadBefore()
+    parse_registry(revision(), before)
+    with pytest.raises(RulebookRefused) as again:
+        parse_registry(revision(change), before)
+    assert again.value.findings == findings, "whatever was read before the change"
     assert any(said in finding for finding in findings), findings
     assert all("\n" not in finding and "; " in finding for finding in findings)
 
@@ -314,6 +322,68 @@ def test_equal_words_of_agreements_are_one_in_memory() -> None:
     first, *others = registry.agreements
     assert [agreement.id for agreement in registry.agreements] == ["a-0", "a-1", "a-2"]
     assert all(each.topics is first.topics and each.purposes is first.purposes for each in others)
+
+
+def _two_owners(data: dict[str, Any]) -> None:
+    deal = DATA["agreements/patrol"]["ems-crashes"]
+    data["agreements/ems"] = {"patrol-crashes": {**deal, "consumer": "patrol"}}
+
+
+def _and(*changes: Change) -> Change:
+    def change(data: dict[str, Any]) -> None:
+        for each in changes:
+            each(data)
+
+    return change
+
+
+def test_files_of_agreements_that_are_the_same_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[bytes] = []
+    monkeypatch.setattr(module, "parse_yaml", lambda content: read.append(content) or parse_yaml(content))
+    before = ReadBefore()
+    first = parse_registry(revision(_two_owners), before)
+    changed = revision(_and(_two_owners, at(*DEAL, "highest", value="clear")))
+    read.clear()
+    second = parse_registry(changed, before)
+    assert second == parse_registry(changed)
+    files = [changed.files[f"data/agreements/{owner}/data.yaml"] for owner in ("ems", "patrol")]
+    assert [read.count(content) for content in files] == [1, 2], "once without what was read before"
+    assert [a is b for a, b in zip(first.agreements, second.agreements, strict=True)].count(False) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        without("agencies/ems"),
+        without("topics", "crashes"),
+        _and(at("vocabulary", "purposes", value=[]), at(EMS, "purposes", value=[])),
+        _and(at("vocabulary", "classifications", value=["clear"]), at(EMS, "attributes", value={})),
+        at("vocabulary", "markings", value=[]),
+    ],
+    ids=["consumer", "topic", "purpose", "classification", "marking"],
+)
+def test_what_was_read_before_is_held_against_what_is_registered_now(change: Change) -> None:
+    before = ReadBefore()
+    known = parse_registry(revision(), before)
+    findings = []
+    for read_before in (before, None):
+        with pytest.raises(RulebookRefused) as refused:
+            parse_registry(revision(change), read_before)
+        findings.append(refused.value.findings)
+    assert findings[0] == findings[1]
+    assert any("data/agreements/patrol" in finding for finding in findings[0])
+    assert parse_registry(revision(), before) == known, "a refused reading leaves nothing"
+
+
+def test_the_same_content_at_another_place_is_somebody_elses() -> None:
+    before = ReadBefore()
+    parse_registry(revision(), before)
+    moved = _and(
+        lambda data: data.update({"agreements/ems": {"x": {**data["agreements/patrol"].pop("ems-crashes")}}}),
+        without("agreements/patrol"),
+    )
+    with pytest.raises(RulebookRefused, match="is the owner itself"):
+        parse_registry(revision(moved), before)
 
 
 def test_agreements_by_party() -> None:

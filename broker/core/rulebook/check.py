@@ -6,6 +6,7 @@ import asyncio
 
 from broker.core.rulebook.complexity import check_complexity
 from broker.core.rulebook.ownership import check_ownership
+from broker.core.rulebook.read_before import ReadBefore
 from broker.core.rulebook.registry import parse_registry
 from broker.core.rulebook.syntax import ParseModule, remembering
 from broker.core.rulebook.texts import check_texts
@@ -25,11 +26,11 @@ async def check_rulebook(compiler: RulebookCompiler, revision: Revision) -> tupl
     return await asyncio.to_thread(_findings, compiler, revision)
 
 
-def read_registry(revision: Revision) -> Registry:
-    """What a revision of readable texts registers. Raises RulebookRefused."""
+def read_registry(revision: Revision, before: ReadBefore | None = None) -> Registry:
+    """What a revision of readable texts registers; before: see `parse_registry`. Raises RulebookRefused."""
     if unreadable := tuple(check_texts(revision.files)):
         raise RulebookRefused(unreadable)
-    return parse_registry(revision)
+    return parse_registry(revision, before)
 
 
 def check_modules(

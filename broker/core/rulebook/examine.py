@@ -16,6 +16,7 @@ from broker.core.rulebook.guarantees import Guarantee, read_guarantees
 from broker.core.rulebook.guarantees.run import GuaranteeOutcome, run_guarantees
 from broker.core.rulebook.lockout import lockouts
 from broker.core.rulebook.negation import negation_warnings
+from broker.core.rulebook.read_before import ReadBefore
 from broker.core.rulebook.samples import Question, questions_of_agreements
 from broker.core.rulebook.syntax import Node, remembering
 from broker.core.rulebook.verdicts import case_findings, guarantee_findings, test_findings
@@ -62,14 +63,15 @@ async def examine(
     revision: Revision,
     *,
     present: Registry | None = None,
+    before: ReadBefore | None = None,
 ) -> Examination:
     """Check a revision, and, if that finds no error, run its tests, cases and guarantees, and time its decisions.
 
     Rules that do not pass the checks are never run. present: what the revision in force registers, whose administrators
-    have to be able to change the rulebook again; without one, the revision's own have to be.
+    have to be able to change the rulebook again; without one, the revision's own have to be. before: what reading that left.
     """
     found: list[Finding] = []
-    read = await asyncio.to_thread(_read, compiler, revision, found)
+    read = await asyncio.to_thread(_read, compiler, revision, before, found)
     if read is None:
         return Examination(revision.id, _in_order(found, revision))
     try:
@@ -83,10 +85,12 @@ async def examine(
         await trial.close()
 
 
-def _read(compiler: RulebookCompiler, revision: Revision, found: list[Finding]) -> _Read | None:
+def _read(
+    compiler: RulebookCompiler, revision: Revision, before: ReadBefore | None, found: list[Finding]
+) -> _Read | None:
     """What the revision holds; None if it may not run. Adds to `found`."""
     try:
-        registry = read_registry(revision)
+        registry = read_registry(revision, before)
     except RulebookRefused as refused:
         found += map(Finding.read, refused.findings)
         return None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from itertools import chain
 
 from broker.core.redact.paths import PathError, parse_path
 from broker.core.rulebook.shapes import (
@@ -12,6 +13,7 @@ from broker.core.rulebook.shapes import (
     TopicShape,
     VocabularyShape,
 )
+from broker.model.registry import Agreement
 
 UNREVIEWED = "unreviewed"
 """The built-in marking of what no path names; no vocabulary lists it."""
@@ -143,6 +145,19 @@ class References:
             )
             for key, used, known, what in checks:
                 yield from _unknown(f"{place}.{key}", used, known, what)
+
+    def admits(self, owner: str, agreements: Sequence[Agreement], markings: Set[str]) -> bool:
+        """Whether `of_agreements` finds nothing about what these were made of; markings: of all their treatments."""
+        used: tuple[tuple[Iterable[str], Collection[str]], ...] = (
+            ([owner], self._agencies),
+            ({each.consumer for each in agreements}, self._agencies),
+            (chain.from_iterable({each.topics for each in agreements}), self._topics),
+            (chain.from_iterable({each.purposes for each in agreements}), self._vocabulary.purposes),
+            ({each.highest for each in agreements}, self._vocabulary.classifications),
+            (markings, self._markings),
+        )
+        known = all(name in words for names, words in used for name in names)
+        return known and all(each.consumer != owner for each in agreements)
 
 
 def _unknown(place: str, used: Iterable[str], known: Collection[str], what: str) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from broker.core.rulebook.read_before import ReadBefore, ReadFile, digest_of
 from broker.core.rulebook.references import TOPICS, VOCABULARY, References
 from broker.core.rulebook.registration import (
     Agreements,
@@ -57,9 +58,10 @@ _ADMINISTRATORS: TypeAdapter[list[str]] = TypeAdapter(AdministratorsShape)
 _Shape = TypeVar("_Shape")
 
 
-def parse_registry(revision: Revision) -> Registry:
+def parse_registry(revision: Revision, before: ReadBefore | None = None) -> Registry:
     """What the revision's data registers.
 
+    before: what an earlier reading left, and what this one leaves: files of agreements that are the same are not read again.
     Raises RulebookRefused with one line for each fault, up to FINDINGS_LIMIT: file, key, what is wrong, what to do.
     """
     reader = _Reader(revision.files)
@@ -85,10 +87,13 @@ def parse_registry(revision: Revision) -> Registry:
         raise reader.refusal()
     references = References(vocabulary, topics, agencies, types, administrators)
     faults = list(islice(references.findings(), FINDINGS_LIMIT))
-    agreements = tuple(_agreements(reader, references, faults))
+    read: dict[str, ReadFile] = {}
+    agreements = tuple(_agreements(reader, references, faults, before or ReadBefore(), read))
     refusal = reader.refusal()
     if refusal.findings or faults:
         raise refusal if refusal.findings else RulebookRefused(tuple(faults))
+    if before is not None:
+        before.leave(read)
     return Registry(
         agencies={name: agency_of(name, shape) for name, shape in agencies.items()},
         topics={name: topic_of(name, shape) for name, shape in topics.items()},
@@ -100,13 +105,22 @@ def parse_registry(revision: Revision) -> Registry:
     )
 
 
-def _agreements(reader: _Reader, references: References, faults: list[str]) -> Iterator[Agreement]:
-    """All agreements, an owner's at a time, since their shapes take many times the memory. Adds to `faults`."""
+def _agreements(
+    reader: _Reader, references: References, faults: list[str], before: ReadBefore, read: dict[str, ReadFile]
+) -> Iterator[Agreement]:
+    """All agreements, an owner's at a time, since their shapes take many times the memory. Adds to `faults` and `read`."""
     made = Agreements()
     for owner, path in reader.each("agreements"):
-        shapes = reader.members(path, _AGREEMENTS)
-        faults += islice(references.of_agreements(owner, shapes), FINDINGS_LIMIT - len(faults))
-        yield from (made.of(name, owner, shape) for name, shape in shapes.items())
+        content = reader.content(path)
+        known = before.find(path, content)
+        if known is None or not references.admits(owner, known.agreements, known.markings):
+            shapes = reader.members(path, _AGREEMENTS)
+            faults += islice(references.of_agreements(owner, shapes), FINDINGS_LIMIT - len(faults))
+            agreements = tuple(made.of(name, owner, shape) for name, shape in shapes.items())
+            markings = frozenset(marking for shape in shapes.values() for marking in shape.treatments)
+            known = ReadFile(digest_of(content), agreements, markings)
+        read[path] = known
+        yield from known.agreements
 
 
 class _Reader:
@@ -116,6 +130,11 @@ class _Reader:
         self._files = files
         self._left = {path for path in files if path.startswith("data/")}
         self.findings: list[str] = []
+
+    def content(self, path: str) -> bytes:
+        """A file that is there, as it is; it counts as read."""
+        self._left.discard(path)
+        return self._files[path]
 
     def whole(self, path: str, shape: TypeAdapter[_Shape]) -> _Shape | None:
         """A file that is one thing; None, with a finding, if it is missing or not of its shape."""
