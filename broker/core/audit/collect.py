@@ -74,6 +74,7 @@ class Collector:
         self._histories = memory.histories
         self._published = Places()
         self._released = Places()
+        self._rules = b""
         self._kinds: dict[str, Callable[[Opened], None]] = {
             "acknowledged": self._acknowledged,
             "configuration": self._configuration,
@@ -90,7 +91,10 @@ class Collector:
         """One entry with openings, at the index that it has."""
         collect = self._kinds.get(entry.kind)
         try:
-            self._memory.revisions.get(entry.content("rules"))
+            rules = entry.content("rules")
+            if rules != self._rules:
+                self._memory.revisions.get(rules)
+                self._rules = rules
             if collect is not None:
                 collect(entry)
         except EntryInvalid as error:

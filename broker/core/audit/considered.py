@@ -85,33 +85,36 @@ class HandedOut:
     __slots__ = ("bounds", "counts", "ruled", "runs", "total")
 
     def __init__(self, runs: list[Any], ruled: Ruled) -> None:
+        """Raises LookupError, TypeError or ValueError for what are no runs; whether they are places `note` finds."""
         self.runs = runs
         self.ruled = ruled
-        self.total = 0
-        self.bounds: dict[int, list[int]] = {}
-        self.counts: dict[str, int] = {}
-
-    def note(self, released: Places, topic: str, index: int) -> None:
-        """Count, and add the places to those that were released. Raises LookupError, TypeError, ValueError."""
-        bounds, counts, effects = self.bounds, self.counts, self.ruled.effects
-        for run in self.runs:
-            if len(run) == 3:
-                (partition, offset, number), count = run, 1
-                released.add(topic, partition, offset, index)
-            else:
-                partition, offset, number, count = run
-                released.add_run(topic, partition, offset, count, index)
+        bounds: dict[int, tuple[int, int]] = {}
+        counts: dict[str, int] = {}
+        self.bounds, self.counts = bounds, counts
+        total, effects = 0, ruled.effects
+        for run in runs:
+            partition, offset, number, count = run if len(run) == 4 else (*run, 1)
             if type(number) is not int or number < 0:
                 raise ValueError("no number")
-            self.total += count
+            total += count
             effect = effects[number]
             counts[effect] = counts.get(effect, 0) + count
             last = offset + count - 1
-            known = bounds.get(partition)
-            if known is None:
-                bounds[partition] = [offset, last]
+            if partition in bounds:
+                least, most = bounds[partition]
+                bounds[partition] = min(least, offset), max(most, last)
             else:
-                known[0], known[1] = min(known[0], offset), max(known[1], last)
+                bounds[partition] = offset, last
+        self.total = total
+
+    def note(self, released: Places, topic: str, index: int) -> None:
+        """Add the places to those that were released. Raises TypeError or ValueError for what are no places."""
+        for run in self.runs:
+            if len(run) == 3:
+                released.add(topic, run[0], run[1], index)
+            else:
+                partition, offset, _, count = run
+                released.add_run(topic, partition, offset, count, index)
 
 
 _TEXTS = 4_096
