@@ -57,7 +57,7 @@ class Length:
 
 
 SHORT = Length(streams=10, activations=3, pause_s=0.05, rejoins=False)
-LONG = Length(streams=100, activations=20, pause_s=0.2, rejoins=True)
+LONG = Length(streams=100, activations=20, pause_s=0.4, rejoins=True)
 LENGTHS = [
     pytest.param(SHORT, id="short"),
     pytest.param(LONG, id="long", marks=[pytest.mark.soak, pytest.mark.timeout(1_800)]),
