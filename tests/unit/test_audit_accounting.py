@@ -120,6 +120,21 @@ async def test_a_sound_one_adds_up() -> None:
     assert await faults(ledgers) == []
 
 
+async def test_histories_of_receivers_that_came_different_ways() -> None:
+    """The first withheld records, and another history follows: read by the pattern of one, it was no JSON."""
+    ledgers, broker = exchange()
+    streams = [ledgers.open(broker, person, "crash-reports") for person in PEOPLE[:2]]
+
+    def split(body: Body) -> None:
+        (history,) = body["considered"]
+        assert history["withheld"] and history["receivers"] == [0, 1]
+        body["considered"] = [history | {"receivers": [number]} for number in (0, 1)]
+
+    ledgers.lie = once("delivery", split, number=3)
+    deliver_all(ledgers, broker, streams[0])
+    assert await faults(ledgers) == []
+
+
 async def test_a_batch_that_was_never_accounted_for() -> None:
     """The broker handed something out and wrote no entry: the next one does not join."""
     ledgers, broker = exchange()

@@ -20,10 +20,12 @@ PARTS = {kind: sorted(parts - ROOTS, key=order_of) for kind, parts in KINDS.item
 # Of the base64 of 32 bytes the last character but the padding holds four bits.
 _SALT = rb'\["salt","([A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=)"\]'
 _STANDING = rb'(\{"lags":\[\],"next":\[[0-9,]+\]\})'
+# Another history may follow the first, and must not be taken for what the first withheld.
+_WITHHELD = rb'(?![^\t]*\]\},\{"from":)(\[[^\t]*\])'
 _INSIDE = {
     # A single history and nobody who lags, as nearly all are; what hides in the groups is parsed by who uses them.
-    "considered": rb'\[\{"from":%b,"outcomes":(\{[^{}\t]*\}),"receivers":(\[[0-9,]*\]),"to":%b,"withheld":(\[[^\t]*\])\}\]'
-    % (_STANDING, _STANDING),
+    "considered": rb'\[\{"from":%b,"outcomes":(\{[^{}\t]*\}),"receivers":(\[[0-9,]*\]),"to":%b,"withheld":%b\}\]'
+    % (_STANDING, _STANDING, _WITHHELD),
     "call": rb'\{"reference":"[ !#-\[\]-~]*","topic":"([ !#-\[\]-~]*)"\}',
 }
 """By part what its content nearly always looks like, with what is taken out of it."""
