@@ -107,7 +107,7 @@ coverage: setup-test ## coverage by all tests
 
 soak: setup-test ## the tests that run for minutes
 	@# without capturing: a line that is logged live takes standard output from a command that runs in the test's process
-	@$(PY) -m pytest -m soak --timeout 3600 --log-cli-level INFO --capture no
+	@$(PY) -m pytest -m soak --hypothesis-profile exploring --timeout 3600 --log-cli-level INFO --capture no
 
 static: lint-python lint-rego lint-protos
 

@@ -8,11 +8,17 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from broker.adapters.opa import OpaCompiler
 from deploy.kafka.node import KafkaNode, KafkaUnavailable
 from tests.services.kafka import running_node, shared_node
 from tests.services.opa import OpaUnavailable, find_opa
+
+# Time limits would be about whatever else the machine does, and an example that fails has to fail again on the next run.
+settings.register_profile("exploring", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("repeatable", settings.get_profile("exploring"), derandomize=True)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session", autouse=True)
