@@ -76,6 +76,19 @@ async def test_one_that_stays_silent_is_closed() -> None:
             pass
 
 
+async def test_a_client_whose_idle_connection_was_closed_opens_another_by_itself() -> None:
+    async with (
+        listening(Limits(idle_connection_s=1.0)) as (port,),
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+        asyncio.timeout(PATIENCE_S),
+    ):
+        await channel.channel_ready()
+        await channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+        with pytest.raises(grpc.aio.AioRpcError) as answered:
+            await channel.unary_unary("/no/such")(b"")
+        assert answered.value.code() is grpc.StatusCode.UNIMPLEMENTED, "the server has answered"
+
+
 @pytest.mark.parametrize(
     ("soft", "hard", "room", "raised"),
     [
