@@ -154,7 +154,7 @@ def test_an_error_is_logged_by_its_name_once_a_minute_and_a_fatal_one_is_handed_
         assert fatal == []
         telling(KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "s3cr3t", True))
     assert [record.getMessage() for record in caplog.records] == [
-        "Kafka: _TRANSPORT",
-        "Kafka: OUT_OF_ORDER_SEQUENCE_NUMBER",
+        "a client of Kafka reports _TRANSPORT",
+        "a client of Kafka reports OUT_OF_ORDER_SEQUENCE_NUMBER",
     ]
     assert fatal == [True]

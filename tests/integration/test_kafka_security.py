@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,16 +11,19 @@ from dataclasses import replace
 import pytest
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
 
+from broker.adapters.kafka import clients
+from broker.adapters.kafka.clients import connected_consumer
 from broker.adapters.kafka.connection import KafkaConnection
 from broker.adapters.kafka.ledger import KafkaLedgerLog
 from broker.adapters.kafka.ledger_reader import KafkaLedgerReader
 from broker.adapters.kafka.safety import check_cluster
 from broker.errors import StorageUnavailable
 from broker.model.ledger import LedgerEntry
+from connectors.kafka.connection import SaslMechanism
 from deploy.kafka.node import KafkaUnavailable
 from tests.contract.samples import START_MS
 from tests.fakes.ledger_log import open_writer, rebuilt_of
-from tests.services.kafka_secure import PASSWORD, SecureNode, secure_node
+from tests.services.kafka_secure import PASSWORD, SecureNode, add_scram_user, secure_node, unsecured_token
 from tests.services.kafka_sockets import SOCKET_MARKS, sockets_collected
 
 __all__ = ["sockets_collected"]
@@ -71,6 +75,26 @@ async def test_another_ca_another_name_and_another_password_are_refused(secure: 
     outcomes = await asyncio.gather(*(KafkaLedgerLog.open(each) for each in wrong), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [StorageUnavailable] * 4
     assert not any("wrong" in str(outcome) or PASSWORD in str(outcome) for outcome in outcomes)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"])
+def test_each_mechanism_lets_in_who_is_right_and_nobody_else(
+    secure: SecureNode,
+    mechanism: SaslMechanism,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    add_scram_user(secure, USER)
+    right = replace(connection_to(secure), sasl_mechanism=mechanism, sasl_token=lambda: unsecured_token(USER))
+    connected_consumer(right, prefetch_bytes=1 << 20).close()
+    monkeypatch.setattr(clients, "REACH_TIMEOUT_S", 2.0)
+    wrong = replace(right, sasl_password="wr0ng", sasl_token=lambda: unsecured_token(USER, ttl_s=-600))
+    with (
+        caplog.at_level(logging.WARNING, logger="broker"),
+        pytest.raises(StorageUnavailable, match=r"^Kafka cannot be reached") as refused,
+    ):
+        connected_consumer(wrong, prefetch_bytes=1 << 20)
+    assert not any(secret in caplog.text + str(refused.value) for secret in ("wr0ng", PASSWORD))
 
 
 async def test_the_right_to_read_two_topics_is_enough_to_read_the_ledger(secure: SecureNode) -> None:

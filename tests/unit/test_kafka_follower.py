@@ -145,8 +145,10 @@ async def test_other_errors_end_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     error = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, "s3cr3t")
-    consumer = Consumer(Told(0, error), Told(9))
+    no_group = KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED)
+    consumer = Consumer(Told(0, error), Told(0, no_group), Told(9))
     assert await followed(monkeypatch, consumer) == [9]
     assert consumer.assigned == [("t", 3)]
     assert "UNKNOWN_TOPIC_OR_PART" in caplog.text
+    assert "GROUP" not in caplog.text  # it is in none, and needs no right to one
     assert "s3cr3t" not in caplog.text

@@ -79,6 +79,7 @@ def _connected(kind: Callable[[Any], Any], connection: KafkaConnection, settings
         made[0].list_topics(timeout=REACH_TIMEOUT_S)
     except KafkaException as error:
         for client in made:
+            client.poll(0)  # so that its own errors, which say more, are told first
             client.close()
         raise StorageUnavailable(f"Kafka cannot be reached: {error_name(error)}") from None
     return made[0]
@@ -97,8 +98,9 @@ def _shared(connection: KafkaConnection) -> dict[str, object]:
         "sasl.mechanism": connection.sasl_mechanism,
         "sasl.username": connection.sasl_user,
         "sasl.password": connection.sasl_password,
-        "oauth_cb": None if connection.sasl_token is None else _token_of(connection.sasl_token),
     }
+    if connection.sasl_mechanism == "OAUTHBEARER" and connection.sasl_token is not None:
+        given["oauth_cb"] = _token_of(connection.sasl_token)
     return {name: value for name, value in given.items() if value is not None} | {
         "allow.auto.create.topics": False,
         "log_level": 0,
@@ -125,6 +127,6 @@ class _Telling:
         name, now_s = str(error.name()), time.monotonic()
         if now_s - self._told_s.get(name, -_TELL_AGAIN_S) >= _TELL_AGAIN_S:
             self._told_s[name] = now_s
-            log.warning("Kafka: %s", name)
+            log.warning("a client of Kafka reports %s", name)
         if error.fatal():
             self._fatal()

@@ -181,6 +181,8 @@ class Follower(Generic[T]):
     def _failed(self, consumer: Any, message: Any, generation: int) -> None:
         """An error in place of a message. Only the one of an offset ends the reading of its partition."""
         error, place = message.error(), (message.topic(), message.partition())
+        if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return  # the library looks for the coordinator of its group, which nobody joins
         if error.code() != KafkaError._AUTO_OFFSET_RESET:
             log.warning("reading from Kafka goes on after: %s", error.name())
         elif not error.str().startswith(_CUT_OFF):
