@@ -152,6 +152,7 @@ class _Block(_Blocking[_Managed]):
 class BlockingStream(_Block[RecordStream]):
     """connectors.stream.RecordStream as a plain iterator, to be used with `with`."""
 
+    several = _waits(RecordStream.several)
     ack = _waits(RecordStream.ack)
     close = _waits(RecordStream.close)
 
@@ -260,6 +261,10 @@ class BlockingClient(_Blocking[Client]):
         finally:
             if self._thread.running:
                 run(pipe.__aexit__)
+
+    def keep_receipts(self, path: Path, most_bytes: int | None = None) -> None:
+        """As Client.keep_receipts."""
+        self._served.keep_receipts(path, most_bytes)
 
     def publisher(
         self, topic: str, options: PublisherOptions | None = None, *, receipts: Path | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Literal, NamedTuple, TypedDict
 
 from connectors.cloudevents import to_timestamp
 from connectors.retry import RECONNECT, Retry
@@ -17,8 +17,7 @@ Start = Literal["earliest", "latest"] | datetime | bytes
 """Where a stream begins: a position, the first record stored at or after a time, or a cursor."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """One record, notice, withdrawal or policy change; exactly one of them is set.
 
     A withdrawal tells that a record which the agency was handed before is not to be used any more; a policy change, that
@@ -130,6 +129,11 @@ def deliveries(batch: pb.Batch, before: bytes, session: int) -> list[Delivery]:
             )
         )
     return found
+
+
+def change_of_policy(change: pb.PolicyChange, before: bytes, session: int) -> Delivery:
+    """With the cursor of the delivery before it, so that acknowledging it says what acknowledging that one does."""
+    return Delivery(None, None, None, pb.Disclosure(), before, 0, session, policy_change=change)
 
 
 def _encoded_bytes(size_bytes: int) -> int:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import grpc
 
@@ -39,8 +38,7 @@ _RECORD_TAG = bytes([pb.PublishRequest.RECORDS_FIELD_NUMBER << 3 | 2])
 _Call = grpc.aio.StreamStreamCall[pb.PublishStreamRequest, pb.PublishStreamResponse]
 
 
-@dataclass(frozen=True, slots=True)
-class PublishOutcome:
+class PublishOutcome(NamedTuple):
     """What became of one record, in the order of publication.
 
     position: opaque bytes if the record is durable, else None. duplicate: an equal record was there before.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from connectors.calls import Caller
 from connectors.closing import Closing
 from connectors.credit import CreditWindow
-from connectors.delivery import Delivery, StreamOptions, deliveries, open_message
+from connectors.delivery import Delivery, StreamOptions, change_of_policy, deliveries, open_message
 from connectors.errors import TRANSPORT, EntenteClientError, Unavailable
 from connectors.receipts import TopicReceipts
 from connectors.session import Session, silence_s
@@ -85,7 +85,7 @@ class RecordStream(Closing):
                 if isinstance(item, Delivery):
                     return self._hand_out(item)
                 if isinstance(item, pb.PolicyChange):
-                    return self._tell(item)
+                    return change_of_policy(item, self._handed_cursor, self._sessions)
                 await self._pass_heartbeat(item)
                 continue
             if self._error is not None:
@@ -99,10 +99,16 @@ class RecordStream(Closing):
         raise StopAsyncIteration
 
     async def several(self, most: int) -> list[Delivery]:
-        """The next delivery and what has come behind it, `most` of them at most; as `__anext__`, StopAsyncIteration too."""
-        found = [await self.__anext__()]
-        buffer = self._buffer
-        while buffer and len(found) < most and isinstance(buffer[0], Delivery) and not self._credit.at_limit:
+        """The next delivery and what has come behind it, `most` of them at most; none at the end. Raises as `__anext__`."""
+        first, buffer = await anext(self, None), self._buffer
+        found = [] if first is None else [first]
+        while (
+            found
+            and buffer
+            and len(found) < most
+            and isinstance(buffer[0], Delivery)
+            and not self._credit.at_limit
+        ):
             found.append(self._hand_out(buffer[0]))
             buffer.popleft()
         return found
@@ -155,19 +161,6 @@ class RecordStream(Closing):
         self.caught_up = False
         self._credit.use(delivery.size_bytes)
         return delivery
-
-    def _tell(self, change: pb.PolicyChange) -> Delivery:
-        """Where the delivery before it stands, so that acknowledging it says what acknowledging that one does."""
-        return Delivery(
-            record=None,
-            notice=None,
-            withdrawal=None,
-            policy_change=change,
-            disclosure=pb.Disclosure(),
-            cursor=self._handed_cursor,
-            size_bytes=0,
-            session=self._sessions,
-        )
 
     async def _grant_again(self) -> None:
         """Give back the credit of what was handed out."""

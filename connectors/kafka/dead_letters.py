@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -50,7 +50,7 @@ def encode_letter(letter: Letter[AgencyRecord], connector: str, now: datetime) -
     }
     kept = [(name, value or b"") for name, value in record.headers]
     added = [(PREFIX + name, text.encode()) for name, text in told.items()]
-    return replace(record, value=b"" if "value" in nulls else record.value, headers=(*kept, *added))
+    return record._replace(value=b"" if "value" in nulls else record.value, headers=(*kept, *added))
 
 
 def decode_letter(record: AgencyRecord) -> LetterRead | None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import NamedTuple
 
 import orjson
 
@@ -30,8 +30,7 @@ _JSON_HEADER = ("content-type", b"application/json")
 _JSON_MEDIA_TYPE = re.compile(r"[^/]+/([^;/]+\+)?json\s*(;.*)?", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """One Kafka record to write. place: what chooses its partition instead of its key; partition: where it goes."""
 
     topic: str

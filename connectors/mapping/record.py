@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 _ID_HEX_DIGITS = 40
+_NOWHERE: Mapping[str, str] = MappingProxyType({})
 
 
 class Unmappable(Exception):
@@ -20,8 +22,7 @@ class Unmappable(Exception):
         self.cause = cause
 
 
-@dataclass(frozen=True, slots=True)
-class AgencyRecord:
+class AgencyRecord(NamedTuple):
     """One record of an agency's own system: a Kafka record, a file, or a line of one.
 
     value: None for a Kafka tombstone. headers: in order; a name may come twice. timestamp_ms: of the Unix epoch, None if
@@ -34,7 +35,7 @@ class AgencyRecord:
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]] = ()
     timestamp_ms: int | None = None
-    origin: Mapping[str, str] = field(default_factory=dict)
+    origin: Mapping[str, str] = _NOWHERE
     incarnation: str = ""
 
 

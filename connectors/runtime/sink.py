@@ -201,9 +201,8 @@ class SinkRun:
     async def _take(self, stream: RecordStream) -> None:
         gate, taken = self._task.gate, self._taken
         while True:
-            try:
-                deliveries = await stream.several(taken.left)
-            except StopAsyncIteration:
+            deliveries = await stream.several(taken.left)
+            if not deliveries:
                 return
             if (gate.paused or gate.stopping) and not await gate.proceed():
                 return

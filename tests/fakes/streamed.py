@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -113,4 +112,4 @@ class FakeStream:
             for index, delivery in enumerate(topic.batches[at - 1]):
                 ends = index == last
                 self._cursor, self.caught_up = str(at).encode() if ends else before, False
-                yield replace(delivery, cursor=self._cursor, ends_batch=ends)
+                yield delivery._replace(cursor=self._cursor, ends_batch=ends)
