@@ -75,6 +75,10 @@ FOREIGN = {
     "an expiry that readers take for another": (
         entry("expirytime", b"\x1a\x142030-01-01T00:00:00Z").replace(b"\x12", b"\x0a\x01x\x12", 1),
     ),
+    "a time that readers take for another": (
+        entry("time", b"\x1a\x01x").replace(b"\x12", b"\x0a\x06authid\x12", 1),
+    ),
+    "a schema that is no UTF-8": (entry("dataschema", b"\x1a\x01\xff"),),
     "an attribute without a name": (b"",),
 }
 

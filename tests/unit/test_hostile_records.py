@@ -50,7 +50,9 @@ def event(data: bytes | str, **attributes: str) -> CloudEvent:
 def delivered(sent: CloudEvent) -> bytes:
     """The bytes that a reader receives who may have what is `open`; raises EntenteError if it is refused."""
     known = marked()
-    candidate = Admission(known, RecordLimits()).examine(sent, content_of(sent), _PUBLISHER, known.topics[TOPIC])
+    candidate = Admission(known, RecordLimits()).examine(
+        sent, content_of(sent), _PUBLISHER, known.topics[TOPIC]
+    )
     record = stamp(candidate, _PUBLISHER, _NOW_MS)
     view = RecordViews(known).view(TOPIC, StoredRecord(0, 0, record.recorded_ms, record.body))
     assert view.label_set is not None

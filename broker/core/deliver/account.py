@@ -22,7 +22,8 @@ class Account:
     """Collects while a batch is prepared, and never holds a payload.
 
     places and contents: of what goes out, in order; the SHA-256 of each serialised Delivery. faulted: partition and offset
-    of records for which the engine failed. size_bytes: about what the decisions take in the entry.
+    of records for which the engine failed. size_bytes: about what the decisions take in the entry. is_full: whether no more
+    is to be decided for this entry.
     """
 
     decisions: list[JsonValue] = field(default_factory=list)
@@ -31,20 +32,17 @@ class Account:
     faulted: list[JsonValue] = field(default_factory=list)
     considered: Considered = field(default_factory=Considered)
     size_bytes: int = 0
+    is_full: bool = False
     _numbers: dict[Ruling, int] = field(default_factory=dict)
     _last: Ruling | None = None
     _number: int = 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no more is to be decided for this entry."""
-        return self.size_bytes + self.considered.size_bytes >= ACCOUNT_BYTES
 
     def withhold(self, stored: StoredRecord, outcome: str, ruling: Ruling | None) -> None:
         """A record that does not go out; where the engine failed its place is kept, since it can be delivered later."""
         self.considered.outcomes[outcome] += 1
         if ruling is not None:
             self.considered.withhold(ruling)
+            self._look()
         if outcome == ENGINE_FAULT:
             self.faulted.append([stored.partition, stored.offset])
 
@@ -62,4 +60,8 @@ class Account:
             number = self._numbers[ruling] = len(self.decisions)
             self.decisions.append(ruling.value)
             self.size_bytes += ruling.size_bytes
+            self._look()
         return number
+
+    def _look(self) -> None:
+        self.is_full = self.size_bytes + self.considered.size_bytes >= ACCOUNT_BYTES

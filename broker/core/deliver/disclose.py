@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -17,11 +16,12 @@ from itertools import count
 
 from google.protobuf.message import DecodeError
 
-from broker.core.deliver.view import LabelSet, RecordView, RecordViews
+from broker.core.deliver.view import VISIBLE, LabelSet, RecordView, RecordViews
 from broker.core.deliver.wire import (
     Encoded,
     disclosure,
     encoded_text,
+    event_attribute,
     notice_delivery,
     record_delivery,
     reduced_event,
@@ -30,7 +30,7 @@ from broker.core.questions import UNREVIEWED, markings_of
 from broker.core.record.admission import JSON_CONTENT
 from broker.core.record.envelope import text_attribute
 from broker.core.record.examination import LARGE_BYTES, TURN_BYTES
-from broker.core.record.outline import Outline, is_named, order_of, with_attributes
+from broker.core.record.outline import Outline, entries_by_name, order_of, with_attributes
 from broker.core.redact.apply import Pseudonymise, redact, redact_members
 from broker.core.redact.fieldmap import FieldMap
 from broker.core.redact.plan import Plan, Unredactable, compile_plan
@@ -41,11 +41,6 @@ from broker.model.registry import RecordType, Registry
 from broker.ports.keys import Keys
 from protos.entente.v1 import exchange_pb2
 from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
-
-_VISIBLE = tuple(
-    (name, name.encode()) for name in ("dataclassification", "datacontenttype", "dataschema", "time")
-)
-"""Attributes that reach every consumer, beside id, source, type and specversion (design, Records); sorted."""
 
 _NUMBERS = count()
 
@@ -176,7 +171,7 @@ class Discloser:
         redacted = redact(_payload(outline, treated.content), treated.content, treated.pseudonymise)
         if len(redacted.data) > OUTPUT_BYTES:
             raise Unredactable
-        attributes, masked = _attributes(view, treated)
+        attributes, masked = _attributes(view, outline, treated)
         event = reduced_event(outline, attributes, redacted.data)
         if not masked and not redacted.masked:
             return record_delivery(event, treated.disclosed)
@@ -257,27 +252,18 @@ def _payload(outline: Outline, plan: Plan) -> bytes:
     return text or outline.binary_data
 
 
-def _attributes(view: RecordView, treated: Treated) -> tuple[Iterable[bytes], tuple[str, ...]]:
-    """What goes out of the attributes, encoded and sorted by name, and the markings of what is visibly replaced in them."""
-    present = view.attributes
-    visible: dict[str, bytes] = {}
-    for name, key in _VISIBLE:
-        entry = present.get(key)
-        if entry is not None:
-            if not is_named(entry, name):
-                raise Unredactable
-            visible[name] = entry
-    if treated.attributes is None or view.label_set is None:
-        return visible.values(), ()
+def _attributes(view: RecordView, outline: Outline, treated: Treated) -> tuple[bytes, tuple[str, ...]]:
+    """What goes out of the attributes, as an event holds them, and the markings of what is visibly replaced in them."""
+    if not view.is_marked or treated.attributes is None or view.label_set is None:
+        return view.visible, ()
+    present = entries_by_name(outline)
     named = view.label_set.record_type.attributes
-    marked = [entry for name in named if (entry := present.get(name.encode())) is not None]
-    if not marked:
-        return visible.values(), ()
-    event = with_attributes(marked)
+    event = with_attributes(entry for name in named if (entry := present.get(name.encode())) is not None)
     texts = {name: text for name in named if (text := text_attribute(event, name)) is not None}
     kept, masked = redact_members(texts, treated.attributes, treated.pseudonymise)
+    visible = {name: entry for name, key in VISIBLE if (entry := present.get(key)) is not None}
     visible.update((name, encoded_text(name, str(text))) for name, text in kept.items())
-    return (visible[name] for name in sorted(visible, key=order_of)), masked
+    return b"".join(event_attribute(visible[name]) for name in sorted(visible, key=order_of)), masked
 
 
 def _require_event(body: bytes) -> None:

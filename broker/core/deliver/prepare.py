@@ -136,6 +136,9 @@ _LENS_LIMIT = 1_000
 UNREGISTERED = "unregistered"
 """The outcome of records that the revision cannot place, about which nothing was decided."""
 
+UNREDACTABLE = "unredactable"
+"""The outcome of records that cannot be redacted as decided."""
+
 
 class _Wait(Enum):
     BEHIND = "behind"
@@ -171,9 +174,13 @@ class Preparer:
                     prepared.blocked = True
                     blocked.add(partition)
                     continue
-            elif prepared.account.is_full or not await self._add(lens, view, decision, budget, prepared):
-                prepared.cut = True
-                break
+            else:
+                added = not prepared.account.is_full and self._add_now(lens, view, decision, budget, prepared)
+                if added is None:
+                    added = await self._add(lens, view, decision, budget, prepared)
+                if not added:
+                    prepared.cut = True
+                    break
             progress.next[partition] = view.stored.offset + 1
         if not blocked and not prepared.cut:
             progress.next = list(chunk.next_positions)
@@ -216,48 +223,63 @@ class Preparer:
         return list(zip(views, await self._decide(lens, views), strict=True))
 
     async def _decide(self, lens: Lens, views: Sequence[RecordView]) -> list[Decision | None]:
-        wanted = {v.label_set: lens.question(v.label_set) for v in views if v.label_set is not None}
+        label_sets = dict.fromkeys(view.label_set for view in views)
+        label_sets.pop(None, None)
+        questions = [lens.question(each) for each in label_sets if each is not None]
         try:
-            answers = await lens.decider.decide(list(wanted.values()))
+            answers = await lens.decider.decide(questions)
         except NoDecision:
-            answers = [None] * len(wanted)
-        decided = dict(zip(wanted, answers, strict=True))
-        return [decided[v.label_set] if v.label_set is not None else None for v in views]
+            answers = [None] * len(questions)
+        decided: dict[LabelSet | None, Decision | None] = dict(zip(label_sets, answers, strict=True))
+        decided[None] = None
+        return [decided[view.label_set] for view in views]
 
     async def _add(
-        self,
-        lens: Lens,
-        view: RecordView,
-        decision: Decision | None,
-        budget: Budget,
-        prepared: Prepared,
+        self, lens: Lens, view: RecordView, decision: Decision | None, budget: Budget, prepared: Prepared
     ) -> bool:
         """Release or skip one record; False if it would go out but the budget is used up."""
+        added, label_set = self._add_now(lens, view, decision, budget, prepared), view.label_set
+        if added is not None or decision is None or label_set is None:
+            return bool(added)
+        verdict = lens.verdict(label_set, decision)
+        try:
+            treated = lens.treated(label_set, verdict)
+            await lens.discloser.encode(lens.views, view, treated, lens.subject)
+        except Unredactable:
+            prepared.account.withhold(view.stored, UNREDACTABLE, verdict.ruling)
+            return True
+        return bool(self._add_now(lens, view, decision, budget, prepared))
+
+    def _add_now(
+        self, lens: Lens, view: RecordView, decision: Decision | None, budget: Budget, prepared: Prepared
+    ) -> bool | None:
+        """As `_add`, or None where that takes long or it is the turn of others."""
         if view.notice is not None:
             return _tell(lens, view, view.notice, budget, prepared)
-        if decision is None or view.label_set is None:
-            prepared.account.withhold(view.stored, UNREGISTERED, None)
+        account, label_set = prepared.account, view.label_set
+        if decision is None or label_set is None:
+            account.withhold(view.stored, UNREGISTERED, None)
             return True
-        verdict = lens.verdict(view.label_set, decision)
+        verdict = lens.verdict(label_set, decision)
         is_timed = view.expires_ms is not None or decision.valid_until is not None
         now_ms = self._clock.now_ms() if is_timed else 0
         outcome = why_withheld(view, decision, prepared.order.judge, now_ms)
         if outcome is not None:
-            prepared.account.withhold(view.stored, outcome, verdict.ruling)
+            account.withhold(view.stored, outcome, verdict.ruling)
             return True
         if not budget.is_open:
             return False
         try:
-            treated = lens.treated(view.label_set, verdict)
+            treated = verdict.treated or lens.treated(label_set, verdict)
             encoded = lens.discloser.encode_now(lens.views, view, treated, lens.subject)
-            if encoded is None:
-                encoded = await lens.discloser.encode(lens.views, view, treated, lens.subject)
         except Unredactable:
-            prepared.account.withhold(view.stored, "unredactable", verdict.ruling)
+            account.withhold(view.stored, UNREDACTABLE, verdict.ruling)
             return True
+        if encoded is None:
+            return None
         budget.take(len(encoded.entry))
         prepared.add(encoded, decision.valid_until)
-        prepared.account.hand_out(view.stored, verdict.outcome, verdict.ruling, encoded.content)
+        account.hand_out(view.stored, verdict.outcome, verdict.ruling, encoded.content)
         return True
 
 

@@ -10,11 +10,11 @@ from functools import lru_cache
 
 from google.protobuf.message import DecodeError
 
-from broker.core.deliver.wire import Encoded
+from broker.core.deliver.wire import Encoded, event_attribute
 from broker.core.overlay.notice import SOURCE, Notice, read_notice
 from broker.core.record.envelope import instant_ms_attribute, read_labels, source_agency
 from broker.core.record.fingerprint import identity
-from broker.core.record.outline import Outline, entries_by_name, read_outline, with_attributes
+from broker.core.record.outline import Outline, entries_by_name, is_named, read_outline, with_attributes
 from broker.model.labels import Labels
 from broker.model.record import StoredRecord
 from broker.model.registry import RecordType, Registry
@@ -22,8 +22,8 @@ from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
 log = logging.getLogger(__name__)
 
-_VIEW_OVERHEAD_BYTES = 1_500
-"""What a view takes besides its record's bytes: the event's outline, the places in tables."""
+_VIEW_OVERHEAD_BYTES = 1_000
+"""What a view takes besides its record's bytes: itself, the places in tables."""
 
 _ENCODED_OVERHEAD_BYTES = 200
 """What is kept for a treatment besides what is handed out."""
@@ -32,6 +32,11 @@ _SET_OVERHEAD_BYTES, _BYTES_PER_CHARACTER = 1_000, 20
 """What a label set takes: a list of short words costs a multiple of its text."""
 
 _LABELS = ("dataclassification", "dataregulation", "datacategory", "purposes", "releasableto")
+VISIBLE = tuple(
+    (name, name.encode()) for name in ("dataclassification", "datacontenttype", "dataschema", "time")
+)
+"""Attributes that reach every consumer, beside id, source, type and specversion (design, Records); sorted."""
+
 _Label = bytes | None
 _Key = tuple[bytes, str | None, _Label, _Label, _Label, _Label, _Label]
 """The record's type, its owner, and its labels as they are encoded."""
@@ -41,24 +46,30 @@ _WITHDRAWALS = SOURCE.encode()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelSet:
-    """All that decisions depend on in a record; one object for all records that share it, compared by identity."""
+    """All that decisions depend on in a record; one object for all records that share it, compared by identity.
+
+    marked: the attributes that the record's type marks, as they stand in outlines.
+    """
 
     record_type: RecordType
     owner: str
     labels: Labels
+    marked: frozenset[bytes]
 
 
 @dataclass(slots=True, eq=False)
 class RecordView:
     """One stored record; `label_set` is None when the present revision cannot place it, and then it is withheld.
 
-    attributes: as they are encoded, by name. notice: that of a withdrawal, if it is one; then it has no label set.
-    encoded: what goes out of it, by the number of the treatment. is_kept, size_bytes: for the cache that it is from.
+    visible: the attributes that reach every consumer, as an event holds them. is_marked: whether it has some that its type
+    marks. notice: that of a withdrawal, if it is one; then it has no label set. encoded: what goes out of it, by the number
+    of the treatment. is_kept, size_bytes: for the cache that it is from.
     """
 
     stored: StoredRecord
-    attributes: Mapping[bytes, bytes]
     label_set: LabelSet | None
+    visible: bytes = b""
+    is_marked: bool = False
     expires_ms: int | None = None
     notice: Notice | None = None
     encoded: dict[int, Encoded] = field(default_factory=dict)
@@ -114,14 +125,17 @@ class RecordViews:
             outline = read_outline(stored.body)
             outline.id.decode()
             if outline.source == _WITHDRAWALS:
-                return RecordView(stored, {}, None, notice=read_notice(CloudEvent.FromString(stored.body)))
+                return RecordView(stored, None, notice=read_notice(CloudEvent.FromString(stored.body)))
             attributes = entries_by_name(outline)
             label_set = self._label_set(outline, attributes)
-            return RecordView(stored, attributes, label_set, _expires_ms(attributes))
+            expires_ms = _expires_ms(attributes) if b"expirytime" in attributes else None
+            visible = _visible(attributes)
         except (DecodeError, ValueError):
             # Not stored by an exchange: withheld, so that it stops no stream.
             log.error("a stored record is no event: partition=%d offset=%d", stored.partition, stored.offset)
-            return RecordView(stored, {}, None)
+            return RecordView(stored, None)
+        is_marked = label_set is not None and not label_set.marked.isdisjoint(attributes)
+        return RecordView(stored, label_set, visible, is_marked, expires_ms)
 
     def _label_set(self, outline: Outline, attributes: Mapping[bytes, bytes]) -> LabelSet | None:
         owner = _owner(outline.source)
@@ -160,7 +174,8 @@ class RecordViews:
                 return None
             if set(event.attributes) != set(present):
                 return None
-            return LabelSet(record_type, owner, read_labels(event))
+            marked = frozenset(name.encode() for name in record_type.attributes)
+            return LabelSet(record_type, owner, read_labels(event), marked)
         except (DecodeError, ValueError):
             return None
 
@@ -183,12 +198,28 @@ class RecordViews:
         self._bytes -= view.size_bytes
 
 
-def _expires_ms(attributes: Mapping[bytes, bytes]) -> int | None:
+def _visible(attributes: Mapping[bytes, bytes]) -> bytes:
+    """Those of VISIBLE, as an event holds them; raises ValueError if one is not what its name says."""
+    find = attributes.get
+    alike = _joined_alike(find(b"dataclassification"), find(b"datacontenttype"), find(b"dataschema"))
+    time = find(b"time")
+    return alike if time is None else alike + _joined(None, None, None, time)
+
+
+def _joined(*entries: bytes | None) -> bytes:
+    named = [(entry, name) for entry, (name, _) in zip(entries, VISIBLE, strict=False) if entry is not None]
+    if not all(is_named(entry, name) for entry, name in named):
+        raise ValueError("an attribute is not what its name says")
+    return b"".join(event_attribute(entry) for entry, _ in named)
+
+
+_joined_alike = lru_cache(maxsize=1_024)(_joined)
+"""Without the time these are the same in most records that follow each other."""
+
+
+def _expires_ms(attributes: Mapping[bytes, bytes]) -> int:
     """Raises ValueError, or DecodeError, where it is no instant."""
-    entry = attributes.get(b"expirytime")
-    if entry is None:
-        return None
-    expires_ms = instant_ms_attribute(with_attributes((entry,)), "expirytime")
+    expires_ms = instant_ms_attribute(with_attributes((attributes[b"expirytime"],)), "expirytime")
     if expires_ms is None:
         raise ValueError("an attribute is not what its name says")
     return expires_ms

@@ -6,7 +6,6 @@ the generated code.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
@@ -25,7 +24,8 @@ _RESPONSE_BATCH = 2
 _EVENT_SOURCE = 2
 _EVENT_SPEC_VERSION = 3
 _EVENT_TYPE = 4
-_EVENT_ID_TAG, _EVENT_ATTRIBUTE_TAG = b"\x0a", b"\x2a"
+_EVENT_ATTRIBUTE = 5
+_EVENT_ID_TAG = b"\x0a"
 _EVENT_DATA_TAGS = {"binary_data": b"\x32", "text_data": b"\x3a"}
 _ENTRY_NAME = 1
 _ENTRY_VALUE = 2
@@ -80,24 +80,28 @@ def batch_response(deliveries: bytes, cursor: bytes, receipt: bytes) -> bytes:
     return length_delimited(_RESPONSE_BATCH, deliveries, *sealed)
 
 
-def reduced_event(original: Outline, attributes: Iterable[bytes], data: bytes) -> bytes:
-    """A CloudEvent with the original's core attributes, these encoded ones, in protobuf's order, and `data`.
+def reduced_event(original: Outline, attributes: bytes, data: bytes) -> bytes:
+    """A CloudEvent with the original's core attributes, with `attributes` and `data`.
 
-    What protobuf's deterministic serialisation of this event gives, over which receivers compute digests.
+    attributes: joined as `event_attribute` has each, in protobuf's order. The result is what protobuf's deterministic
+    serialisation of this event gives, over which receivers compute digests.
     """
     event_id = original.id
     origin = _origin(original.source, original.spec_version, original.type)
-    parts = [_EVENT_ID_TAG, _varint(len(event_id)), event_id, origin] if event_id else [origin]
-    for entry in attributes:
-        parts += (_EVENT_ATTRIBUTE_TAG, _varint(len(entry)), entry)
+    named = (_EVENT_ID_TAG, _varint(len(event_id)), event_id) if event_id else ()
     tag = _EVENT_DATA_TAGS.get(original.WhichOneof("data") or "")
-    if tag is not None:
-        parts += (tag, _varint(len(data)), data)
-    return b"".join(parts)
+    if tag is None:
+        return b"".join((*named, origin, attributes))
+    return b"".join((*named, origin, attributes, tag, _varint(len(data)), data))
+
+
+def event_attribute(entry: bytes) -> bytes:
+    """An encoded attribute as an event holds it."""
+    return length_delimited(_EVENT_ATTRIBUTE, entry)
 
 
 def encoded_text(name: str, text: str) -> bytes:
-    """A text attribute as an event holds it encoded (see broker.core.record.outline)."""
+    """A text attribute encoded (see broker.core.record.outline)."""
     value = length_delimited(_VALUE_STRING, text.encode())
     return length_delimited(_ENTRY_NAME, name.encode()) + length_delimited(_ENTRY_VALUE, value)
 
