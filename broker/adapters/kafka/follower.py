@@ -219,7 +219,7 @@ def _polled(consumer: Any, most: int) -> tuple[Mapping[Place, Sequence[Any]], Se
     first = consumer.poll(_POLL_S)
     found: dict[Place, list[Any]] = {}
     errors = []
-    for message in [] if first is None else [first, *consumer.consume(most, 0)]:
+    for message in [] if first is None else [first, *consumer.consume(most - 1, 0)]:
         if message.error() is not None:
             errors.append(message)
             continue
