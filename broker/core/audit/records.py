@@ -14,7 +14,8 @@ from broker.core.audit.standing_clock import StandingClock
 from broker.core.decide import Decider, DeciderLimits
 from broker.core.deliver.budget import Budget
 from broker.core.deliver.disclose import Discloser
-from broker.core.deliver.prepare import Lens, Prepared, Preparer
+from broker.core.deliver.lens import Lens
+from broker.core.deliver.prepare import Prepared, Preparer
 from broker.core.deliver.standing import Standing
 from broker.core.deliver.view import RecordViews
 from broker.core.in_force import InForce, Order

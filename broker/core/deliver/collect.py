@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from broker.core.deliver.budget import Budget
-from broker.core.deliver.prepare import Lens, Prepared, Preparer, is_held
+from broker.core.deliver.lens import Lens
+from broker.core.deliver.prepare import Prepared, Preparer, is_held
 from broker.core.deliver.session import Session
 from broker.core.deliver.standing import Standing
 from broker.core.in_force import Order

@@ -7,9 +7,9 @@ import asyncio
 from broker.core.deliver.admission import Admissions
 from broker.core.deliver.endings import Endings
 from broker.core.deliver.group import Group
+from broker.core.deliver.lens import Lens
 from broker.core.deliver.outcomes import Seen
 from broker.core.deliver.placement import GroupKey, Tools
-from broker.core.deliver.prepare import Lens
 from broker.core.deliver.session import Buffers, Outgoing, Session
 from broker.core.regime import Regime
 from broker.core.restrictions import require_unsuspended

@@ -11,8 +11,9 @@ from broker.core.deliver.budget import Budget
 from broker.core.deliver.collect import Ahead, Collector, shared_budget
 from broker.core.deliver.entries import delivery_entry, fault_entry, group_class
 from broker.core.deliver.history import Considered, Histories, History
+from broker.core.deliver.lens import Lens
 from broker.core.deliver.placement import GroupKey, Placement, Tools
-from broker.core.deliver.prepare import Lens, Prepared
+from broker.core.deliver.prepare import Prepared
 from broker.core.deliver.session import Session
 from broker.core.deliver.standing import Standing
 from broker.core.in_force import Order, OrderReplaced

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from broker.core.deliver.prepare import Lens, Preparer
+from broker.core.deliver.lens import Lens
+from broker.core.deliver.prepare import Preparer
 from broker.core.deliver.session import Session
 from broker.core.evidence import Evidence
 from broker.core.in_force import InForce
