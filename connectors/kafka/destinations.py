@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Collection
+from functools import lru_cache
 from string import Formatter
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
@@ -24,6 +25,7 @@ def check_name(name: str) -> str:
     return name
 
 
+@lru_cache(maxsize=1_024)
 def agency_of(source: str) -> str:
     """The agency that a record's source names; the exchange has checked it. "" for any other source."""
     found = _SOURCE_AGENCY.match(source)
@@ -74,17 +76,28 @@ class Destinations:
 
 _M = 0x5BD1E995
 _MASK = 0xFFFFFFFF
+_COMMON_BYTES = 16
 
 
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition that Kafka's default partitioner chooses for a key: MurmurHash2, as in Java's Utils.murmur2."""
     length = len(key)
-    whole = length // 4
-    h = 0x9747B28C ^ length
-    for k in struct.unpack_from(f"<{whole}I", key):
-        k = k * _M & _MASK
-        h = (h * _M & _MASK) ^ ((k ^ (k >> 24)) * _M & _MASK)
-    if rest := key[whole * 4 :]:
+    # Keys begin with the source, which many have in common.
+    h = _mixed(_mixed_seed(length, key[:_COMMON_BYTES]), key[_COMMON_BYTES:])
+    if rest := key[length // 4 * 4 :]:
         h = (h ^ int.from_bytes(rest, "little")) * _M & _MASK
     h = (h ^ (h >> 13)) * _M & _MASK
     return ((h ^ (h >> 15)) & 0x7FFFFFFF) % partitions
+
+
+@lru_cache(maxsize=1_024)
+def _mixed_seed(length: int, begin: bytes) -> int:
+    return _mixed(0x9747B28C ^ length, begin)
+
+
+def _mixed(h: int, content: bytes) -> int:
+    """With each whole word of four bytes."""
+    for k in struct.unpack_from(f"<{len(content) // 4}I", content):
+        k = k * _M & _MASK
+        h = (h * _M & _MASK) ^ ((k ^ (k >> 24)) * _M & _MASK)
+    return h

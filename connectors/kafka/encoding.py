@@ -24,6 +24,7 @@ from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
 Headers = list[tuple[str, bytes]]
 
+_THOUSANDTHS = tuple(f".{number:03d}Z" for number in range(1_000))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 STRUCTURED = b"application/cloudevents+json; charset=UTF-8"
 _JSON_HEADER = ("content-type", b"application/json")
@@ -167,14 +168,13 @@ def _header_of(name: str) -> str:
 
 def _text(value: CloudEvent.CloudEventAttributeValue, record: CloudEvent, name: str) -> str:
     """CloudEvents 1.0.2, section 3.1: the string form of each type."""
-    kind = value.WhichOneof("attr")
-    if kind == "ce_boolean":
-        return "true" if value.ce_boolean else "false"
-    if kind == "ce_timestamp":
+    if value.HasField("ce_timestamp"):
         stamp = value.ce_timestamp
         thousandths, rest = divmod(stamp.nanos, 1_000_000)
         if not rest:
-            return f"{_second(stamp.seconds)}.{thousandths:03d}Z"
+            return _second(stamp.seconds) + _THOUSANDTHS[thousandths]
+    if value.HasField("ce_boolean"):
+        return "true" if value.ce_boolean else "false"
     return str(attribute(record, name))
 
 
