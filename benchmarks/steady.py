@@ -27,6 +27,7 @@ EVERY_S = 0.02
 """Between two calls of Publish, of one record each."""
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_LANE = "steady"
 _WARM_RECORDS = 20
 _WINDOW_RECORDS = 1_000_000
 _AGAIN_S = 1.0
@@ -78,7 +79,7 @@ class _Traffic:
         async with broker.channel() as channel, asyncio.TaskGroup() as sent:
             due_s = time.monotonic()
             while True:
-                record = vulnerability(f"steady/{len(self.called_s)}")
+                record = vulnerability(f"{_LANE}/{len(self.called_s)}")
                 self.called_s.append(time.monotonic())
                 sent.create_task(broker.publish(channel, [record]))
                 due_s += self.every_s
@@ -112,7 +113,9 @@ class _Traffic:
     def _note(self, batch: exchange_pb2.Batch) -> None:
         now_s = time.monotonic()
         for delivery in batch.deliveries:
-            self.came_s.append((int(delivery.record.id.partition("/")[2]), now_s))
+            lane, _, number = delivery.record.id.partition("/")
+            if lane == _LANE:  # the others are notices of withdrawals
+                self.came_s.append((int(number), now_s))
 
 
 async def _answer(
