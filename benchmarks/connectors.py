@@ -36,6 +36,7 @@ from broker.adapters.clock import SystemClock
 from broker.app.config import load_config
 from broker.app.initialise import initialise
 from broker.app.tokens import token_for_context
+from broker.demo.process import free_port_pair
 from connectors.runtime.control_client import ControlClient
 from deploy.kafka.node import KafkaNode
 
@@ -43,7 +44,6 @@ TOPIC = "vulnerabilities"
 SOURCE_TOPIC, COPIED, RECEIVED = "kev", "copied", "received"
 PARTITIONS, KEYS = 3, 1_000
 RECORD_BYTES = 1_024
-FIRST_PORT, BROKER_PORT = 28_192, 28_543
 COPIER_BATCH = 2_000
 TIMEOUT_S = 300.0
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -187,11 +187,11 @@ def running(directory: Path) -> Iterator[Place]:
     """Everything, started; stopped at the end."""
     with ExitStack() as stack:
         names = ("agency A", "agency B", "exchange's Kafka")
-        nodes = {name: _node(stack, directory, name, number) for number, name in enumerate(names)}
+        nodes = {name: _node(stack, directory / f"kafka-{number}", name) for number, name in enumerate(names)}
         clusters = {name: node.bootstrap for name, node in nodes.items()}
         _topics(clusters)
         exchange = directory / "exchange"
-        listen = f"127.0.0.1:{BROKER_PORT}"
+        listen = f"127.0.0.1:{free_port_pair()}"
         initialise(exchange, listen=listen, backend="kafka", kafka=clusters["exchange's Kafka"])
         pids = {name: node.pid for name, node in nodes.items()}
         pids["broker"] = _process(stack, "serve", "--config", exchange / "entente.toml", "-o", "jsonl")
@@ -204,9 +204,9 @@ def running(directory: Path) -> Iterator[Place]:
         yield Place(clusters, pids, directory / "source-state", directory / "sink-state")
 
 
-def _node(stack: ExitStack, directory: Path, name: str, number: int) -> KafkaNode:
-    port = FIRST_PORT + 2 * number
-    node = KafkaNode(directory / f"kafka-{number}", port=port, controller_port=port + 1)
+def _node(stack: ExitStack, directory: Path, name: str) -> KafkaNode:
+    port = free_port_pair()
+    node = KafkaNode(directory, port=port, controller_port=port + 1)
     stack.callback(node.stop)
     _tell(f"starting {name}")
     node.start()
