@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 
 import orjson
 import pytest
 
+from broker.core.audit import opening
 from broker.core.audit.forms import PARTS
 from broker.core.audit.kinds import KINDS, ROOTS
-from broker.core.audit.opening import Cache, Opened, parse
+from broker.core.audit.opening import Cache, Opened, Opener, parse
 from broker.core.audit.opening import open_entry as open_bytes
 from broker.core.ledger.leaf import EntryInvalid, encode
 from broker.core.ledger.leaf import open_entry as open_slowly
-from broker.model.ledger import EncodedEntry, LedgerEntry
+from broker.core.merkle.hashing import leaf_hash
+from broker.model.ledger import EncodedEntry, JsonValue, LedgerEntry
 from tests.fakes.ledgers import FakeLedgers, make_ledgers
 
 
@@ -61,6 +64,96 @@ def test_every_changed_byte_is_found(ledgers: FakeLedgers) -> None:
                 # What still opens is another leaf, which the tree tells apart.
                 assert part == "leaf", f"{kind}: byte {at} of the openings"
                 assert after.leaf_hash != before.leaf_hash
+
+
+def test_entries_in_a_row_are_opened_as_one_by_one(
+    ledgers: FakeLedgers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = ledgers.instances["broker"].entries
+    expected = [open_entry(encoded, Cache()) for encoded in entries]
+    opener = Opener("broker", 0, Cache())
+    slowly: list[bytes] = []
+
+    def noted(leaf: bytes, openings: bytes, cache: Cache) -> Opened:
+        slowly.append(leaf)
+        return open_bytes(leaf, openings, cache)
+
+    monkeypatch.setattr(opening, "open_entry", noted)
+    for encoded, one in zip(entries, expected, strict=True):
+        found = opener.open(encoded.leaf, encoded.openings)
+        for name in (
+            "instance",
+            "index",
+            "epoch",
+            "kind",
+            "time_ms",
+            "leaf_hash",
+            "handed_out",
+            "taken",
+            "listed",
+        ):
+            assert getattr(found, name) == getattr(one, name)
+        assert found.commitments == one.commitments
+    begins = [0, *(n for n in range(1, len(entries)) if expected[n].epoch != expected[n - 1].epoch)]
+    assert slowly == [entries[n].leaf for n in begins], "an epoch is learned from its first entry"
+
+
+def test_in_a_row_every_changed_byte_is_found_too(ledgers: FakeLedgers) -> None:
+    entries = ledgers.instances["broker"].entries
+    last = {open_slowly(e)[0].kind: n for n, e in enumerate(entries) if n}
+    chance = random.Random(2)
+    for kind, number in last.items():
+        before, encoded = entries[number - 1], entries[number]
+        for part in ("leaf", "openings"):
+            content = getattr(encoded, part)
+            for at in chance.sample(range(len(content)), min(len(content), 80)):
+                changed = bytearray(content)
+                changed[at] ^= 1 << chance.randrange(7)
+                after = replace(encoded, **{part: bytes(changed)})
+                opener = Opener("broker", number - 1, Cache())
+                opener.open(before.leaf, before.openings)
+                try:
+                    found = opener.open(after.leaf, after.openings)
+                except EntryInvalid:
+                    continue
+                assert part == "leaf", f"{kind}: byte {at} of the openings"
+                assert found.leaf_hash == leaf_hash(after.leaf) != leaf_hash(encoded.leaf)
+
+
+def test_it_goes_on_after_a_gap_a_fault_and_another_instance(ledgers: FakeLedgers) -> None:
+    entries = ledgers.instances["broker"].entries
+    opener = Opener("broker", 0, Cache())
+    for n in (0, 1, 5, 6, 2):
+        assert opener.open(entries[n].leaf, entries[n].openings).index == n
+    with pytest.raises(EntryInvalid):
+        opener.open(entries[3].leaf, entries[4].openings)
+    assert opener.open(entries[4].leaf, entries[4].openings).index == 4
+    other = Opener("other", 5, Cache()).open(entries[5].leaf, entries[5].openings)
+    assert (other.instance, other.index) == ("broker", 5)
+
+
+def test_a_commitment_has_one_form(ledgers: FakeLedgers) -> None:
+    before, encoded = ledgers.instances["broker"].entries[:2]
+    sealed = re.search(rb'"sealed":"([0-9a-f]{64})"', encoded.leaf)
+    assert sealed is not None
+    for other in (sealed[1].upper(), sealed[1][:2] + b" " + sealed[1][2:]):
+        leaf = encoded.leaf.replace(sealed[1], other)
+        opener = Opener("broker", 0, Cache())
+        opener.open(before.leaf, before.openings)
+        for openings in (encoded.openings, b""):
+            with pytest.raises(EntryInvalid):
+                opener.open(leaf, openings)
+
+
+def test_an_instance_that_json_escapes_is_no_other(ledgers: FakeLedgers) -> None:
+    rules: dict[str, JsonValue] = {"revision": "sha256:0", "engine": "opa"}
+    body: dict[str, JsonValue] = {"rules": rules, "step": {}}
+    for name in ('a"b', "a\\b", "caf\u00e9", "%s", '","kind":"'):
+        opener = Opener(name, 0, Cache())
+        for index in range(3):
+            made = encode(LedgerEntry("clock_step", 1_767_225_600_000, body), name, 1, index, bytes(32))
+            assert (found := opener.open(made.leaf, made.openings)).instance == name
+            assert found.index == index
 
 
 @pytest.mark.parametrize("change", ["drop", "repeat", "swap", "append", "no salt"])

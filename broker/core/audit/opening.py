@@ -24,6 +24,7 @@ _KIND, _PARTS = b'"kind":"', b'","parts":{'
 _ROOT = len(_PARTS) + len(b'"handed_out":"')
 _HEX = 2 * HASH_BYTES
 _END = f',"v":{VERSION}}}'
+# A time with more or less digits, before 2001 or after 2286, is read by `open_entry`.
 _TIME = slice(-len(_END) - len("1767225600000"), -len(_END))
 
 
@@ -143,9 +144,7 @@ class Opener:
         taken, listed = found
         try:
             handed_out = unhexlify(leaf[end + _ROOT : end + _ROOT + _HEX]) if form.has_root else b""
-            time_ms = int(
-                leaf[_TIME]
-            )  # one with more or less digits, before 2001 or after 2286, does not fit
+            time_ms = int(leaf[_TIME])
         except ValueError:
             return None
         begin = f"{self._begin}{index}{self._middle}"
