@@ -95,15 +95,15 @@ check: setup-check static unit ## the quick part, two minutes
 
 # A file of a few long tests that begins last is what everybody waits for.
 SLOWEST_FIRST := $(addprefix tests/,fault e2e integration contract policy)
-SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder
+SIDE_BY_SIDE := --dist loadfile --no-loadscope-reorder
 
 test: setup-test static proto-breaking ## everything, on real Kafka and OPA; coverage by the unit tests
-	@$(PY) -m pytest $(SIDE_BY_SIDE) --cov --cov-report=term tests/unit
+	@$(PY) -m pytest -n 2 $(SIDE_BY_SIDE) --cov --cov-report=term tests/unit
 	@# measuring takes the tests with services half as long again
-	@$(PY) -m pytest $(SIDE_BY_SIDE) $(SLOWEST_FIRST)
+	@$(PY) -m pytest -n 4 $(SIDE_BY_SIDE) $(SLOWEST_FIRST)
 
 coverage: setup-test ## coverage by all tests
-	@$(PY) -m pytest $(SIDE_BY_SIDE) --cov --cov-report=term $(SLOWEST_FIRST) tests/unit
+	@$(PY) -m pytest -n 4 $(SIDE_BY_SIDE) --cov --cov-report=term $(SLOWEST_FIRST) tests/unit
 
 soak: setup-test ## the tests that run for minutes
 	@# without capturing: a line that is logged live takes standard output from a command that runs in the test's process
