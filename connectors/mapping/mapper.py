@@ -23,6 +23,9 @@ TOMBSTONE = "TOMBSTONE"
 _CORE = ("type", "source", "id")
 _OWN_FIELDS = frozenset(_CORE) | LABELS | STAMPED
 _JSON = "application/json"
+_LATEST_MS = 253_402_300_799_999
+"""What a protobuf Timestamp can say."""
+
 _NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -144,7 +147,11 @@ class Mapper:
                 return
         stamp_ms = reading.record.timestamp_ms
         if "time" not in event.attributes and stamp_ms is not None and stamp_ms >= 0:
-            event.attributes["time"].ce_timestamp.FromMilliseconds(stamp_ms)
+            if stamp_ms > _LATEST_MS:
+                raise Unmappable(f"{REFUSED}: time: the record's timestamp is beyond the year 9999")
+            stamp = event.attributes["time"].ce_timestamp
+            stamp.seconds, thousandths = divmod(stamp_ms, 1_000)
+            stamp.nanos = thousandths * 1_000_000
 
 
 def _split(settings: MappingSettings) -> tuple[CloudEvent, dict[str, Finder]]:

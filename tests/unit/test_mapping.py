@@ -111,6 +111,10 @@ def test_without_id_and_time_the_origin_and_the_records_timestamp_count() -> Non
     assert event.attributes["time"].ce_timestamp.ToMilliseconds() == 1_700_000_000_000
     assert "time" not in mapped(a_record(timestamp_ms=None)).attributes
     assert "time" not in mapped(a_record(timestamp_ms=-1)).attributes
+    last_ms = 253_402_300_799_999
+    stamp = mapped(a_record(timestamp_ms=last_ms)).attributes["time"].ce_timestamp
+    assert stamp.ToJsonString() == "9999-12-31T23:59:59.999Z"
+    assert "9999" in cause(a_record(timestamp_ms=last_ms + 1))
 
 
 def test_stable_ids_differ_by_origin_and_incarnation() -> None:
