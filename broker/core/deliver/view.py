@@ -213,7 +213,7 @@ def _joined(*entries: bytes | None) -> bytes:
     return b"".join(event_attribute(entry) for entry, _ in named)
 
 
-_joined_alike = lru_cache(maxsize=1_024)(_joined)
+_joined_alike = lru_cache(maxsize=256)(_joined)
 """Without the time these are the same in most records that follow each other."""
 
 
