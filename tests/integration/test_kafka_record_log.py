@@ -224,12 +224,17 @@ async def test_the_index_is_a_window_of_the_newest_records(connection: KafkaConn
 async def test_retention_follows_the_rulebook(connection: KafkaConnection) -> None:
     name = connection.topic("records", NAME)
     admin = ClusterAdmin(connection)
+
+    async def retention_ms() -> str:
+        settings = await admin.call(lambda client: client.describe_configs([ConfigResource("TOPIC", name)]))
+        value: str = settings["topic"][name]["retention.ms"]["value"]
+        return value
+
     for retention_s, expected in ((60, "60000"), (3600, "3600000"), (None, "-1")):
-        async with opened(connection, topic(retention_s=retention_s)):
-            settings = await admin.call(
-                lambda client: client.describe_configs([ConfigResource("TOPIC", name)])
-            )
-            assert settings["topic"][name]["retention.ms"]["value"] == expected
+        async with opened(connection, topic(retention_s=retention_s)), asyncio.timeout(60):
+            # a broker learns what the controller has acknowledged a moment later
+            while await retention_ms() != expected:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
     await admin.close()
 
 

@@ -13,6 +13,7 @@ from broker.adapters.kafka.safety import check_cluster
 from broker.app.config import Backend, Kafka, Ledger
 from broker.app.kafka_stores import open_kafka_stores
 from broker.errors import StorageUnavailable
+from tests.fakes.regimes import FixedKeys
 
 pytestmark = pytest.mark.kafka
 
@@ -113,7 +114,7 @@ async def test_an_exchange_does_not_start_on_an_unfit_cluster(kafka_bootstrap: s
     )
     backend = Backend.model_validate({"kind": "kafka", "kafka": secure})
     with pytest.raises(StorageUnavailable, match="cluster has 1 brokers; run 3, or set insecure_replication"):
-        await open_kafka_stores(backend, Ledger())
+        await open_kafka_stores(backend, Ledger(), FixedKeys())
 
 
 async def test_topics_are_made_with_the_configured_in_sync_replicas(kafka_bootstrap: str) -> None:
