@@ -24,6 +24,7 @@ from broker.core.rulebook.proposals import Check, check_body
 from broker.core.rulebook.read_before import ReadBefore
 from broker.core.rulebook.syntax import remembering
 from broker.model.rulebook import Revision
+from connectors.garbage import spare_collections
 
 PRESENT, PROPOSED = "present.tar.gz", "proposed.tar.gz"
 
@@ -31,6 +32,7 @@ PRESENT, PROPOSED = "present.tar.gz", "proposed.tar.gz"
 def main(parent: int, directory: Path, opa: Path, agency: str | None) -> None:
     """Print the check as JSON."""
     set_apart(parent)
+    spare_collections()
     present, proposed = read_archive(directory / PRESENT), read_archive(directory / PROPOSED)
     check = asyncio.run(_check(opa, present, proposed, agency))
     sys.stdout.buffer.write(orjson.dumps(check_body(check)))
