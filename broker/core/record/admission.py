@@ -36,7 +36,7 @@ _AGENCY_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 # Members of other formats of the same event: as an attribute one would overwrite the other there.
 _CORE = frozenset({"id", "source", "specversion", "type", "data"})
 _ENVELOPE_TEXT = frozenset({"subject", "partitionkey", "datacontenttype", "dataschema", "traceparent"})
-_INSTANTS = {"time": None, "expirytime": None}.keys()
+_INSTANTS = frozenset({"time", "expirytime"})
 _USUAL = _ENVELOPE_TEXT | _INSTANTS | {*LABELS}
 """Names of attributes that need no look: they are well formed, and neither core nor stamped."""
 
@@ -91,7 +91,7 @@ class Admission:
     def __init__(self, registry: Registry, limits: RecordLimits) -> None:
         self._registry = registry
         self._limits = limits
-        self._kinds: dict[tuple[object, ...], Kind] = {}
+        self._kinds: dict[tuple[str | None, ...], Kind] = {}
 
     def examine(
         self,
