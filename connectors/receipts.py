@@ -8,6 +8,7 @@ contents of a delivery are the SHA-256 (hexadecimal) of each serialised Delivery
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,6 +23,8 @@ from protos.io.cloudevents.v1.cloudevents_pb2 import CloudEvent
 
 _DIGEST_BYTES = 16
 _CHUNK_BYTES = 64 * 1024
+_BEGIN = b'{"agency":'
+"""Of each line; only such a one is taken back."""
 
 
 class Published(Protocol):
@@ -98,7 +101,13 @@ class ReceiptFile:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         file = self._file = FileIO(os.open(self._path, flags, 0o600), "a+")
         self._size_bytes = _end_of_lines(file)
-        if self._size_bytes < os.fstat(file.fileno()).st_size:
+        torn = os.pread(file.fileno(), len(_BEGIN), self._size_bytes)
+        if torn != _BEGIN[: len(torn)]:
+            self.close()
+            raise OSError(
+                errno.EINVAL, "holds something else than receipts; name another file", str(self._path)
+            )
+        if torn:
             file.truncate(self._size_bytes)
 
     def _make_room(self, size_bytes: int) -> None:

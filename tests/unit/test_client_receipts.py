@@ -203,7 +203,7 @@ async def test_two_files_hold_the_newest_receipts_within_their_bound(tmp_path: P
 
 async def test_a_line_that_was_not_finished_is_taken_back(tmp_path: Path) -> None:
     kept = tmp_path / "receipts.jsonl"
-    for torn in ("", '{"kind":"deliv', '{"kind":"' + "x" * 200_000):
+    for torn in ("", '{"ag', '{"agency":"' + "x" * 200_000):
         file = ReceiptFile(kept, Holding())
         topic = TopicReceipts(file, "t")
         await topic.open()
@@ -214,6 +214,15 @@ async def test_a_line_that_was_not_finished_is_taken_back(tmp_path: Path) -> Non
     await topic.open()
     topic.close()
     assert [line["receipt"] for line in lines(kept)] == [b"of batch 1"] * 3
+
+
+@pytest.mark.parametrize("content", ["a token", "line\nanother"])
+async def test_a_file_of_something_else_is_left_as_it_is(tmp_path: Path, content: str) -> None:
+    other = tmp_path / "other"
+    other.write_text(content)
+    with pytest.raises(OSError, match="something else than receipts"):
+        await ReceiptFile(other, Holding()).open()
+    assert other.read_text() == content
 
 
 async def test_a_disk_that_is_full_leaves_whole_lines_only(tmp_path: Path) -> None:
