@@ -276,7 +276,8 @@ async def test_the_former_streams_acknowledgement_is_refused_or_it_has_ended(liv
         cursor = await upto(first, 1)
         async with caller.stream(ALERTS, subscription=name, credit=Credit()) as second:
             await second.opened()
-            with contextlib.suppress(grpc.aio.AioRpcError):  # what meets the end on its way has no status of ours
+            # What meets the end on its way fails without the broker's status.
+            with contextlib.suppress(grpc.aio.AioRpcError):
                 with contextlib.suppress(asyncio.InvalidStateError):  # it has ended already
                     await first.send(ack=Ack(cursor=cursor))
                 assert (await first.failure()).reason in ("ACK_REFUSED", "SUBSCRIPTION_TAKEN_OVER")
