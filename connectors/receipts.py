@@ -101,13 +101,12 @@ class ReceiptFile:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         file = self._file = FileIO(os.open(self._path, flags, 0o600), "a+")
         self._size_bytes = _end_of_lines(file)
-        torn = os.pread(file.fileno(), len(_BEGIN), self._size_bytes)
-        if torn != _BEGIN[: len(torn)]:
-            self.close()
-            raise OSError(
-                errno.EINVAL, "holds something else than receipts; name another file", str(self._path)
-            )
-        if torn:
+        if self._size_bytes < os.fstat(file.fileno()).st_size:
+            torn = os.pread(file.fileno(), len(_BEGIN), self._size_bytes)
+            if torn != _BEGIN[: len(torn)]:
+                self.close()
+                what = "holds something else than receipts; name another file"
+                raise OSError(errno.EINVAL, what, str(self._path))
             file.truncate(self._size_bytes)
 
     def _make_room(self, size_bytes: int) -> None:
