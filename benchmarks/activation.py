@@ -28,17 +28,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.steady import EVERY_S, SteadyStreams, steady_streams
+from benchmarks.steady import EVERY_S, SteadyStreams, steady_streams, two_brokers
 from broker.adapters.kafka.control import KafkaControlLog
 from broker.core.rulebook.load import read_rulebook, revision_of
 from broker.model.control import ControlEvent, Heard
 from broker.model.rulebook import Revision
-from tests.services.broker import BrokerProcess
-from tests.services.kafka import running_node
 from tests.services.operator import Operator, operating, seal_of
 
 AGREEMENTS = "data/agreements/cyber-centre/data.yaml"
-LIMITS = {"publish_records_per_s": 1_000_000, "drain_s": 0.0}
 AROUND_S = 1.0
 """Before a change, for what is usual, and after it, for what was published just then to arrive."""
 
@@ -165,20 +162,16 @@ async def bench(
 ) -> AsyncIterator[tuple[Bench, tuple[Revision, Revision]]]:
     """Two brokers, a third member, streams and a publisher inside the block."""
     async with AsyncExitStack() as stack:
-        node = stack.enter_context(running_node(directory / "kafka"))
-        first = BrokerProcess(directory / "first", kafka=node.bootstrap, limits=LIMITS)
-        second = BrokerProcess.beside(first, directory / "second")
-        for broker in (first, second):
-            stack.callback(broker.stop)
-        await asyncio.gather(*(asyncio.to_thread(each.start) for each in (first, second)))
-        operator = await stack.enter_async_context(operating(node.bootstrap, first))
+        kafka, brokers = await stack.enter_async_context(two_brokers(directory))
+        first = brokers[0]
+        operator = await stack.enter_async_context(operating(kafka, first))
         log = await KafkaControlLog.open(operator.connection, seal_of(first))
         stack.push_async_callback(log.close)
         control = ControlTimes()
         await log.follow(control.hear, lambda: None)
         revisions = two_revisions(first.directory)
         await operator.store(revisions[1])
-        running = await stack.enter_async_context(steady_streams((first, second), streams, every_s))
+        running = await stack.enter_async_context(steady_streams(brokers, streams, every_s))
         yield Bench(operator, control, running), revisions
 
 

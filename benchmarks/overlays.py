@@ -18,7 +18,7 @@ import asyncio
 import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,16 +26,14 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.steady import SteadyStreams, steady_streams
+from benchmarks.steady import SteadyStreams, steady_streams, two_brokers
 from protos.entente.v1 import overlays_pb2 as pb
 from protos.entente.v1.overlays_pb2_grpc import OverlaysStub
-from tests.services.broker import BrokerProcess, Metadata
-from tests.services.kafka import running_node
+from tests.services.broker import Metadata
 
 if TYPE_CHECKING:
     from protos.entente.v1.overlays_pb2_grpc import OverlaysAsyncStub
 
-LIMITS = {"publish_records_per_s": 1_000_000, "drain_s": 0.0}
 CALLERS = {"exchange": "admin-1", "owner": "cyber-centre-admin", "withdrawal": "cyber-centre-admin"}
 SOURCE = "//cyber-centre/test"
 CONSUMER = "partner-cert"
@@ -108,14 +106,8 @@ class Bench:
 @asynccontextmanager
 async def under_load(directory: Path, streams: int, every_s: float) -> AsyncIterator[SteadyStreams]:
     """Two brokers, streams and a publisher inside the block."""
-    async with AsyncExitStack() as stack:
-        node = stack.enter_context(running_node(directory / "kafka"))
-        first = BrokerProcess(directory / "first", kafka=node.bootstrap, limits=LIMITS)
-        second = BrokerProcess.beside(first, directory / "second")
-        for broker in (first, second):
-            stack.callback(broker.stop)
-        await asyncio.gather(*(asyncio.to_thread(each.start) for each in (first, second)))
-        yield await stack.enter_async_context(steady_streams((first, second), streams, every_s))
+    async with two_brokers(directory) as (_, brokers), steady_streams(brokers, streams, every_s) as running:
+        yield running
 
 
 def show(title: str, rows: Sequence[Row]) -> None:

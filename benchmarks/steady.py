@@ -12,7 +12,7 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,6 +21,7 @@ import grpc
 
 from protos.entente.v1 import exchange_pb2, exchange_pb2_grpc
 from tests.services.broker import BrokerProcess, opening, vulnerability
+from tests.services.kafka import running_node
 from tests.services.traffic import Failures
 
 EVERY_S = 0.02
@@ -28,6 +29,7 @@ EVERY_S = 0.02
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _LANE = "steady"
+_LIMITS = {"publish_records_per_s": 1_000_000, "drain_s": 0.0}
 _WARM_RECORDS = 20
 _WINDOW_RECORDS = 1_000_000
 _AGAIN_S = 1.0
@@ -174,3 +176,16 @@ def _ticks(pid: int) -> int:
     """What the process has used, itself and in the kernel: proc(5), fields 14 and 15 of stat."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
+
+
+@asynccontextmanager
+async def two_brokers(directory: Path) -> AsyncIterator[tuple[str, tuple[BrokerProcess, BrokerProcess]]]:
+    """Kafka's address, and two brokers of one exchange that run inside the block."""
+    with ExitStack() as stack:
+        node = stack.enter_context(running_node(directory / "kafka"))
+        first = BrokerProcess(directory / "first", kafka=node.bootstrap, limits=_LIMITS)
+        second = BrokerProcess.beside(first, directory / "second")
+        for broker in (first, second):
+            stack.callback(broker.stop)
+        await asyncio.gather(*(asyncio.to_thread(each.start) for each in (first, second)))
+        yield node.bootstrap, (first, second)

@@ -70,14 +70,9 @@ class Subscriber(Watcher):
         self.first_s: dict[str, float] = {}
         self._again_s = again_s
 
-    async def run(self, until: int) -> None:
-        async with self._broker.channel() as channel:
-            while min(self.received.values()) < until:
-                try:
-                    await self._stream(channel, until)
-                except grpc.aio.AioRpcError as error:
-                    await self._failures.note(error)
-                    await asyncio.sleep(self._again_s)
+    async def _failed(self, error: grpc.aio.AioRpcError) -> None:
+        await super()._failed(error)
+        await asyncio.sleep(self._again_s)
 
     async def _take(self, call: Any, batch: Batch, following: dict[str, int], sent: Any) -> None:
         now_s = time.monotonic()

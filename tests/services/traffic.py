@@ -146,7 +146,11 @@ class Reader:
                 try:
                     await self._stream(channel, until)
                 except grpc.aio.AioRpcError as error:
-                    await self._failures.note(error)
+                    await self._failed(error)
+
+    async def _failed(self, error: grpc.aio.AioRpcError) -> None:
+        """Before it tries again."""
+        await self._failures.note(error)
 
     async def _stream(self, channel: grpc.aio.Channel, until: int) -> None:
         stub = exchange_pb2_grpc.ExchangeStub(channel)
